@@ -1,0 +1,1 @@
+"""MixNN as a drop-in wrapper around a PyTorch data loader."""
