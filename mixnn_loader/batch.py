@@ -1,0 +1,60 @@
+"""What an epoch yields: mixed inputs, and everything that a loss or a curious user needs to know of them."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class MixNNTargets:
+    """The targets of one batch of B samples, each mixed with its K neighbors, over C classes.
+
+    During warm-up K is 0: one-hot targets of weight one.
+
+    Attributes:
+        soft_targets: (B, K+1, C) float, t of the sample itself (column 0) and of its neighbors.
+        weights: (B, K+1) float, λ of the sample (column 0) and β of its neighbors; a row sums to one.
+        labels: (B,) int64, the labels as given by the dataset.
+        indices: (B,) int64, the samples' rows in the dataset.
+        neighbors: (B, K) int64, the neighbors' rows in the dataset.
+    """
+
+    soft_targets: Tensor
+    weights: Tensor
+    labels: Tensor
+    indices: Tensor
+    neighbors: Tensor
+
+    @property
+    def mixed(self) -> Tensor:
+        """The mixed target ỹ = λ t_i + Σ β t_k, (B, C) (Eq. 5 with t for y)."""
+        return (self.weights.unsqueeze(-1) * self.soft_targets).sum(dim=1)
+
+    def __len__(self) -> int:
+        """Return the number of samples in the batch."""
+        return self.labels.shape[0]
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> "MixNNTargets":
+        """Return the targets on ``device``; as `torch.Tensor.to`, it copies only what is not there yet."""
+        return replace(
+            self,
+            **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)},
+        )
+
+    def pin_memory(self) -> "MixNNTargets":
+        """Return the targets in page-locked memory."""
+        return replace(self, **{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+
+
+class MixNNBatch(NamedTuple):
+    """One batch: ``for inputs, targets in loader`` or ``for batch in loader``.
+
+    Attributes:
+        inputs: the mixed inputs x̃ (B, ...) (Eq. 4), a tensor or the nest of tensors that the dataset gives.
+        targets: the matching `MixNNTargets`.
+    """
+
+    inputs: Any
+    targets: MixNNTargets

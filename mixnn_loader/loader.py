@@ -1,0 +1,320 @@
+"""The wrapper around the user's data loader: Algorithm 1 of the paper, epoch by epoch."""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixnn_loader.batch import MixNNBatch
+from mixnn_loader.estimator import Estimator
+from mixnn_loader.features import FeatureLayer
+from mixnn_loader.mixer import BatchMixer
+from mixnn_loader.model_view import ModelView
+from mixnn_loader.neighbors import NeighborSearch
+from mixnn_loader.partners import DrawPartners, no_partners
+from mixnn_loader.sampling import LoadedBatch, NeighborBatchSampler, rebuilt
+from mixnn_loader.settings import Neighbors, Settings, Weighting, check_count
+from mixnn_loader.source import as_data_loader, num_samples, training_members
+from mixnn_loader.state import SampleState
+from mixnn_loader.unpacking import Unpack, resolve_unpack
+
+STATE_VERSION = 1
+"""Written into every state; a change of the format raises it."""
+
+_MEASURED = (
+    "noise_rate",
+    "means",
+    "variances",
+    "priors",
+    "search",
+    "same_label_share",
+    "scan_seconds",
+    "mixture_seconds",
+    "search_seconds",
+    "batches_seconds",
+)
+"""What the history holds of every epoch besides its number and phase."""
+
+
+class MixNNDataLoader:
+    """Wraps a data loader so that every batch comes mixed with its nearest neighbors.
+
+    The first epochs are the warm-up: batches come as they are, with one-hot targets. Every later epoch starts with
+    a scan of the dataset, from which each label's probability of being right and each sample's neighbors are
+    estimated; its batches are convex combinations of samples and neighbors, weighted by these probabilities, and
+    from ``correction_epoch`` on their soft targets follow the model's predictions (Lu & He, "MixNN: Combating
+    Noisy Labels in Deep Learning by Mixing with Nearest Neighbours", Algorithm 1).
+
+    The order of the samples, the random streams, the model's flags and its BatchNorm statistics are those of the
+    plain loader. Iterating yields `MixNNBatch`, which is a pair ``(inputs, targets)``, on the model's device;
+    public attributes of the wrapped loader, such as ``dataset``, ``batch_size`` and ``sampler``, are forwarded.
+
+    Args:
+        data: a `torch.utils.data.DataLoader`, or a map-style dataset followed by DataLoader arguments.
+        model: the module being trained; read in eval mode and without gradient, never changed.
+        num_neighbors: K >= 0, the neighbors that each sample is mixed with; 0 is plain training on the soft targets.
+        warmup_epochs: W >= 0, epochs of plain training at the start.
+        correction_epoch: E_s >= 0, the first epoch that moves the soft targets (epochs count from 0, warm-up
+            included); None: never.
+        momentum: α in [0, 1] of t <- α t + (1-α) p (Eq. 12).
+        neighbors: where they come from: ``"dataset"``, the nearest in the whole training set (the paper);
+            ``"batch"``, the nearest in the mini-batch (the authors' released code); ``"random"`` and
+            ``"random-batch"``, uniform draws from either.
+        neighbor_pool: M >= K, ``"dataset"`` only: draw the K from the M nearest, afresh for every batch; None: the K
+            nearest.
+        search: ``"dataset"`` only: ``"exact"``, ``"hnsw"``, an object with the method of
+            `mixnn_loader.neighbors.NeighborSearch`, or ``"auto"``, which chooses between the first two.
+        weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"uniform"``, equal;
+            ``"beta"``, λ from Beta(1, 1) and the rest shared equally.
+        feature_layer: the layer whose input is the representation: a module, its dotted name, or a function
+            ``(model, inputs) -> (logits, representations)``; None: looked for, see
+            `mixnn_loader.features.find_feature_layer`.
+        scan_dataset: the same samples in the same order without random augmentation, for the scan; None: the
+            training dataset.
+        num_classes: C; None: the width of the model's output.
+        unpack: which part of a collated batch is what: the keys ``(inputs, labels)`` or a function
+            ``batch -> (inputs, labels)``; None: the first two parts.
+        device: where the batches go and the model runs; None: the model's.
+        autocast_dtype: the type for `torch.autocast` around the loader's own forward passes; None: no autocast of
+            its own.
+        seed: of the loader's own random draws.
+        progress: show a progress bar of the scan (needs tqdm).
+        **dataloader_kwargs: DataLoader arguments, only with a dataset.
+
+    Attributes:
+        history: one plain dict an epoch: ``epoch``, ``phase`` ("warm-up", "mixing" or "correction"), ``noise_rate``
+            (estimated), ``means``, ``variances`` and ``priors`` of the mixture (clean component first), ``search``
+            (the backend), ``same_label_share`` (of neighbors, by given label), and ``scan_seconds``,
+            ``mixture_seconds``, ``search_seconds``, ``batches_seconds`` (spent in the loader, without the user's
+            step). What an epoch does not have, or not yet, is None.
+
+    Raises:
+        TypeError: ``data`` cannot be wrapped, or an argument is unknown.
+        ValueError: an argument is outside its range.
+
+    Example:
+        >>> from torch.utils.data import TensorDataset
+        >>> dataset = TensorDataset(torch.randn(12, 5), torch.arange(12) % 3)
+        >>> model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> loader = MixNNDataLoader(dataset, model, warmup_epochs=0, batch_size=4)
+        >>> inputs, targets = next(iter(loader))
+        >>> inputs.shape, targets.mixed.shape, targets.neighbors.shape
+        (torch.Size([4, 5]), torch.Size([4, 3]), torch.Size([4, 1]))
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        model: nn.Module,
+        *,
+        num_neighbors: int = 1,
+        warmup_epochs: int = 10,
+        correction_epoch: int | None = 60,
+        momentum: float = 0.9,
+        neighbors: Neighbors = "dataset",
+        neighbor_pool: int | None = None,
+        search: str | NeighborSearch = "auto",
+        weighting: Weighting = "mixture",
+        feature_layer: FeatureLayer | None = None,
+        scan_dataset: Any = None,
+        num_classes: int | None = None,
+        unpack: Unpack | tuple[Any, Any] | None = None,
+        device: torch.device | str | None = None,
+        autocast_dtype: torch.dtype | None = None,
+        seed: int = 0,
+        progress: bool = False,
+        **dataloader_kwargs: Any,
+    ) -> None:
+        self._settings = Settings(
+            num_neighbors=num_neighbors,
+            warmup_epochs=warmup_epochs,
+            correction_epoch=correction_epoch,
+            momentum=momentum,
+            neighbors=neighbors,
+            neighbor_pool=neighbor_pool,
+            weighting=weighting,
+            seed=seed,
+        )
+        self._wrapped = as_data_loader(data, dataloader_kwargs)
+        self._num_samples = num_samples(self._wrapped)
+        members = training_members(self._wrapped)
+        self._settings.check_dataset(len(members))
+
+        view = ModelView(model, feature_layer, None if device is None else torch.device(device), autocast_dtype)
+        collated = resolve_unpack(unpack)
+        self._state = SampleState(self._num_samples, self._settings.pool_size, num_classes)
+        self._estimator = Estimator(
+            self._settings,
+            view,
+            collated,
+            self._state,
+            loader=self._wrapped,
+            dataset=self._wrapped.dataset if scan_dataset is None else scan_dataset,
+            members=members,
+            search=search,
+            progress=progress,
+        )
+        self._mixer = BatchMixer(self._settings, view, collated, self._state)
+        self._batch_sampler = NeighborBatchSampler(self._wrapped.batch_sampler, seed)
+        self._loader = rebuilt(self._wrapped, self._wrapped.dataset, batch_sampler=self._batch_sampler)
+
+        self._epoch = 0
+        self._started = False
+        self._within_epoch = False
+        self.history: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        """Return the number of batches an epoch."""
+        return len(self._wrapped)
+
+    def __iter__(self) -> Iterator[MixNNBatch]:
+        """Start the next epoch (Algorithm 1) and yield its batches.
+
+        Raises:
+            RuntimeError: the dataset's length has changed, or the model gives no finite loss at all.
+        """
+        self._check_length()
+        self._epoch += self._started
+        self._started = True
+        phase = self._settings.phase(self._epoch)
+        record: dict[str, Any] = {"epoch": self._epoch, "phase": phase, **dict.fromkeys(_MEASURED)}
+        draw: DrawPartners = no_partners
+        if phase != "warm-up":
+            draw, estimates = self._estimator.estimate(self._epoch)
+            record |= estimates
+        self.history.append(record)
+        self._batch_sampler.begin_epoch(self._epoch, draw)
+        self._mixer.begin_epoch(self._epoch)
+        return self._batches(iter(self._loader), record)
+
+    def _batches(self, loaded_batches: Iterator[LoadedBatch], record: dict[str, Any]) -> Iterator[MixNNBatch]:
+        self._within_epoch = True
+        seconds, resumed = 0.0, time.perf_counter()
+        try:
+            for loaded in loaded_batches:
+                batch = self._mixer.mix(loaded)
+                seconds += time.perf_counter() - resumed
+                yield batch
+                resumed = time.perf_counter()
+        finally:
+            self._within_epoch = False
+            record["batches_seconds"] = seconds
+            record["same_label_share"] = self._mixer.same_label_share()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is running or was started last; before the first, the one that comes."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next iteration starts, and pass it on to the samplers that have a ``set_epoch``.
+
+        Raises:
+            ValueError: ``epoch`` is not an integer >= 0.
+        """
+        check_count("epoch", epoch)
+        self._epoch, self._started = epoch, False
+        for sampler in self._samplers().values():
+            pass_on = getattr(sampler, "set_epoch", None)
+            if callable(pass_on):
+                pass_on(epoch)
+
+    @property
+    def given_labels(self) -> Tensor:
+        """(N,) int64 on the CPU, the dataset's labels; -1 where none has been seen yet. Not to be written to."""
+        return self._state.given_labels
+
+    @property
+    def losses(self) -> Tensor:
+        """(N,) float32, cross-entropy against the given labels at the last scan; NaN before it."""
+        return self._state.losses
+
+    @property
+    def clean_probability(self) -> Tensor:
+        """(N,) float32, the probability that the given label is right (Eq. 9); NaN before the first scan."""
+        return self._state.clean_probability
+
+    @property
+    def soft_targets(self) -> Tensor:
+        """(N, C) float32, the targets t, corrected so far (Eq. 12). Not to be written to.
+
+        Raises:
+            RuntimeError: read before the first batch, and without ``num_classes``.
+        """
+        return self._state.known_targets()
+
+    @property
+    def neighbor_indices(self) -> Tensor:
+        """(N, K) int64 on the CPU, each sample's K nearest neighbors, nearest first; -1 where no search was made."""
+        return self._state.neighbor_pool[:, : self._settings.num_neighbors]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs, as tensors and primitives, at an epoch boundary.
+
+        The state of random generators that were passed to the DataLoader or its sampler is included. A loader that
+        shuffles without one draws from PyTorch's global generator, whose state is the caller's to keep
+        (`torch.get_rng_state`).
+
+        Raises:
+            RuntimeError: an epoch is running.
+        """
+        if self._within_epoch:
+            raise RuntimeError("state_dict() must be called between epochs, not while one is iterated")
+        return {
+            "version": STATE_VERSION,
+            "epoch": self._epoch + self._started,
+            "batch": 0,
+            "num_neighbors": self._settings.num_neighbors,
+            "samples": self._state.state_dict(),
+            "generators": {name: generator.get_state() for name, generator in self._generators().items()},
+            "history": [dict(record) for record in self.history],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the run that `state_dict` was called on stopped.
+
+        Raises:
+            ValueError: the state is of another version, dataset length, number of classes or of neighbors.
+        """
+        if state["version"] != STATE_VERSION:
+            raise ValueError(f"the state is of version {state['version']}, this library reads {STATE_VERSION}")
+        if state["num_neighbors"] != self._settings.num_neighbors:
+            raise ValueError(
+                f"the state is of a run with num_neighbors={state['num_neighbors']}, this loader has "
+                f"{self._settings.num_neighbors}"
+            )
+        self._state.load_state_dict(state["samples"])
+        generators = self._generators()
+        for name, generator_state in state["generators"].items():
+            if name in generators:
+                generators[name].set_state(generator_state)
+        self.history = [dict(record) for record in state["history"]]
+        self._epoch, self._started = state["epoch"], False
+
+    def __getattr__(self, name: str) -> Any:
+        """Forward public attributes to the wrapped loader."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._wrapped, name)
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        owners = {"loader": self._wrapped, **self._samplers()}
+        found = {name: getattr(owner, "generator", None) for name, owner in owners.items()}
+        return {name: generator for name, generator in found.items() if isinstance(generator, torch.Generator)}
+
+    def _samplers(self) -> dict[str, Any]:
+        batch_sampler = self._wrapped.batch_sampler
+        return {
+            "sampler": self._wrapped.sampler,
+            "batch_sampler": batch_sampler,
+            "inner_sampler": getattr(batch_sampler, "sampler", None),
+        }
+
+    def _check_length(self) -> None:
+        if (length := num_samples(self._wrapped)) != self._num_samples:
+            raise RuntimeError(
+                f"the dataset had {self._num_samples} samples and now has {length}; its length must not change while "
+                "a MixNNDataLoader keeps a target for each"
+            )

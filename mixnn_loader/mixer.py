@@ -1,0 +1,183 @@
+"""Step 4 of Algorithm 1: a loaded batch -> predictions, corrected targets, weights, mixed inputs and targets."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mixnn_loader.batch import MixNNBatch, MixNNTargets
+from mixnn_loader.mixing import beta_weights, mix, posterior_weights, uniform_weights
+from mixnn_loader.model_view import ModelView, Predictions
+from mixnn_loader.neighbors import nearest_in_batch, random_in_batch
+from mixnn_loader.nested import map_tensors, tensors_of
+from mixnn_loader.rng import derived_rng
+from mixnn_loader.sampling import LoadedBatch
+from mixnn_loader.settings import Phase, Settings
+from mixnn_loader.soft_targets import moving_average_
+from mixnn_loader.state import SampleState
+from mixnn_loader.unpacking import Unpack, class_labels
+
+_WEIGHT_STREAM = 2
+_PAIRING_STREAM = 3
+"""Set the random numbers of weights and of in-batch partners apart from the other draws of the same batch."""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which rows of a loaded batch are whose neighbors.
+
+    Attributes:
+        found: (B, K) bool, False for a neighbor that does not exist.
+        positions: (B, K) int64, the neighbors' places among the B originals; None where the neighbors were loaded
+            behind the originals, those of one original next to each other.
+    """
+
+    found: Tensor
+    positions: Tensor | None
+
+    def own(self, tensor: Tensor) -> Tensor:
+        """Return the rows of the originals, (B, ...)."""
+        return tensor[: len(self.found)]
+
+    def partners(self, tensor: Tensor) -> Tensor:
+        """Return the rows of the neighbors, (B, K, ...)."""
+        if self.positions is not None:
+            return tensor[self.positions]
+        return tensor[len(self.found) :].reshape(*self.found.shape, *tensor.shape[1:])
+
+
+class BatchMixer:
+    """Turns what the workers loaded into what the training loop gets.
+
+    Args:
+        settings: the hyper-parameters.
+        view: the model.
+        unpack: collated batch -> (inputs, labels).
+        state: the per-sample state; its labels and soft targets are updated.
+    """
+
+    def __init__(self, settings: Settings, view: ModelView, unpack: Unpack, state: SampleState) -> None:
+        self._settings = settings
+        self._view = view
+        self._unpack = unpack
+        self._state = state
+        self._epoch = 0
+        self._model_checked = False
+        self._pairs = torch.zeros(2)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the epoch, which selects the phase and the random draws."""
+        self._epoch = epoch
+        self._pairs = torch.zeros(2, device=self._view.device)
+
+    def same_label_share(self) -> float | None:
+        """Return the share of this epoch's (sample, neighbor) pairs with the same given label."""
+        same, total = self._pairs.tolist()
+        return same / total if total > 0 else None
+
+    def mix(self, loaded: LoadedBatch) -> MixNNBatch:
+        """Mix one batch (Algorithm 1, steps 4a to 4e).
+
+        Raises:
+            TypeError: samples or inputs are of a kind that cannot be mixed.
+            ValueError: a label is no class index or has changed, or the collated batch has the wrong length.
+        """
+        phase = self._settings.phase(self._epoch)
+        inputs, rows, labels = self._receive(loaded)
+        if phase == "warm-up":
+            return self._unmixed(inputs, rows, labels)
+
+        own_inputs = map_tensors(lambda tensor: tensor[: len(loaded.indices)], inputs)
+        predictions = self._predict(own_inputs, phase)
+        soft_targets = self._state.known_targets()
+        if phase == "correction" and predictions is not None:
+            probabilities = predictions.logits.softmax(dim=1)
+            moving_average_(soft_targets, loaded.indices, probabilities, self._settings.momentum)
+
+        pairing = self._pair(loaded, rows, predictions)
+        neighbors = pairing.partners(rows)
+        members = torch.cat([pairing.own(rows).unsqueeze(1), neighbors], dim=1)
+        weights = self._weigh(members, pairing.found, loaded.number)
+        if self._settings.num_neighbors > 0:
+            inputs = map_tensors(lambda tensor: mix(pairing.own(tensor), pairing.partners(tensor), weights), inputs)
+        self._count(pairing, labels)
+        targets = MixNNTargets(soft_targets[members], weights, pairing.own(labels), pairing.own(rows), neighbors)
+        return MixNNBatch(inputs, targets)
+
+    def _receive(self, loaded: LoadedBatch) -> tuple[Any, Tensor, Tensor]:
+        """Check what was loaded and bring it to the device: inputs, dataset rows, labels; B·(K+1) of each."""
+        device = self._view.device
+        rows = torch.cat([loaded.indices, loaded.neighbors.flatten()])
+        inputs, given_labels = self._unpack(loaded.samples)
+        self._check_inputs(inputs, len(rows))
+        inputs = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), inputs)
+        if not self._model_checked:
+            self._check_model(map_tensors(lambda tensor: tensor[: len(loaded.indices)], inputs))
+        labels = class_labels(given_labels, rows, self._state.known_targets().shape[1])
+        self._state.record_labels(rows, labels)
+        return inputs, rows.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+
+    def _unmixed(self, inputs: Any, rows: Tensor, labels: Tensor) -> MixNNBatch:
+        targets = self._state.known_targets()
+        one_hot = functional.one_hot(labels, targets.shape[1]).to(targets.dtype)
+        weights = torch.ones(len(rows), 1, device=rows.device)
+        return MixNNBatch(
+            inputs, MixNNTargets(one_hot.unsqueeze(1), weights, labels, rows, rows.new_empty(len(rows), 0))
+        )
+
+    def _predict(self, inputs: Any, phase: Phase) -> Predictions | None:
+        """Step 4a, only where something is made of it."""
+        need_representations = self._settings.pairs_in_batch and self._settings.needs_representations
+        if phase != "correction" and not need_representations:
+            return None
+        return self._view.predict(inputs, need_representations=need_representations)
+
+    def _pair(self, loaded: LoadedBatch, rows: Tensor, predictions: Predictions | None) -> Pairing:
+        if not self._settings.pairs_in_batch:
+            return Pairing(torch.ones_like(loaded.neighbors, dtype=torch.bool, device=rows.device), None)
+        k = self._settings.num_neighbors
+        if predictions is not None and predictions.representations is not None:
+            positions, found = nearest_in_batch(predictions.representations, rows, k)
+        else:
+            rng = derived_rng(self._settings.seed, self._epoch, loaded.number, _PAIRING_STREAM)
+            scores = torch.from_numpy(rng.random((len(rows), len(rows)), dtype=np.float32)).to(rows.device)
+            positions, found = random_in_batch(rows, k, scores)
+        return Pairing(found, positions)
+
+    def _weigh(self, members: Tensor, found: Tensor, batch_number: int) -> Tensor:
+        match self._settings.weighting:
+            case "mixture":
+                return posterior_weights(self._state.clean_probability[members], found)
+            case "uniform":
+                return uniform_weights(found)
+            case "beta":
+                rng = derived_rng(self._settings.seed, self._epoch, batch_number, _WEIGHT_STREAM)
+                own_weights = torch.from_numpy(rng.random(len(members), dtype=np.float32))
+                return beta_weights(own_weights.to(members.device), found)
+
+    def _count(self, pairing: Pairing, labels: Tensor) -> None:
+        same = (pairing.partners(labels) == pairing.own(labels).unsqueeze(1)) & pairing.found
+        self._pairs += torch.stack([same.sum(), pairing.found.sum()])
+
+    def _check_inputs(self, inputs: Any, num_rows: int) -> None:
+        for tensor in tensors_of(inputs):
+            if tensor.shape[:1] != (num_rows,):
+                raise ValueError(
+                    f"the collated batch must have a row for each of its {num_rows} samples (the batch and its "
+                    f"neighbors), got inputs of shape {tuple(tensor.shape)}; collate_fn must keep every sample"
+                )
+            if self._settings.num_neighbors > 0 and not tensor.is_floating_point():
+                raise TypeError(
+                    f"inputs must be floating-point tensors to be mixed, got {tensor.dtype}; convert images in the "
+                    "dataset's transform (ToTensor), give embeddings in place of token ids, or pass num_neighbors=0"
+                )
+
+    def _check_model(self, inputs: Any) -> None:
+        """Ask the model once, on the first batch: what is wrong with it shows now rather than after warm-up."""
+        predictions = self._view.predict(inputs, need_representations=self._settings.needs_representations)
+        self._state.set_num_classes(predictions.logits.shape[1])
+        self._state.to(self._view.device)
+        self._model_checked = True

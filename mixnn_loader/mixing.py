@@ -1,0 +1,75 @@
+"""P(clean) and indices -> weights; weights and samples -> mixed samples.
+
+Every function works on a whole batch at once and never waits for the device.
+"""
+
+import torch
+from torch import Tensor
+
+
+def posterior_weights(posteriors: Tensor, found: Tensor) -> Tensor:
+    """Weights proportional to the probability of being clean (Eq. 10, 11).
+
+    They are a softmax over log-posteriors: P / ΣP would be 0/0 where nobody is clean, and this gives equal
+    weights there.
+
+    Args:
+        posteriors: (B, K+1) float, P(clean) of the sample (column 0) and of its neighbors.
+        found: (B, K) bool, False for a neighbor that does not exist; its weight is zero.
+
+    Returns:
+        (B, K+1) float, rows summing to one.
+
+    Example:
+        >>> posterior_weights(torch.tensor([[0.6, 0.2]]), torch.tensor([[True]]))
+        tensor([[0.7500, 0.2500]])
+    """
+    log_posteriors = posteriors.clamp_min(torch.finfo(posteriors.dtype).tiny).log()
+    log_posteriors[:, 1:].masked_fill_(~found, -torch.inf)
+    return log_posteriors.softmax(dim=1)
+
+
+def uniform_weights(found: Tensor) -> Tensor:
+    """Equal weights for the sample and the neighbors that exist (ablation "averaged weights").
+
+    Args:
+        found: (B, K) bool.
+
+    Returns:
+        (B, K+1) float32, rows summing to one.
+    """
+    return posterior_weights(torch.ones(found.shape[0], found.shape[1] + 1, device=found.device), found)
+
+
+def beta_weights(own_weights: Tensor, found: Tensor) -> Tensor:
+    """A random λ for the sample, the rest shared equally among its neighbors (ablation "random weights").
+
+    Args:
+        own_weights: (B,) float, λ drawn from Beta(1, 1), the uniform distribution on [0, 1].
+        found: (B, K) bool. Where a sample has no neighbor at all, λ is one.
+
+    Returns:
+        (B, K+1) float, rows summing to one.
+    """
+    num_found = found.sum(dim=1)
+    own = torch.where(num_found > 0, own_weights, torch.ones_like(own_weights))
+    share = (1 - own) / num_found.clamp_min(1)
+    return torch.cat([own.unsqueeze(1), share.unsqueeze(1) * found], dim=1)
+
+
+def mix(originals: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
+    """Mix samples with their partners: x̃ = λ x_i + Σ β^k x_k (Eq. 4).
+
+    Args:
+        originals: (B, ...) float.
+        partners: (B, K, ...), the neighbors of each.
+        weights: (B, K+1) float.
+
+    Returns:
+        (B, ...), a new tensor of the originals' type and memory format.
+    """
+    columns = weights.to(originals.dtype).view(weights.shape + (1,) * (originals.dim() - 1))
+    mixed = columns[:, 0] * originals
+    for k in range(partners.shape[1]):
+        mixed = torch.addcmul(mixed, columns[:, k + 1], partners[:, k])
+    return mixed

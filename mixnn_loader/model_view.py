@@ -1,0 +1,146 @@
+"""The user's model, asked for predictions without being changed."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mixnn_loader.features import FeatureFunction, FeatureLayer, captured_inputs, find_feature_layer
+
+
+class Predictions(NamedTuple):
+    """What the model says of a batch.
+
+    Attributes:
+        logits: (B, C), float32 or wider.
+        representations: (B, d) float32, or None where they were not asked for.
+    """
+
+    logits: Tensor
+    representations: Tensor | None
+
+
+class ModelView:
+    """Looks at a model in eval mode, without gradient; flags, statistics and hooks are as before afterwards.
+
+    `torch.nn.parallel.DistributedDataParallel` and `torch.compile` wrappers are seen through: the first
+    broadcasts buffers at every forward, the second may ignore hooks.
+
+    Args:
+        model: the model being trained.
+        feature_layer: see `mixnn_loader.features.find_feature_layer`.
+        device: where to run it; None: where its first parameter is at the time.
+        autocast_dtype: run under `torch.autocast` with this type; None: as the caller's context has it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        feature_layer: FeatureLayer | None = None,
+        device: torch.device | None = None,
+        autocast_dtype: torch.dtype | None = None,
+    ) -> None:
+        self._model = unwrap(model)
+        self._feature_layer = feature_layer
+        self._device = device
+        self._autocast_dtype = autocast_dtype
+        self._layer: nn.Module | FeatureFunction | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        if self._device is not None:
+            return self._device
+        tensor = next(self._model.parameters(), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    def predict(self, inputs: Any, *, need_representations: bool = False) -> Predictions:
+        """Run the model once.
+
+        Args:
+            inputs: a batch on the model's device.
+            need_representations: also return what enters the feature layer, flattened.
+
+        Raises:
+            TypeError: the model's output is not a tensor.
+            ValueError: the output is not (B, C), or the feature layer is not found or not called exactly once.
+        """
+        with torch.no_grad(), evaluating(self._model), self._autocast():
+            if not need_representations:
+                return Predictions(_wide_logits(self._model(inputs)), None)
+            layer = self._find_layer(inputs)
+            if not isinstance(layer, nn.Module):
+                logits, representations = layer(self._model, inputs)
+                return Predictions(_wide_logits(logits), _flat_rows(representations, len(logits)))
+            with captured_inputs(layer) as captured:
+                logits = _wide_logits(self._model(inputs))
+            if len(captured) != 1:
+                raise ValueError(
+                    f"the feature layer {type(layer).__name__} must be called once in a forward pass, it was called "
+                    f"{len(captured)} times; pass another feature_layer="
+                )
+            return Predictions(logits, _flat_rows(captured[0], len(logits)))
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast_dtype)
+
+    def _find_layer(self, inputs: Any) -> nn.Module | FeatureFunction:
+        if self._layer is None:
+            width = 0
+            if self._feature_layer is None:
+                width = _wide_logits(self._model(inputs)).shape[1]
+            self._layer = find_feature_layer(self._model, self._feature_layer, width)
+        return self._layer
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the module inside any `DistributedDataParallel`, `DataParallel` and `torch.compile` wrappers."""
+    while True:
+        if isinstance(model, (DistributedDataParallel, nn.DataParallel)):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into eval mode, and every module's ``training`` flag back on leaving.
+
+    The flags are set one by one: ``model.train()`` would wake up a BatchNorm that the user froze, and may be
+    overridden to do more than set flags.
+    """
+    trained = [module for module in model.modules() if module.training]
+    for module in trained:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in trained:
+            module.training = True
+
+
+def _wide_logits(logits: Any) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"the model must return logits (B, C) as one tensor, got {type(logits).__name__}; pass "
+            "feature_layer=, a function (model, inputs) -> (logits, representations)"
+        )
+    if logits.dim() != 2:
+        raise ValueError(f"the model must return logits (B, C), got shape {tuple(logits.shape)}")
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _flat_rows(representations: Tensor, num_rows: int) -> Tensor:
+    if representations.shape[:1] != (num_rows,):
+        raise ValueError(
+            f"representations must have a row for each of the {num_rows} inputs, got shape "
+            f"{tuple(representations.shape)}; pass another feature_layer="
+        )
+    return representations.flatten(1).float()

@@ -1,0 +1,187 @@
+"""Indices in, samples out: a loader like the user's that also brings each sample's index and its neighbors.
+
+The batch sampler lives in the main process and decides everything; workers only see lists of indices, so that
+workers that stay alive between epochs never hold stale state.
+"""
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from mixnn_loader.partners import DrawPartners, no_partners
+from mixnn_loader.rng import derived_rng, forked_random_state
+
+COPIED_ARGUMENTS = (
+    "num_workers",
+    "pin_memory",
+    "timeout",
+    "worker_init_fn",
+    "multiprocessing_context",
+    "generator",
+    "prefetch_factor",
+    "persistent_workers",
+    "pin_memory_device",
+    "in_order",
+)
+"""DataLoader arguments that the inner loader takes over as they are."""
+
+REPLACED_ARGUMENTS = (
+    "dataset",
+    "batch_size",
+    "shuffle",
+    "sampler",
+    "batch_sampler",
+    "drop_last",
+    "collate_fn",
+)
+"""DataLoader arguments that say which samples come; the inner loader gets them wrapped or through the sampler."""
+
+_NEIGHBOR_STREAM = 1
+"""Sets the random numbers of a batch's neighbors apart from the other draws of the same batch."""
+
+
+class IndexBatch(NamedTuple):
+    """What a worker is asked for: B samples and their K neighbors, by dataset index.
+
+    Attributes:
+        number: the batch's place in the epoch, from 0.
+        indices: (B,) the samples.
+        neighbors: (B, K) their neighbors.
+        neighbor_seed: seeds the random transforms of the neighbors.
+    """
+
+    number: int
+    indices: np.ndarray
+    neighbors: np.ndarray
+    neighbor_seed: int
+
+
+class LoadedBatch(NamedTuple):
+    """What a worker sends back.
+
+    Attributes:
+        number: the batch's place in the epoch, from 0.
+        indices: (B,) int64, the samples' dataset indices.
+        neighbors: (B, K) int64, their neighbors' dataset indices.
+        samples: what the user's ``collate_fn`` made of the B·(K+1) samples: the B originals first, then the
+            neighbors, those of one original next to each other.
+    """
+
+    number: int
+    indices: Tensor
+    neighbors: Tensor
+    samples: Any
+
+
+class NeighborBatchSampler(Sampler[IndexBatch]):
+    """The user's batches, in the user's order, with neighbors added.
+
+    Args:
+        batch_sampler: the user's: yields lists of dataset indices.
+        seed: of the random draws of neighbors.
+    """
+
+    def __init__(self, batch_sampler: Any, seed: int) -> None:
+        self._batch_sampler = batch_sampler
+        self._seed = seed
+        self._epoch = 0
+        self._draw: DrawPartners = no_partners
+
+    def begin_epoch(self, epoch: int, draw: DrawPartners) -> None:
+        """Set where the neighbors of the next pass come from."""
+        self._epoch, self._draw = epoch, draw
+
+    def __len__(self) -> int:
+        """Return the user's number of batches."""
+        return len(self._batch_sampler)
+
+    def __iter__(self) -> Iterator[IndexBatch]:
+        for number, batch in enumerate(self._batch_sampler):
+            indices = np.array([_as_index(index) for index in batch], dtype=np.int64)
+            rng = derived_rng(self._seed, self._epoch, number, _NEIGHBOR_STREAM)
+            yield IndexBatch(number, indices, self._draw(indices, rng), int(rng.integers(2**32)))
+
+
+class IndexedDataset(Dataset[Any]):
+    """The user's dataset, answering an `IndexBatch` with the samples and the batch's own indices.
+
+    The neighbors' random transforms draw from a generator state of their own, so that the originals get the same
+    augmentations as without neighbors. All other attributes are the dataset's, to be read and set, as a
+    ``worker_init_fn`` may do.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        object.__setattr__(self, "dataset", dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "dataset":  # not set yet: the object is being unpickled
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.dataset, name, value)
+
+    def __reduce__(self) -> tuple[type["IndexedDataset"], tuple[Any]]:
+        return type(self), (self.dataset,)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+    def __getitems__(self, batch: IndexBatch) -> tuple[IndexBatch, list[Any]]:
+        samples = self._fetch(batch.indices)
+        if batch.neighbors.size > 0:
+            with forked_random_state(batch.neighbor_seed):
+                samples += self._fetch(batch.neighbors.reshape(-1))
+        return batch, samples
+
+    def _fetch(self, indices: np.ndarray) -> list[Any]:
+        fetch_many: Callable[[list[int]], Sequence[Any]] | None = getattr(self.dataset, "__getitems__", None)
+        if callable(fetch_many):
+            return list(fetch_many(indices.tolist()))
+        return [self.dataset[index] for index in indices.tolist()]
+
+
+class IndexedCollate:
+    """The user's ``collate_fn``, called on the samples; the indices go past it."""
+
+    def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
+        self.collate_fn = collate_fn
+
+    def __call__(self, fetched: tuple[IndexBatch, list[Any]]) -> LoadedBatch:
+        batch, samples = fetched
+        return LoadedBatch(
+            batch.number,
+            torch.from_numpy(batch.indices),
+            torch.from_numpy(batch.neighbors),
+            self.collate_fn(samples),
+        )
+
+
+def rebuilt(loader: DataLoader[Any], dataset: Any, **replaced: Any) -> DataLoader[Any]:
+    """Build a loader with the settings of ``loader`` over ``dataset``, with indices travelling along.
+
+    Args:
+        loader: the user's.
+        dataset: the user's dataset, or another with the same samples.
+        **replaced: constructor arguments to use in place of the user's.
+    """
+    arguments: dict[str, Any] = {name: getattr(loader, name) for name in COPIED_ARGUMENTS}
+    arguments |= {"collate_fn": IndexedCollate(loader.collate_fn), **replaced}
+    return DataLoader(IndexedDataset(dataset), **arguments)
+
+
+def _as_index(index: Any) -> int:
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise TypeError(
+            f"the sampler must yield integer dataset indices, got {index!r}; MixNN keeps its state by index"
+        ) from None

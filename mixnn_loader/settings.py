@@ -1,0 +1,100 @@
+"""The method's hyper-parameters: their ranges, and what follows from them."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Neighbors = Literal["dataset", "batch", "random", "random-batch"]
+Weighting = Literal["mixture", "uniform", "beta"]
+Phase = Literal["warm-up", "mixing", "correction"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Hyper-parameters of MixNN; `mixnn_loader.MixNNDataLoader` documents each.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument is outside its range.
+    """
+
+    num_neighbors: int
+    warmup_epochs: int
+    correction_epoch: int | None
+    momentum: float
+    neighbors: Neighbors
+    neighbor_pool: int | None
+    weighting: Weighting
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_count("num_neighbors", self.num_neighbors)
+        check_count("warmup_epochs", self.warmup_epochs)
+        check_count("seed", self.seed)
+        if self.correction_epoch is not None:
+            check_count("correction_epoch", self.correction_epoch, "None or an integer")
+        if not isinstance(self.momentum, (int, float)) or not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum must be a number in [0, 1], got {self.momentum!r}")
+        _check_choice("neighbors", self.neighbors, get_args(Neighbors))
+        _check_choice("weighting", self.weighting, get_args(Weighting))
+        if self.neighbor_pool is not None:
+            if self.neighbors != "dataset":
+                raise ValueError(
+                    f"neighbor_pool must be None with neighbors={self.neighbors!r}, got {self.neighbor_pool!r}; only "
+                    "neighbors='dataset' has a pool"
+                )
+            check_count("neighbor_pool", self.neighbor_pool, "None or an integer")
+            if self.neighbor_pool < self.num_neighbors:
+                raise ValueError(
+                    f"neighbor_pool must be None or >= num_neighbors ({self.num_neighbors}), got {self.neighbor_pool}"
+                )
+
+    @property
+    def pool_size(self) -> int:
+        """M: how many neighbors of each sample are searched and kept."""
+        return self.num_neighbors if self.neighbor_pool is None else self.neighbor_pool
+
+    @property
+    def searches(self) -> bool:
+        """Whether the neighbors are searched in the whole dataset."""
+        return self.neighbors == "dataset" and self.num_neighbors > 0
+
+    @property
+    def pairs_in_batch(self) -> bool:
+        """Whether the neighbors are other samples of the same mini-batch."""
+        return self.neighbors in ("batch", "random-batch") and self.num_neighbors > 0
+
+    @property
+    def needs_representations(self) -> bool:
+        """Whether the model's representations are needed at all."""
+        return self.neighbors in ("dataset", "batch") and self.num_neighbors > 0
+
+    def phase(self, epoch: int) -> Phase:
+        """Name what an epoch does; epochs are counted from 0 and include warm-up."""
+        if epoch < self.warmup_epochs:
+            return "warm-up"
+        if self.correction_epoch is None or epoch < self.correction_epoch:
+            return "mixing"
+        return "correction"
+
+    def check_dataset(self, num_samples: int) -> None:
+        """Check that every sample can have its neighbors.
+
+        Raises:
+            ValueError: there are too few samples.
+        """
+        name = "num_neighbors" if self.neighbor_pool is None else "neighbor_pool"
+        if num_samples <= self.pool_size:
+            raise ValueError(
+                f"{name} must be smaller than the number of training samples ({num_samples}), got {self.pool_size}"
+            )
+
+
+def check_count(name: str, value: object, kind: str = "an integer") -> None:
+    """Raise a `ValueError` that names the argument, its value and its range unless it is an integer >= 0."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name} must be {kind} >= 0, got {value!r}")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

@@ -1,0 +1,92 @@
+"""The user's ``data`` argument: checked, and brought into the form of a DataLoader."""
+
+import inspect
+import operator
+from collections.abc import Sized
+from typing import Any, cast
+
+import numpy as np
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+_MAP_STYLE = "MixNN keeps a target for every sample and needs a map-style dataset, with __getitem__ and __len__"
+
+_PREPARING_PACKAGES = {
+    "accelerate": "loader = MixNNDataLoader(loader, model) with the loader as you built it, and prepare only the "
+    "model and the optimizer: model, optimizer = accelerator.prepare(model, optimizer)",
+    "lightning": "return MixNNDataLoader(loader, model) from train_dataloader(), around the loader as you built it",
+}
+_PREPARING_PACKAGES["lightning_fabric"] = _PREPARING_PACKAGES["lightning"]
+_PREPARING_PACKAGES["pytorch_lightning"] = _PREPARING_PACKAGES["lightning"]
+
+
+def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any]) -> DataLoader[Any]:
+    """Return the user's DataLoader, or build one of the user's dataset.
+
+    Args:
+        data: a DataLoader, or a map-style dataset.
+        dataloader_kwargs: the DataLoader's arguments, for a dataset.
+
+    Raises:
+        TypeError: ``data`` is neither, is iterable-style or already prepared by a framework, or a keyword is
+            unknown or out of place.
+        ValueError: the loader does not batch.
+    """
+    if isinstance(data, DataLoader):
+        _check_not_prepared(data)
+        if dataloader_kwargs:
+            raise TypeError(
+                f"DataLoader arguments go with a dataset, got {sorted(dataloader_kwargs)} with a DataLoader; set "
+                "them where that is built"
+            )
+        loader = data
+    else:
+        known = list(inspect.signature(DataLoader).parameters)
+        if unknown := sorted(set(dataloader_kwargs) - set(known)):
+            raise TypeError(f"MixNNDataLoader got an unknown argument {unknown[0]!r}; DataLoader has {known[1:]}")
+        _check_map_style(data)
+        loader = DataLoader(data, **dataloader_kwargs)
+    _check_map_style(loader.dataset)
+    if loader.batch_sampler is None:
+        raise ValueError("batch_size must not be None: MixNN mixes within batches; let the DataLoader do the batching")
+    return loader
+
+
+def training_members(loader: DataLoader[Any]) -> np.ndarray:
+    """List the dataset indices that the loader can draw, sorted; only these are scanned and become neighbors.
+
+    Samples that a `SubsetRandomSampler` leaves out, or a `WeightedRandomSampler` gives no weight, are usually
+    held out for validation, and must not be mixed into the training. Other samplers are taken to draw them all.
+    """
+    sampler = loader.sampler
+    if loader.batch_sampler is not None and hasattr(loader.batch_sampler, "sampler"):
+        sampler = loader.batch_sampler.sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        return np.unique(np.array([operator.index(i) for i in sampler.indices], dtype=np.int64))
+    if isinstance(sampler, WeightedRandomSampler):
+        return np.flatnonzero(sampler.weights.numpy() > 0)
+    return np.arange(num_samples(loader))
+
+
+def num_samples(loader: DataLoader[Any]) -> int:
+    """Return N, the length of the loader's dataset."""
+    return len(cast("Sized", loader.dataset))
+
+
+def _check_not_prepared(loader: DataLoader[Any]) -> None:
+    for cls in type(loader).__mro__:
+        remedy = _PREPARING_PACKAGES.get(cls.__module__.partition(".")[0])
+        if remedy is not None:
+            raise TypeError(f"data is a {cls.__module__}.{cls.__name__}, which is already prepared; {remedy}")
+
+
+def _check_map_style(dataset: Any) -> None:
+    if isinstance(dataset, IterableDataset):
+        raise TypeError(f"{_MAP_STYLE}; got the IterableDataset {type(dataset).__name__}")
+    if not (isinstance(dataset, Dataset) or hasattr(dataset, "__getitem__")) or not hasattr(dataset, "__len__"):
+        raise TypeError(f"data must be a DataLoader or a dataset, got {type(dataset).__name__}; {_MAP_STYLE}")

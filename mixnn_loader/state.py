@@ -1,0 +1,122 @@
+"""What is kept for every sample of the dataset."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class SampleState:
+    """The per-sample rows of one training run, over N samples, C classes and a pool of M neighbors.
+
+    Attributes:
+        given_labels: (N,) int64 on the CPU, -1 where no label has been seen yet.
+        neighbor_pool: (N, M) int64 on the CPU, nearest first, -1 where no search was made.
+        losses: (N,) float32, NaN where no loss was taken.
+        clean_probability: (N,) float32, P(clean), NaN where it is not known.
+        soft_targets: (N, C) float32, t; None until C is known. Rows are zero until the label has been seen.
+
+    Args:
+        num_samples: N.
+        pool_size: M.
+        num_classes: C, or None where the model is yet to tell.
+    """
+
+    def __init__(self, num_samples: int, pool_size: int, num_classes: int | None = None) -> None:
+        self.given_labels = torch.full((num_samples,), -1, dtype=torch.int64)
+        self.neighbor_pool = torch.full((num_samples, pool_size), -1, dtype=torch.int64)
+        self.losses = torch.full((num_samples,), torch.nan)
+        self.clean_probability = torch.full((num_samples,), torch.nan)
+        self.soft_targets: Tensor | None = None
+        if num_classes is not None:
+            self.set_num_classes(num_classes)
+
+    def to(self, device: torch.device) -> None:
+        """Move what mini-batches are made of to the model's device."""
+        self.losses = self.losses.to(device)
+        self.clean_probability = self.clean_probability.to(device)
+        if self.soft_targets is not None:
+            self.soft_targets = self.soft_targets.to(device)
+
+    def set_num_classes(self, num_classes: int) -> None:
+        """Take in the width of the model's output, C.
+
+        Raises:
+            ValueError: it is not what it was.
+        """
+        if self.soft_targets is None:
+            self.soft_targets = torch.zeros(len(self.given_labels), num_classes, device=self.losses.device)
+        elif self.soft_targets.shape[1] != num_classes:
+            raise ValueError(
+                f"the model's output is {num_classes} wide, the soft targets are over {self.soft_targets.shape[1]} "
+                "classes; they must agree, see num_classes"
+            )
+
+    def record_labels(self, indices: Tensor, labels: Tensor) -> None:
+        """Take in labels as the dataset gives them; a sample seen for the first time gets its one-hot target.
+
+        Args:
+            indices: (n,) int64 on the CPU, rows of the dataset.
+            labels: (n,) int64 on the CPU, in 0..C-1.
+
+        Raises:
+            ValueError: a sample's label is not what it was.
+        """
+        known = self.given_labels[indices]
+        changed = ((known >= 0) & (known != labels)).nonzero()
+        if len(changed) > 0:
+            row = int(changed[0])
+            raise ValueError(
+                f"the label of dataset index {int(indices[row])} was {int(known[row])} and is now "
+                f"{int(labels[row])}; a sample's label must stay, and scan_dataset must hold the same samples in the "
+                "same order as the dataset"
+            )
+        if (new := known < 0).any():
+            rows = indices[new]
+            self.given_labels[rows] = labels[new]
+            targets = self.known_targets()
+            one_hot = functional.one_hot(labels[new], targets.shape[1])
+            targets[rows.to(targets.device)] = one_hot.to(targets)
+
+    def known_targets(self) -> Tensor:
+        """Return the soft targets (N, C).
+
+        Raises:
+            RuntimeError: C is not known yet.
+        """
+        if self.soft_targets is None:
+            raise RuntimeError(
+                "soft_targets are not there before the first batch, which tells the number of classes; pass "
+                "num_classes= to have them at once"
+            )
+        return self.soft_targets
+
+    def state_dict(self) -> dict[str, Tensor | None]:
+        """Return copies of all rows on the CPU."""
+        return {
+            name: None if value is None else value.detach().to("cpu", copy=True) for name, value in vars(self).items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over rows that `state_dict` returned.
+
+        Raises:
+            ValueError: they are of another dataset length or another number of neighbors.
+        """
+        saved_targets = state["soft_targets"]
+        for what, saved, own in (
+            ("samples", len(state["given_labels"]), len(self.given_labels)),
+            ("neighbors a sample", state["neighbor_pool"].shape[1], self.neighbor_pool.shape[1]),
+            ("classes", _width(saved_targets), _width(self.soft_targets)),
+        ):
+            if saved is not None and own is not None and saved != own:
+                raise ValueError(f"the state is of a run over {saved} {what}, this loader has {own}")
+        for name in vars(self):
+            if state[name] is not None:
+                setattr(self, name, state[name].clone())
+
+
+def _width(soft_targets: Tensor | None) -> int | None:
+    return None if soft_targets is None else soft_targets.shape[1]
