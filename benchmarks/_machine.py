@@ -1,6 +1,6 @@
 """Name the machine that a figure was measured on."""
 
-import datetime
+import datetime as dt
 import os
 import platform
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 def describe_machine() -> dict[str, str]:
     """Return the processor, cores, accelerator, versions and date, for the head of a result."""
     return {
-        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        "date": dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
         "processor": f"{_processor()} ({os.cpu_count()} cores)",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),

@@ -105,7 +105,7 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.body(inputs) + self.shortcut(inputs))
 
 
-def small_resnet(width: int = 16) -> nn.Sequential:
+def small_resnet(width: int = 8) -> nn.Sequential:
     """Build the network: a strided stem, three residual blocks, one linear layer on 4 * width features."""
     return nn.Sequential(
         nn.Conv2d(1, width, 3, 2, 1, bias=False),
@@ -193,11 +193,8 @@ def percent(hits: Tensor) -> float:
 
 def table(results: list[Result], noise_rate: float) -> str:
     """Summarize the runs at one noise rate as a Markdown table: mean ± standard deviation over the seeds."""
-    lines = [
-        "| partner | last epoch | best epoch | labels right after correction | wrong labels memorized "
-        "| wrong labels recovered | seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    header = ("partner", "last epoch", "best epoch", "labels right", "wrong memorized", "wrong recovered", "seconds")
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for method in METHODS:
         runs = [run for run in results if run.method == method and run.noise_rate == noise_rate]
         if runs:
@@ -257,8 +254,9 @@ def main() -> None:
     machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
     header = (
         f"# Which partner? MNIST, 10,000 images, {args.epochs} epochs\n\n`{command}`\n\n"
-        f"Seeds {', '.join(map(str, args.seeds))}; {machine}. Mean ± standard deviation over the seeds; all figures but "
-        "the seconds in percent."
+        f"Seeds {', '.join(map(str, args.seeds))}; {machine}. Mean ± standard deviation over the seeds; accuracies in "
+        "percent. *Labels right*: training labels that are right after correction. *Wrong memorized*, *wrong "
+        "recovered*: mislabeled training samples for which the model predicts the wrong label given, or the true one."
     )
     text = "\n\n".join([header, *sections]) + "\n"
     args.output.with_suffix(".md").write_text(text)

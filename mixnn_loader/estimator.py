@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from mixnn_loader.mixture import clean_posterior
 from mixnn_loader.model_view import ModelView
-from mixnn_loader.neighbors import NeighborSearch, resolve_search
+from mixnn_loader.neighbors import NeighborSearch, resolve_search, search_all
 from mixnn_loader.partners import DrawPartners, nearest_partners, no_partners, random_partners
 from mixnn_loader.progress import with_progress
 from mixnn_loader.rng import derived_rng, forked_random_state
@@ -135,7 +135,7 @@ class Estimator:
         pool = torch.arange(num_samples).unsqueeze(1).repeat(1, settings.pool_size)
         num_found = min(settings.pool_size, len(rows) - 1)
         if num_found > 0:
-            found = backend.search(result.representations[usable], num_found)
+            found = search_all(backend, result.representations[usable], num_found)
             pool[rows, :num_found] = rows[found.cpu()]
         self._state.neighbor_pool = pool
         return nearest_partners(pool.numpy(), settings.num_neighbors), type(backend).__name__

@@ -141,6 +141,10 @@ class MixNNDataLoader:
         self._num_samples = num_samples(self._wrapped)
         members = training_members(self._wrapped)
         self._settings.check_dataset(len(members))
+        if scan_dataset is not None and len(scan_dataset) != self._num_samples:
+            raise ValueError(
+                f"scan_dataset must have the dataset's {self._num_samples} samples, got {len(scan_dataset)}"
+            )
 
         view = ModelView(model, feature_layer, None if device is None else torch.device(device), autocast_dtype)
         collated = resolve_unpack(unpack)

@@ -116,24 +116,22 @@ class IndexedDataset(Dataset[Any]):
     """
 
     def __init__(self, dataset: Any) -> None:
-        object.__setattr__(self, "dataset", dataset)
+        self.__dict__["_wrapped"] = dataset
 
     def __getattr__(self, name: str) -> Any:
-        if name == "dataset":  # not set yet: the object is being unpickled
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
+        return getattr(self.__dict__["_wrapped"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self.dataset, name, value)
+        setattr(self._wrapped, name, value)
 
     def __reduce__(self) -> tuple[type["IndexedDataset"], tuple[Any]]:
-        return type(self), (self.dataset,)
+        return type(self), (self._wrapped,)
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self._wrapped)
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[index]
+        return self._wrapped[index]
 
     def __getitems__(self, batch: IndexBatch) -> tuple[IndexBatch, list[Any]]:
         samples = self._fetch(batch.indices)
@@ -143,10 +141,10 @@ class IndexedDataset(Dataset[Any]):
         return batch, samples
 
     def _fetch(self, indices: np.ndarray) -> list[Any]:
-        fetch_many: Callable[[list[int]], Sequence[Any]] | None = getattr(self.dataset, "__getitems__", None)
+        fetch_many: Callable[[list[int]], Sequence[Any]] | None = getattr(self._wrapped, "__getitems__", None)
         if callable(fetch_many):
             return list(fetch_many(indices.tolist()))
-        return [self.dataset[index] for index in indices.tolist()]
+        return [self._wrapped[index] for index in indices.tolist()]
 
 
 class IndexedCollate:

@@ -1,0 +1,95 @@
+"""Neighbors within a mini-batch: a handful of kernels, and nothing that waits for the device.
+
+Whatever depends on the data is a mask. Shapes depend on B and k alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@torch.no_grad()
+def nearest_in_batch(representations: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Find each row's `k` nearest others in its batch, by Euclidean distance, nearest first.
+
+    Rows that are the same sample, drawn twice into the batch, are never each other's neighbors. A row
+    with a NaN or an infinity is nobody's neighbor and has none.
+
+    Args:
+        representations: (B, d) floating point.
+        indices: (B,) which sample of the dataset each row is.
+        k: Neighbors a row, >= 0.
+
+    Returns:
+        positions (B, k) int64, row numbers within the batch, and found (B, k) bool. Where there are too
+        few others, the position is the row's own and found is False.
+
+    Raises:
+        ValueError: `representations` is not a floating-point (B, d), `indices` not (B,), or `k` negative.
+
+    Example:
+        >>> positions, found = nearest_in_batch(torch.tensor([[0.0], [1.0], [3.0]]), torch.arange(3), k=1)
+        >>> positions.flatten().tolist()
+        [1, 0, 1]
+    """
+    if representations.ndim != 2 or not representations.is_floating_point():
+        raise ValueError(
+            "representations must be floating point of shape (B, d), got "
+            f"{representations.dtype} of shape {tuple(representations.shape)}"
+        )
+    _check(indices, len(representations), k)
+    finite = representations.isfinite().all(dim=1)  # (B,)
+    rows = representations.to(torch.promote_types(representations.dtype, torch.float32))
+    # By differences: a batch is small, nothing cancels however far the rows are from the origin, and
+    # without a matrix product neither autocast nor TF32 has anything to narrow.
+    distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")  # (B, B)
+    return _k_smallest(distances, _others(indices) & finite & finite[:, None], k)
+
+
+@torch.no_grad()
+def random_in_batch(indices: Tensor, k: int, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw `k` distinct others in the batch for each row, every choice being equally likely.
+
+    Args:
+        indices: (B,) which sample of the dataset each row is; rows of the same sample never meet.
+        k: Neighbors a row, >= 0.
+        scores: (B, B) independent uniform random numbers, the caller's draw: the `k` smallest win.
+
+    Returns:
+        positions (B, k) int64 and found (B, k) bool, as `nearest_in_batch` does.
+
+    Raises:
+        ValueError: `scores` is not a floating-point (B, B), `indices` not (B,), or `k` negative.
+    """
+    _check(indices, len(indices), k)
+    if scores.shape != (len(indices), len(indices)) or not scores.is_floating_point():
+        raise ValueError(
+            f"scores must be floating point of shape (B, B) with B = {len(indices)}, got "
+            f"{scores.dtype} of shape {tuple(scores.shape)}"
+        )
+    return _k_smallest(scores, _others(indices), k)
+
+
+def _check(indices: Tensor, batch_size: int, k: int) -> None:
+    if indices.shape != (batch_size,):
+        raise ValueError(f"indices must have shape ({batch_size},), got {tuple(indices.shape)}")
+    if not isinstance(k, int) or k < 0:
+        raise ValueError(f"k must be an integer >= 0, got {k!r}")
+
+
+def _others(indices: Tensor) -> Tensor:
+    return indices[:, None] != indices  # (B, B)
+
+
+def _k_smallest(values: Tensor, allowed: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Give the places of the `k` smallest allowed values in each row of (B, B), smallest first."""
+    batch_size = len(values)
+    # Infinity stands for "not allowed" alone: a distance that overflowed is merely the largest one.
+    values = values.clamp(max=torch.finfo(values.dtype).max).masked_fill(~allowed, torch.inf)
+    values = functional.pad(values, (0, max(0, k - batch_size)), value=torch.inf)  # (B, max(B, k))
+    smallest, positions = values.topk(k, dim=1, largest=False, sorted=True)  # (B, k)
+    found = smallest.isfinite()
+    own = torch.arange(batch_size, device=values.device)[:, None]  # (B, 1)
+    return torch.where(found, positions, own), found

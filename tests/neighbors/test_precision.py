@@ -1,0 +1,65 @@
+"""The float32 switches inside the block, and after it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from mixnn_loader.neighbors.precision import full_float32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Only torch 2.9 and later have a switch for each backend.
+CUDA: Any = torch.backends.cuda.matmul
+HAS_SWITCHES = hasattr(CUDA, "fp32_precision")
+
+
+@pytest.fixture(params=["highest", "high", "medium"])
+def user_setting(request: pytest.FixtureRequest) -> Iterator[str]:
+    setting: str = request.param
+    torch.set_float32_matmul_precision(setting)
+    yield setting
+    torch.set_float32_matmul_precision("highest")
+
+
+def test_the_users_setting_is_back_afterwards(user_setting: str) -> None:
+    with full_float32("cpu"):
+        pass
+    assert torch.get_float32_matmul_precision() == user_setting
+
+
+def test_the_users_setting_is_back_after_an_error(user_setting: str) -> None:
+    with pytest.raises(KeyError), full_float32("cpu"):
+        raise KeyError
+    assert torch.get_float32_matmul_precision() == user_setting
+
+
+@pytest.mark.skipif(not HAS_SWITCHES, reason="torch before 2.9")
+@pytest.mark.usefixtures("user_setting")
+def test_products_are_float32_inside() -> None:
+    mkldnn: Any = torch.backends.mkldnn
+    with full_float32("cpu"):
+        assert CUDA.fp32_precision == mkldnn.matmul.fp32_precision == "ieee"
+
+
+@pytest.mark.skipif(not HAS_SWITCHES, reason="torch before 2.9")
+def test_a_backend_switch_set_by_the_user() -> None:
+    before = CUDA.fp32_precision
+    CUDA.fp32_precision = "tf32"
+    try:
+        with full_float32("cpu"):
+            assert CUDA.fp32_precision == "ieee"
+        assert CUDA.fp32_precision == "tf32"
+    finally:
+        CUDA.fp32_precision = before
+
+
+def test_autocast_is_off_inside() -> None:
+    rows = torch.ones(2, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        with full_float32("cpu"):
+            assert (rows @ rows).dtype == torch.float32
+        assert (rows @ rows).dtype == torch.bfloat16

@@ -1,0 +1,119 @@
+"""What the first argument of MixNNDataLoader may be."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from toy import Points, mlp
+
+from mixnn_loader import MixNNDataLoader
+from mixnn_loader.sampling import COPIED_ARGUMENTS, REPLACED_ARGUMENTS
+from mixnn_loader.source import as_data_loader, training_members
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter([])
+
+
+def prepared(module: str) -> DataLoader[Any]:
+    """Build a loader of a class that says it comes from ``module``."""
+    cls = type("PreparedLoader", (DataLoader,), {"__module__": module})
+    loader = cls(Points())
+    assert isinstance(loader, DataLoader)
+    return loader
+
+
+def test_every_argument_of_the_data_loader_is_accounted_for() -> None:
+    known = set(inspect.signature(DataLoader.__init__).parameters) - {"self"}
+    assert set(COPIED_ARGUMENTS) | set(REPLACED_ARGUMENTS) == known
+    assert not set(COPIED_ARGUMENTS) & set(REPLACED_ARGUMENTS)
+
+
+def test_a_loader_is_kept_and_a_dataset_gets_one() -> None:
+    loader = DataLoader(Points(), batch_size=7)
+    assert as_data_loader(loader, {}) is loader
+    built = as_data_loader(Points(), {"batch_size": 9, "drop_last": True})
+    assert (built.batch_size, built.drop_last) == (9, True)
+
+
+def test_an_iterable_dataset_is_refused() -> None:
+    for data in (Stream(), DataLoader(Stream())):
+        with pytest.raises(TypeError, match=r"target for every sample.*map-style.*IterableDataset Stream"):
+            MixNNDataLoader(data, mlp())
+
+
+@pytest.mark.parametrize("data", [None, 3, [[1.0, 2.0]].__iter__()])
+def test_something_else_is_refused(data: Any) -> None:
+    with pytest.raises(TypeError, match=f"data must be a DataLoader or a dataset, got {type(data).__name__}"):
+        MixNNDataLoader(data, mlp())
+
+
+@pytest.mark.parametrize(
+    ("module", "order"),
+    [
+        ("accelerate.data_loader", r"accelerator\.prepare\(model, optimizer\)"),
+        ("lightning.fabric.wrappers", r"from train_dataloader\(\)"),
+        ("pytorch_lightning.overrides", r"from train_dataloader\(\)"),
+    ],
+)
+def test_a_prepared_loader_is_refused_with_the_right_order(module: str, order: str) -> None:
+    with pytest.raises(TypeError, match=f"data is a {module}.PreparedLoader, which is already prepared; .*{order}"):
+        MixNNDataLoader(prepared(module), mlp())
+
+
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="unknown argument 'batchsize'"):
+        MixNNDataLoader(Points(), mlp(), batchsize=3)
+
+
+def test_loader_arguments_beside_a_loader_are_a_type_error() -> None:
+    with pytest.raises(TypeError, match=r"go with a dataset, got \['batch_size'\] with a DataLoader"):
+        MixNNDataLoader(DataLoader(Points()), mlp(), batch_size=3)
+
+
+def test_a_loader_that_does_not_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size must not be None"):
+        MixNNDataLoader(DataLoader(Points(), batch_size=None), mlp())
+
+
+def test_members_are_what_the_sampler_can_draw() -> None:
+    points = Points(10)
+    assert training_members(DataLoader(points, shuffle=True)).tolist() == list(range(10))
+    subset = SubsetRandomSampler([7, 2, 2, 5])
+    assert training_members(DataLoader(points, sampler=subset)).tolist() == [2, 5, 7]
+    weighted = WeightedRandomSampler([1.0, 0.0] * 5, 20)
+    assert training_members(DataLoader(points, sampler=weighted)).tolist() == [0, 2, 4, 6, 8]
+    batches = BatchSampler(subset, 2, drop_last=False)
+    assert training_members(DataLoader(points, batch_sampler=batches)).tolist() == [2, 5, 7]
+    ordered = BatchSampler(SequentialSampler(points), 2, drop_last=False)
+    assert training_members(DataLoader(points, batch_sampler=ordered)).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("neighbors", ["dataset", "random"])
+def test_samples_held_out_by_the_sampler_never_reach_the_training(neighbors: Any) -> None:
+    held_in = np.arange(0, 40, 2)
+    loader = MixNNDataLoader(
+        Points(),
+        mlp(),
+        warmup_epochs=0,
+        num_neighbors=3,
+        neighbors=neighbors,
+        batch_size=5,
+        sampler=SubsetRandomSampler(held_in.tolist()),
+    )
+    seen = torch.cat([batch.targets.neighbors.flatten() for batch in loader])
+    assert set(seen.tolist()) <= set(held_in.tolist())
+    assert loader.losses[1::2].isnan().all()
+    assert loader.losses[::2].isfinite().all()
