@@ -63,6 +63,7 @@ class Estimator:
         self._members = members
         self._search = search
         self._progress = progress
+        resolve_search(search, num_rows=1, device=torch.device("cpu"))  # a wrong choice shows now, not after warm-up
         self._generator = torch.Generator()
         batches = BatchSampler(members.tolist(), loader.batch_size or SCAN_BATCH_SIZE, drop_last=False)
         self._scan_loader = rebuilt(
@@ -70,6 +71,7 @@ class Estimator:
             dataset,
             batch_sampler=NeighborBatchSampler(batches, settings.seed),
             generator=self._generator,
+            in_order=True,
         )
 
     def estimate(self, epoch: int) -> tuple[DrawPartners, dict[str, Any]]:

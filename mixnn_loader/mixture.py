@@ -2,96 +2,18 @@
 
 import math
 import warnings
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from mixnn_loader.gaussian_mixture import Mixture, fit_mixture
+
 # Far below any share of wrong labels worth treating, so that the clip touches outliers only.
 CLIP_QUANTILE = 0.999
-
-# Added to both variances in every step, as scikit-learn's reg_covar: a component that has collapsed onto one
-# value keeps a standard deviation of 0.001 of the normalized range, and the likelihood stays bounded.
-VARIANCE_FLOOR = 1e-6
-
-# A side of the starting split with less than this is a tail, not a component.
-MIN_STARTING_SHARE = 0.02
-
-# The fit ends when no posterior moves by more than this in a step; they are wanted to 1e-3, and the steps
-# still to come add up to more than the last one.
-POSTERIOR_TOLERANCE = 1e-5
-
-# Enough for means three standard deviations apart. Components closer than that creep on for thousands of steps.
-MAX_STEPS = 150
-
-# A mixture has five parameters: of a larger set, this many evenly spaced order statistics give the same posteriors
-# to 1e-4, in a fraction of the time.
-MAX_FITTED_LOSSES = 65_536
 
 # P(clean) of every sample where the losses say nothing about which labels are wrong. Any constant gives equal
 # weights in Eq. 10 and 11; this one claims neither that all labels are clean nor that all are wrong.
 NEUTRAL_POSTERIOR = 0.5
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Two Gaussians over normalized losses; index 0 is the clean component, the one with the smaller mean.
-
-    Attributes:
-        means: Component means, ascending.
-        variances: Component variances, positive.
-        priors: Component weights, positive, with sum 1.
-    """
-
-    means: tuple[float, float]
-    variances: tuple[float, float]
-    priors: tuple[float, float]
-
-    def density(self, normalized: Tensor) -> Tensor:
-        """Each component's part of the density of Eq. 8, prior times Gaussian; their sum is the mixture's.
-
-        Args:
-            normalized: Normalized losses (N,).
-
-        Returns:
-            (N, 2) float64.
-        """
-        return self._log_density(normalized).exp()
-
-    def posterior(self, normalized: Tensor) -> Tensor:
-        """P(clean) of each normalized loss: Eq. 9, made monotone.
-
-        The log-odds of two Gaussians with unequal variances are a parabola in the loss: past its vertex the
-        wider component wins again. Were that the wrong-label component, the smallest losses of all would count
-        as wrong; were it the clean one, the largest would count as clean. A larger loss is never evidence for
-        a clean label, so losses past the vertex get the posterior of the vertex. It lies below the clean mean
-        or above the wrong one: between the means, and on the vertex's far side, this is Eq. 9 itself.
-
-        Args:
-            normalized: Normalized losses (N,).
-
-        Returns:
-            (N,) float64 in [0, 1], non-increasing in the loss.
-        """
-        normalized = normalized.to(torch.float64)
-        clean_variance, wrong_variance = self.variances
-        if clean_variance != wrong_variance:
-            gap = self.means[1] - self.means[0]
-            vertex = self.means[0] - gap * (clean_variance / (wrong_variance - clean_variance))
-            if clean_variance < wrong_variance:
-                normalized = normalized.clamp(min=vertex)
-            else:
-                normalized = normalized.clamp(max=vertex)
-        log_clean, log_wrong = self._log_density(normalized).unbind(-1)
-        return torch.sigmoid(log_clean - log_wrong)
-
-    def _log_density(self, normalized: Tensor) -> Tensor:
-        means, variances, priors = (
-            torch.tensor(values, dtype=torch.float64, device=normalized.device)
-            for values in (self.means, self.variances, self.priors)
-        )
-        deviations = normalized.to(torch.float64).unsqueeze(-1) - means  # (N, 2)
-        return priors.log() - 0.5 * ((2 * math.pi * variances).log() + deviations**2 / variances)
 
 
 def normalize_losses(losses: Tensor) -> Tensor:
@@ -129,27 +51,6 @@ def normalize_losses(losses: Tensor) -> Tensor:
     if high == low:
         return torch.zeros_like(losses)
     return (losses.clamp(max=high) - low) / (high - low)
-
-
-def fit_mixture(normalized: Tensor) -> Mixture | None:
-    """Fit two Gaussians to normalized losses by expectation-maximization (Eq. 8), in float64 on the CPU.
-
-    Deterministic: it starts from the best split of the sorted losses in two, and draws no random number. Of
-    more than `MAX_FITTED_LOSSES` losses, that many evenly spaced order statistics stand for all.
-
-    Args:
-        normalized: Losses in [0, 1] (N,), see `normalize_losses`.
-
-    Returns:
-        The mixture, or None where the losses do not support two components: they are all the same, or one
-        component has lost all its samples to the other.
-    """
-    ordered = _order_statistics(normalized)
-    if len(ordered) == 0 or ordered[0] == ordered[-1]:
-        return None
-    # pomegranate creates its tensors on the default device, which the user may have changed.
-    with torch.device("cpu"):
-        return _expectation_maximization(ordered)
 
 
 def clean_posterior(losses: Tensor) -> tuple[Tensor, Mixture | None]:
@@ -211,92 +112,3 @@ def _check_vector(losses: Tensor) -> None:
 def _half_are_the_same(values: Tensor) -> bool:
     """Whether one value makes up half of `values` (N,) or more."""
     return 2 * int((values == values.mode().values).sum()) >= len(values)
-
-
-def _order_statistics(normalized: Tensor) -> Tensor:
-    """The sorted values, or the middle ones of `MAX_FITTED_LOSSES` equal runs of them, float64."""
-    ordered = normalized.detach().cpu().to(torch.float64).sort().values
-    if len(ordered) <= MAX_FITTED_LOSSES:
-        return ordered
-    middles = (torch.arange(MAX_FITTED_LOSSES, dtype=torch.float64, device="cpu") + 0.5) / MAX_FITTED_LOSSES
-    return ordered[(middles * len(ordered)).long()]
-
-
-def _expectation_maximization(ordered: Tensor) -> Mixture | None:
-    """Fit sorted values (N,) until the posteriors stand still; None once a component is left without any."""
-    values = ordered.unsqueeze(1)
-    responsibilities = _starting_responsibilities(ordered)
-    for _ in range(MAX_STEPS):
-        mixture = _maximization(values, responsibilities)
-        if not _is_proper(mixture):
-            return None
-        updated = _expectation(values, mixture)
-        change = (updated - responsibilities).abs().max()
-        responsibilities = updated
-        if change < POSTERIOR_TOLERANCE:
-            break
-    return _by_mean(mixture)
-
-
-def _starting_responsibilities(ordered: Tensor) -> Tensor:
-    """Share sorted values (N,) out between two components, all or nothing: (N, 2).
-
-    Of all splits of the sorted values in two, take the one whose two Gaussians have the largest classification
-    likelihood (Kittler & Illingworth, "Minimum error thresholding", 1986). A split at a quantile would presume
-    the noise rate, and 2-means presumes equal shares and variances: with 80 to 95 % wrong labels and narrow
-    clean losses, the fit started from it ends by cutting the wrong-label component in two.
-    """
-    count = len(ordered)
-    size = torch.arange(1, count, dtype=torch.float64)  # of the lower side of each split, (N - 1,)
-    sums, squares = ordered.cumsum(0), (ordered**2).cumsum(0)
-    lower_cost = _side_cost(size, sums[:-1], squares[:-1])
-    upper_cost = _side_cost(count - size, sums[-1] - sums[:-1], squares[-1] - squares[:-1])
-    smallest = min(math.ceil(MIN_STARTING_SHARE * count), count // 2)
-    allowed = (size >= smallest) & (count - size >= smallest)
-    split = int(torch.where(allowed, lower_cost + upper_cost, math.inf).argmin()) + 1
-    lower = torch.arange(count) < split
-    return torch.stack([lower, ~lower], dim=1).to(torch.float64)
-
-
-def _side_cost(size: Tensor, total: Tensor, squares: Tensor) -> Tensor:
-    """One side's negative classification log-likelihood, less what all splits have in common; all (N - 1,)."""
-    variance = (squares / size - (total / size) ** 2).clamp(min=0) + VARIANCE_FLOOR
-    return size * (0.5 * variance.log() - size.log())
-
-
-def _expectation(values: Tensor, mixture: Mixture) -> Tensor:
-    """Eq. 9 for both components: responsibilities (N, 2) of values (N, 1)."""
-    from pomegranate.distributions import Normal
-    from pomegranate.gmm import GeneralMixtureModel
-
-    means, variances, priors = (
-        torch.tensor(numbers, dtype=torch.float64) for numbers in (mixture.means, mixture.variances, mixture.priors)
-    )
-    components = [Normal(means[[i]], variances[[i]], covariance_type="diag") for i in range(2)]
-    # Parameters given in float64 are not enough: pomegranate takes its dtype from a tensor of its own.
-    model = GeneralMixtureModel(components, priors=priors).to(torch.float64)
-    responsibilities: Tensor = model.predict_proba(values)
-    return responsibilities
-
-
-def _maximization(values: Tensor, responsibilities: Tensor) -> Mixture:
-    """The mixture of values (N, 1) shared out by responsibilities (N, 2), its components in their order."""
-    from pomegranate.distributions import Normal
-
-    components: list[tuple[float, float, float]] = []
-    for share in responsibilities.unbind(1):
-        # A full covariance, of one entry: a "diag" one raises where rounding takes a variance below zero.
-        normal = Normal(covariance_type="full").to(torch.float64).fit(values, sample_weight=share)
-        variance = max(float(normal.covs), 0.0) + VARIANCE_FLOOR
-        components.append((float(normal.means), variance, float(share.mean())))
-    return Mixture(*zip(*components, strict=True))
-
-
-def _is_proper(mixture: Mixture) -> bool:
-    return all(math.isfinite(x) for x in mixture.means + mixture.variances) and min(mixture.priors) > 0
-
-
-def _by_mean(mixture: Mixture) -> Mixture:
-    """The same mixture with the smaller mean first: on the way, the components may have changed places."""
-    components = sorted(zip(mixture.means, mixture.variances, mixture.priors, strict=True))
-    return Mixture(*zip(*components, strict=True))

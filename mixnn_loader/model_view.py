@@ -34,6 +34,9 @@ class ModelView:
         feature_layer: see `mixnn_loader.features.find_feature_layer`.
         device: where to run it; None: where its first parameter is at the time.
         autocast_dtype: run under `torch.autocast` with this type; None: as the caller's context has it.
+
+    Raises:
+        ValueError: ``autocast_dtype`` is not a floating-point type.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class ModelView:
         device: torch.device | None = None,
         autocast_dtype: torch.dtype | None = None,
     ) -> None:
+        if autocast_dtype is not None and not autocast_dtype.is_floating_point:
+            raise ValueError(f"autocast_dtype must be None or a floating-point torch.dtype, got {autocast_dtype}")
         self._model = unwrap(model)
         self._feature_layer = feature_layer
         self._device = device

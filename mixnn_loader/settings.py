@@ -31,7 +31,7 @@ class Settings:
         check_count("warmup_epochs", self.warmup_epochs)
         check_count("seed", self.seed)
         if self.correction_epoch is not None:
-            check_count("correction_epoch", self.correction_epoch, "None or an integer")
+            check_count("correction_epoch", self.correction_epoch, 0, "None or an integer")
         if not isinstance(self.momentum, (int, float)) or not 0 <= self.momentum <= 1:
             raise ValueError(f"momentum must be a number in [0, 1], got {self.momentum!r}")
         _check_choice("neighbors", self.neighbors, get_args(Neighbors))
@@ -42,7 +42,7 @@ class Settings:
                     f"neighbor_pool must be None with neighbors={self.neighbors!r}, got {self.neighbor_pool!r}; only "
                     "neighbors='dataset' has a pool"
                 )
-            check_count("neighbor_pool", self.neighbor_pool, "None or an integer")
+            check_count("neighbor_pool", self.neighbor_pool, 0, "None or an integer")
             if self.neighbor_pool < self.num_neighbors:
                 raise ValueError(
                     f"neighbor_pool must be None or >= num_neighbors ({self.num_neighbors}), got {self.neighbor_pool}"
@@ -89,10 +89,10 @@ class Settings:
             )
 
 
-def check_count(name: str, value: object, kind: str = "an integer") -> None:
-    """Raise a `ValueError` that names the argument, its value and its range unless it is an integer >= 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{name} must be {kind} >= 0, got {value!r}")
+def check_count(name: str, value: object, minimum: int = 0, kind: str = "an integer") -> None:
+    """Raise a `ValueError` that names the argument, its value and its range unless it is an integer >= minimum."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

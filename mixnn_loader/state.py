@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mixnn_loader.settings import check_count
+
 
 class SampleState:
     """The per-sample rows of one training run, over N samples, C classes and a pool of M neighbors.
@@ -31,6 +33,7 @@ class SampleState:
         self.clean_probability = torch.full((num_samples,), torch.nan)
         self.soft_targets: Tensor | None = None
         if num_classes is not None:
+            check_count("num_classes", num_classes, 1, "None or an integer")
             self.set_num_classes(num_classes)
 
     def to(self, device: torch.device) -> None:

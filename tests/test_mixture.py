@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
-from mixnn_loader.mixture import Mixture, clean_posterior, fit_mixture, normalize_losses
+from mixnn_loader.gaussian_mixture import Mixture, fit_mixture
+from mixnn_loader.mixture import clean_posterior, normalize_losses
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -33,11 +33,9 @@ def search_all(backend: NeighborSearch, representations: Tensor, k: int) -> Tens
             f"{type(backend).__name__}"
         )
     found = found.to(representations.device, torch.int64)
-    if int(found.max()) >= num_rows:
-        raise ValueError(
-            f"search must return row numbers below {num_rows}, got {int(found.max())} from {type(backend).__name__}"
-        )
     found = functional.pad(found, (0, max(0, k - found.shape[1])), value=-1)
+    if (largest := int(found.max())) >= num_rows:
+        raise ValueError(f"search must return row numbers below {num_rows}, got {largest} from {type(backend).__name__}")
     rows = torch.arange(num_rows, device=found.device)
     neighbors, complete = without_self(found, rows, k)
     if not complete.all():
