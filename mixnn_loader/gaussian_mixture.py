@@ -1,7 +1,9 @@
 """Two Gaussians fitted to numbers in [0, 1]: expectation-maximization, by pomegranate (Eq. 8 and 9)."""
 
+import functools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,30 +162,43 @@ def _side_cost(size: Tensor, total: Tensor, squares: Tensor) -> Tensor:
 
 def _expectation(values: Tensor, mixture: Mixture) -> Tensor:
     """Eq. 9 for both components: responsibilities (N, 2) of values (N, 1)."""
-    from pomegranate.distributions import Normal
-    from pomegranate.gmm import GeneralMixtureModel
-
+    normal, general_mixture_model = _pomegranate()
     means, variances, priors = (
         torch.tensor(numbers, dtype=torch.float64) for numbers in (mixture.means, mixture.variances, mixture.priors)
     )
-    components = [Normal(means[[i]], variances[[i]], covariance_type="diag") for i in range(2)]
+    components = [normal(means[[i]], variances[[i]], covariance_type="diag") for i in range(2)]
     # Parameters given in float64 are not enough: pomegranate takes its dtype from a tensor of its own.
-    model = GeneralMixtureModel(components, priors=priors).to(torch.float64)
+    model = general_mixture_model(components, priors=priors).to(torch.float64)
     responsibilities: Tensor = model.predict_proba(values)
     return responsibilities
 
 
 def _maximization(values: Tensor, responsibilities: Tensor) -> Mixture:
     """The mixture of values (N, 1) shared out by responsibilities (N, 2), its components in their order."""
-    from pomegranate.distributions import Normal
-
+    normal, _ = _pomegranate()
     components: list[tuple[float, float, float]] = []
     for share in responsibilities.unbind(1):
         # A full covariance, of one entry: a "diag" one raises where rounding takes a variance below zero.
-        normal = Normal(covariance_type="full").to(torch.float64).fit(values, sample_weight=share)
-        variance = max(float(normal.covs), 0.0) + VARIANCE_FLOOR
-        components.append((float(normal.means), variance, float(share.mean())))
+        component = normal(covariance_type="full").to(torch.float64).fit(values, sample_weight=share)
+        variance = max(float(component.covs), 0.0) + VARIANCE_FLOOR
+        components.append((float(component.means), variance, float(share.mean())))
     return Mixture(*zip(*components, strict=True))
+
+
+@functools.cache
+def _pomegranate() -> tuple[Any, Any]:
+    """Import the normal distribution and the mixture model.
+
+    The import, which takes seconds, also brings in a library that sets the process's number of OpenMP threads,
+    PyTorch's among them, to the number of cores. The number the user chose is put back.
+    """
+    num_threads = torch.get_num_threads()
+    try:
+        from pomegranate.distributions import Normal
+        from pomegranate.gmm import GeneralMixtureModel
+    finally:
+        torch.set_num_threads(num_threads)
+    return Normal, GeneralMixtureModel
 
 
 def _is_proper(mixture: Mixture) -> bool:

@@ -104,7 +104,9 @@ def test_any_setting(make: Callable[[Dataset[Any]], DataLoader[Any]], neighbors:
     expected = [plain_indices(plain) for _ in range(EPOCHS)]
 
     torch.manual_seed(3)
-    model = mlp().eval()  # BatchNorm in eval mode: a batch of one is a setting too, and no dropout draws from the stream
+    model = (
+        mlp().eval()
+    )  # BatchNorm in eval mode: a batch of one is a setting too, and no dropout draws from the stream
     wrapped = make(IndexedPoints())
     loader = MixNNDataLoader(wrapped, model, neighbors=neighbors, **SETTINGS)
     for epoch in range(EPOCHS):

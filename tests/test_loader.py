@@ -164,11 +164,19 @@ def test_history_of_an_epoch_left_early() -> None:
 @pytest.mark.parametrize("neighbors", ["dataset", "random"])
 def test_the_pool_is_drawn_from_afresh(neighbors: Any) -> None:
     settings = {"neighbor_pool": 6} if neighbors == "dataset" else {}
-    loader = MixNNDataLoader(Points(), mlp(), num_neighbors=2, neighbors=neighbors, search="exact", **SETTINGS, **settings)
+    loader = MixNNDataLoader(
+        Points(), mlp(), num_neighbors=2, neighbors=neighbors, search="exact", **SETTINGS, **settings
+    )
     draws = []
     for _ in range(4):
         batches = run(loader)
-        draws.append({int(i): set(n.tolist()) for b in batches for i, n in zip(b.targets.indices, b.targets.neighbors, strict=True)})
+        draws.append(
+            {
+                int(i): set(n.tolist())
+                for b in batches
+                for i, n in zip(b.targets.indices, b.targets.neighbors, strict=True)
+            }
+        )
     if neighbors == "dataset":
         nearest = MixNNDataLoader(Points(), mlp(), num_neighbors=6, search="exact", **SETTINGS)
         run(nearest, 2)

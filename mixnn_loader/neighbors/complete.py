@@ -35,7 +35,9 @@ def search_all(backend: NeighborSearch, representations: Tensor, k: int) -> Tens
     found = found.to(representations.device, torch.int64)
     found = functional.pad(found, (0, max(0, k - found.shape[1])), value=-1)
     if (largest := int(found.max())) >= num_rows:
-        raise ValueError(f"search must return row numbers below {num_rows}, got {largest} from {type(backend).__name__}")
+        raise ValueError(
+            f"search must return row numbers below {num_rows}, got {largest} from {type(backend).__name__}"
+        )
     rows = torch.arange(num_rows, device=found.device)
     neighbors, complete = without_self(found, rows, k)
     if not complete.all():
