@@ -32,7 +32,7 @@ from mixnn_loader.noise import symmetric
 NUM_CLASSES = 10
 NUM_TRAIN = 10_000
 BATCH_SIZE = 128
-MIXNN = {"warmup_epochs": 5, "correction_epoch": 12, "num_neighbors": 1, "num_classes": NUM_CLASSES}
+MIXNN: dict[str, Any] = {"warmup_epochs": 5, "correction_epoch": 12, "num_neighbors": 1, "num_classes": NUM_CLASSES}
 
 METHODS: dict[str, dict[str, Any] | None] = {
     "cross-entropy": None,
@@ -183,7 +183,7 @@ def load_images(data_dir: str, *, train: bool) -> tuple[Tensor, Tensor]:
 def predict(model: nn.Module, images: Tensor) -> Tensor:
     """Predict the class of each image, (n,)."""
     model.eval()
-    return torch.cat([model(chunk).argmax(dim=1) for chunk in images.split(500)])
+    return torch.cat([model(chunk).argmax(dim=1) for chunk in torch.split(images, 500)])
 
 
 def percent(hits: Tensor) -> float:
@@ -221,12 +221,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--resume", action="store_true", help="keep the runs that the output file already has")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "partners.json")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Run all jobs, write the JSON and a Markdown table beside it."""
+    """Run all jobs; what is finished is written at once."""
     args = parse_args()
     jobs = [
         Job(method, noise_rate, seed, args.epochs, args.data_dir)
@@ -235,32 +236,40 @@ def main() -> None:
         for method in args.methods
     ]
     results: list[Result] = []
+    if args.resume and args.output.exists():
+        results = [Result(**run) for run in json.loads(args.output.read_text())["runs"]]
+    done = {(run.method, run.noise_rate, run.seed) for run in results}
+    jobs = [job for job in jobs if (job.method, job.noise_rate, job.seed) not in done]
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(args.processes) as pool:
-        for done in tqdm(as_completed([pool.submit(train, job) for job in jobs]), total=len(jobs), unit="run"):
-            results.append(done.result())
-            tqdm.write(json.dumps({key: value for key, value in asdict(results[-1]).items() if key != "curve"}))
+        for finished in tqdm(as_completed([pool.submit(train, job) for job in jobs]), total=len(jobs), unit="run"):
+            results.append(finished.result())
+            write(results, args)
+    print(args.output.with_suffix(".md").read_text())
 
+
+def write(results: list[Result], args: argparse.Namespace) -> None:
+    """Write the runs so far as JSON, and a Markdown table beside it."""
     command = "python benchmarks/partners.py --data-dir DIR"
+    machine = describe_machine()
     report = {
         "command": command,
-        "machine": describe_machine(),
+        "machine": machine,
         "epochs": args.epochs,
         "processes": args.processes,
-        "runs": [asdict(run) for run in results],
+        "runs": [asdict(run) for run in sorted(results, key=lambda run: (run.noise_rate, run.seed, run.method))],
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(report, indent=1) + "\n")
-    sections = [f"## {rate:.0%} symmetric noise\n\n{table(results, rate)}" for rate in args.noise_rates]
-    machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
-    header = (
+    text = (
         f"# Which partner? MNIST, 10,000 images, {args.epochs} epochs\n\n`{command}`\n\n"
-        f"Seeds {', '.join(map(str, args.seeds))}; {machine}. Mean ± standard deviation over the seeds; accuracies in "
-        "percent. *Labels right*: training labels that are right after correction. *Wrong memorized*, *wrong "
-        "recovered*: mislabeled training samples for which the model predicts the wrong label given, or the true one."
+        f"Seeds {', '.join(map(str, args.seeds))}; {', '.join(f'{key} {value}' for key, value in machine.items())}. "
+        "Mean ± standard deviation over the seeds; accuracies in percent. *Labels right*: training labels that are "
+        "right after correction. *Wrong memorized*, *wrong recovered*: mislabeled training samples for which the model "
+        "predicts the wrong label given, or the true one.\n"
     )
-    text = "\n\n".join([header, *sections]) + "\n"
+    for noise_rate in args.noise_rates:
+        text += f"\n## {noise_rate:.0%} symmetric noise\n\n{table(results, noise_rate)}\n"
     args.output.with_suffix(".md").write_text(text)
-    print(text)
 
 
 if __name__ == "__main__":
