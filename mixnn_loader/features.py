@@ -13,7 +13,7 @@ FeatureLayer = nn.Module | str | FeatureFunction
 
 
 def find_feature_layer(
-    model: nn.Module, feature_layer: FeatureLayer | None, num_classes: int
+    model: nn.Module, feature_layer: FeatureLayer | None, num_classes: int | None = None
 ) -> nn.Module | FeatureFunction:
     """Find the layer whose input is the representation: usually the last, fully connected one.
 
@@ -23,7 +23,7 @@ def find_feature_layer(
             logits and representations. None looks for it: first the model's ``get_classifier()`` (timm's
             convention) where that returns a real module, then the last `torch.nn.Linear` with ``num_classes``
             outputs.
-        num_classes: the width of the model's output.
+        num_classes: the width of the model's output; only for the search.
 
     Returns:
         One of the model's own modules, or the user's function.
@@ -57,7 +57,7 @@ def find_feature_layer(
 
 @contextmanager
 def captured_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the first input of every call of ``layer`` while the context is open.
+    """Collect a copy of the first input of every call of ``layer`` while the context is open.
 
     Example:
         >>> import torch
@@ -70,7 +70,8 @@ def captured_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
     captured: list[Tensor] = []
 
     def capture(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        captured.append(args[0] if args else next(iter(kwargs.values())))
+        first = args[0] if args else next(iter(kwargs.values()))
+        captured.append(first.clone())  # the layer may work in place
 
     handle = layer.register_forward_pre_hook(capture, with_kwargs=True)
     try:
@@ -79,7 +80,7 @@ def captured_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _classifier(model: nn.Module, num_classes: int) -> nn.Module:
+def _classifier(model: nn.Module, num_classes: int | None) -> nn.Module:
     get_classifier = getattr(model, "get_classifier", None)
     if callable(get_classifier):
         classifier = get_classifier()

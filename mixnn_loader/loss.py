@@ -41,13 +41,13 @@ class MixNNLoss(nn.Module):
 
         Args:
             logits: (B, C), the model's output for the mixed inputs.
-            targets: the batch, its targets, or (B,) int64 class indices.
+            targets: the batch, its targets, or (B,) class indices.
 
         Returns:
             A scalar for ``reduction="mean"``, (B,) for ``"none"``.
 
         Raises:
-            TypeError: ``targets`` is none of the three.
+            TypeError: ``targets`` is none of these, or of the wrong type.
             ValueError: the logits do not fit the targets in shape or device.
         """
         if isinstance(targets, MixNNBatch):
@@ -59,9 +59,12 @@ class MixNNLoss(nn.Module):
             )
         _check_fit(logits, target)
         wide_logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if target.is_floating_point():
-            target = target.to(wide_logits.dtype)
-        return functional.cross_entropy(wide_logits, target, reduction=self.reduction)
+        if target.dim() == 1:
+            return functional.cross_entropy(wide_logits, target.long(), reduction=self.reduction)
+        # Where the target is zero, a class that the model rules out (a logit of -inf) must not give 0 * inf.
+        log_probabilities = wide_logits.log_softmax(dim=1).masked_fill(target == 0, 0)
+        losses = -(target * log_probabilities).sum(dim=1)
+        return losses.mean() if self.reduction == "mean" else losses
 
     def extra_repr(self) -> str:
         """Show the reduction in the module's representation."""
@@ -74,6 +77,11 @@ def _check_fit(logits: Tensor, target: Tensor) -> None:
         raise ValueError(
             f"logits must be (B, C) and fit the targets, got logits {tuple(logits.shape)} and targets "
             f"{tuple(target.shape)}; C is the model's output width, see num_classes"
+        )
+    if target.is_floating_point() != (target.dim() == 2):
+        raise TypeError(
+            f"targets must be integer class indices (B,) or probabilities (B, C), got {target.dtype} of shape "
+            f"{tuple(target.shape)}"
         )
     if logits.device != target.device:
         raise ValueError(

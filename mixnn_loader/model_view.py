@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,8 @@ class ModelView:
         autocast_dtype: run under `torch.autocast` with this type; None: as the caller's context has it.
 
     Raises:
-        ValueError: ``autocast_dtype`` is not a floating-point type.
+        TypeError: ``feature_layer`` is of no known kind.
+        ValueError: ``feature_layer`` is not in the model, or ``autocast_dtype`` not a floating-point type.
     """
 
     def __init__(
@@ -49,10 +50,12 @@ class ModelView:
         if autocast_dtype is not None and not autocast_dtype.is_floating_point:
             raise ValueError(f"autocast_dtype must be None or a floating-point torch.dtype, got {autocast_dtype}")
         self._model = unwrap(model)
-        self._feature_layer = feature_layer
         self._device = device
         self._autocast_dtype = autocast_dtype
+        # Looking for a layer takes the width of the output, which the first forward pass tells.
         self._layer: nn.Module | FeatureFunction | None = None
+        if feature_layer is not None:
+            self._layer = find_feature_layer(self._model, feature_layer)
 
     @property
     def device(self) -> torch.device:
@@ -74,12 +77,16 @@ class ModelView:
             ValueError: the output is not (B, C), or the feature layer is not found or not called exactly once.
         """
         with torch.no_grad(), evaluating(self._model), self._autocast():
+            if self._layer is not None and not isinstance(self._layer, nn.Module):
+                logits, representations = _checked_pair(self._layer(self._model, inputs))
+                kept = _flat_rows(representations, len(logits)) if need_representations else None
+                return Predictions(_wide_logits(logits), kept)
             if not need_representations:
                 return Predictions(_wide_logits(self._model(inputs)), None)
-            layer = self._find_layer(inputs)
-            if not isinstance(layer, nn.Module):
-                logits, representations = layer(self._model, inputs)
-                return Predictions(_wide_logits(logits), _flat_rows(representations, len(logits)))
+            if self._layer is None:
+                width = _wide_logits(self._model(inputs)).shape[1]
+                self._layer = find_feature_layer(self._model, None, width)
+            layer = cast(nn.Module, self._layer)
             with captured_inputs(layer) as captured:
                 logits = _wide_logits(self._model(inputs))
             if len(captured) != 1:
@@ -93,14 +100,6 @@ class ModelView:
         if self._autocast_dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast_dtype)
-
-    def _find_layer(self, inputs: Any) -> nn.Module | FeatureFunction:
-        if self._layer is None:
-            width = 0
-            if self._feature_layer is None:
-                width = _wide_logits(self._model(inputs)).shape[1]
-            self._layer = find_feature_layer(self._model, self._feature_layer, width)
-        return self._layer
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -140,6 +139,15 @@ def _wide_logits(logits: Any) -> Tensor:
     if logits.dim() != 2:
         raise ValueError(f"the model must return logits (B, C), got shape {tuple(logits.shape)}")
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _checked_pair(answer: Any) -> tuple[Any, Tensor]:
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise TypeError(
+            "a function passed as feature_layer= must return the pair (logits, representations), got "
+            f"{type(answer).__name__}"
+        )
+    return answer
 
 
 def _flat_rows(representations: Tensor, num_rows: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], nest: Any) -> Any:
-    """Apply ``function`` to every tensor of ``nest`` and keep the containers' types.
+    """Apply ``function`` to every tensor of ``nest`` in tuples, lists and dicts like the nest's.
 
     Args:
         function: called once a tensor.

@@ -38,15 +38,16 @@ def random_partners(members: np.ndarray, num_rows: int, num_neighbors: int) -> D
     Args:
         members: sorted dataset indices of the samples that may be drawn. A sample outside of them gets itself.
         num_rows: N, the length of the dataset.
-        num_neighbors: K < len(members).
+        num_neighbors: K. Where there are fewer other members, the sample itself fills its row up.
     """
+    num_drawn = min(num_neighbors, len(members) - 1)
     rank_of = np.full(num_rows, -1, dtype=np.int64)
     rank_of[members] = np.arange(len(members))
 
     def draw(indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         own = rank_of[indices]
         taken = own[:, None]
-        for k in range(num_neighbors):
+        for k in range(num_drawn):
             # A number below len - 1 - k is moved past each rank already taken, in rising order: uniform over the
             # ranks that are left, with no draw to reject.
             drawn = rng.integers(len(members) - 1 - k, size=len(indices))
@@ -54,6 +55,7 @@ def random_partners(members: np.ndarray, num_rows: int, num_neighbors: int) -> D
                 drawn = drawn + (drawn >= column)
             taken = np.concatenate([taken, drawn[:, None]], axis=1)
         partners = members[taken[:, 1:] % len(members)]
-        return np.where((own >= 0)[:, None], partners, indices[:, None])
+        partners = np.where((own >= 0)[:, None], partners, indices[:, None])
+        return np.concatenate([partners, np.repeat(indices[:, None], num_neighbors - num_drawn, axis=1)], axis=1)
 
     return draw

@@ -11,7 +11,8 @@ import torch
 def derived_rng(seed: int, *position: int) -> np.random.Generator:
     """Make a generator for one place of the training, for instance ``(epoch, batch)``.
 
-    A resumed run thus draws what the uninterrupted one would have, with no generator state to be saved.
+    A resumed run thus draws what the uninterrupted one would have, with no generator state to be saved. Positions
+    that differ only in zeros at the end are the same place.
 
     Example:
         >>> derived_rng(0, 3, 7).integers(100) == derived_rng(0, 3, 7).integers(100)

@@ -1,7 +1,10 @@
 """The method's hyper-parameters: their ranges, and what follows from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
 from typing import Literal, get_args
+
+import numpy as np
 
 Neighbors = Literal["dataset", "batch", "random", "random-batch"]
 Weighting = Literal["mixture", "uniform", "beta"]
@@ -13,7 +16,6 @@ class Settings:
     """Hyper-parameters of MixNN; `mixnn_loader.MixNNDataLoader` documents each.
 
     Raises:
-        TypeError: an argument is of the wrong type.
         ValueError: an argument is outside its range.
     """
 
@@ -32,8 +34,7 @@ class Settings:
         check_count("seed", self.seed)
         if self.correction_epoch is not None:
             check_count("correction_epoch", self.correction_epoch, 0, "None or an integer")
-        if not isinstance(self.momentum, (int, float)) or not 0 <= self.momentum <= 1:
-            raise ValueError(f"momentum must be a number in [0, 1], got {self.momentum!r}")
+        _check_fraction("momentum", self.momentum)
         _check_choice("neighbors", self.neighbors, get_args(Neighbors))
         _check_choice("weighting", self.weighting, get_args(Weighting))
         if self.neighbor_pool is not None:
@@ -47,6 +48,11 @@ class Settings:
                 raise ValueError(
                     f"neighbor_pool must be None or >= num_neighbors ({self.num_neighbors}), got {self.neighbor_pool}"
                 )
+        # NumPy's numbers are welcome, but not everything that these go to takes them.
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, field.name, value.item())
 
     @property
     def pool_size(self) -> int:
@@ -91,8 +97,13 @@ class Settings:
 
 def check_count(name: str, value: object, minimum: int = 0, kind: str = "an integer") -> None:
     """Raise a `ValueError` that names the argument, its value and its range unless it is an integer >= minimum."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
         raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}")
+
+
+def _check_fraction(name: str, value: object) -> None:
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

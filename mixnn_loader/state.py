@@ -77,9 +77,8 @@ class SampleState:
                 "same order as the dataset"
             )
         if (new := known < 0).any():
-            rows = indices[new]
+            rows, targets = indices[new], self.known_targets()
             self.given_labels[rows] = labels[new]
-            targets = self.known_targets()
             one_hot = functional.one_hot(labels[new], targets.shape[1])
             targets[rows.to(targets.device)] = one_hot.to(targets)
 

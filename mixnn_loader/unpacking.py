@@ -84,6 +84,8 @@ def _first_two(batch: Any) -> tuple[Any, Any]:
 
 def _pick(batch: Any, key: Hashable) -> Any:
     try:
+        if isinstance(batch, Tensor):
+            raise TypeError("a tensor has no keys")
         return batch[key]
     except (KeyError, IndexError, TypeError) as error:
         known = f"its keys are {list(batch)}" if isinstance(batch, Mapping) else f"it is a {type(batch).__name__}"

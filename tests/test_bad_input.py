@@ -38,7 +38,8 @@ class Constant(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, num_features) -> (B, 3)."""
-        return self.table[inputs[:, 0].long()] + 0 * self.identity(inputs)
+        logits: Tensor = self.table[inputs[:, 0].long()] + 0 * self.identity(inputs)
+        return logits
 
 
 def run(loader: MixNNDataLoader, epochs: int = 1) -> None:
@@ -117,6 +118,26 @@ def test_some_samples_diverge(poison: float, neighbors: Any) -> None:
     healthy = batch.targets.neighbors[~poisoned]
     assert not poisoned[healthy].any()
     assert torch.isfinite(batch.targets.weights).all()
+
+
+@pytest.mark.parametrize("neighbors", ["dataset", "batch", "random", "random-batch"])
+@pytest.mark.parametrize("num_healthy", [1, 2])
+def test_nearly_all_samples_diverge(neighbors: Any, num_healthy: int) -> None:
+    points = Points()
+    threshold = points.inputs[:, 0].sort().values[num_healthy - 1].item()
+    loader = MixNNDataLoader(
+        points,
+        Poisoned(threshold, float("nan")),
+        warmup_epochs=0,
+        correction_epoch=None,
+        num_neighbors=2,
+        neighbors=neighbors,
+        batch_size=40,
+    )
+    with pytest.warns(RuntimeWarning):
+        (batch,) = list(loader)
+    assert batch.targets.neighbors.shape == (40, 2)
+    torch.testing.assert_close(batch.targets.weights.sum(1), torch.ones(40))
 
 
 @pytest.mark.parametrize("neighbors", ["dataset", "batch", "random", "random-batch"])

@@ -5,6 +5,7 @@ import io
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -79,13 +80,13 @@ def test_an_epoch_out_of_range(epoch: Any) -> None:
 def test_set_epoch_reaches_the_distributed_sampler() -> None:
     def order(epoch: int) -> list[int]:
         points = Points()
-        sampler = DistributedSampler(points, num_replicas=2, rank=0, shuffle=True)
+        sampler: DistributedSampler[Any] = DistributedSampler(points, num_replicas=2, rank=0, shuffle=True)
         loader = MixNNDataLoader(DataLoader(points, batch_size=8, sampler=sampler), mlp())
         loader.set_epoch(epoch)
         return torch.cat([batch.targets.indices for batch in loader]).tolist()
 
     def plain_order(epoch: int) -> list[int]:
-        sampler = DistributedSampler(Points(), num_replicas=2, rank=0, shuffle=True)
+        sampler: DistributedSampler[Any] = DistributedSampler(Points(), num_replicas=2, rank=0, shuffle=True)
         sampler.set_epoch(epoch)
         return list(sampler)
 
@@ -163,7 +164,7 @@ def test_history_of_an_epoch_left_early() -> None:
 
 @pytest.mark.parametrize("neighbors", ["dataset", "random"])
 def test_the_pool_is_drawn_from_afresh(neighbors: Any) -> None:
-    settings = {"neighbor_pool": 6} if neighbors == "dataset" else {}
+    settings: dict[str, Any] = {"neighbor_pool": 6} if neighbors == "dataset" else {}
     loader = MixNNDataLoader(
         Points(), mlp(), num_neighbors=2, neighbors=neighbors, search="exact", **SETTINGS, **settings
     )
@@ -201,6 +202,13 @@ def resumable(seed: int = 0) -> tuple[MixNNDataLoader, torch.Generator]:
     return MixNNDataLoader(
         Points(), mlp(), neighbor_pool=5, shuffle=True, generator=generator, search="exact", **SETTINGS
     ), generator
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    numbers: dict[str, Any] = {"num_neighbors": np.int64(2), "momentum": np.float32(0.5), "seed": np.int64(3)}
+    loader = MixNNDataLoader(Points(), mlp(), **numbers, **SETTINGS)
+    assert run(loader, 3)[0].targets.neighbors.shape == (8, 2)
+    assert type(loader.state_dict()["num_neighbors"]) is int
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
@@ -302,6 +310,8 @@ def test_nothing_is_kept_alive(num_workers: int) -> None:
     [
         ("num_neighbors", -1, "num_neighbors must be an integer >= 0, got -1"),
         ("num_neighbors", 1.5, "num_neighbors must be an integer >= 0, got 1.5"),
+        ("num_neighbors", True, "num_neighbors must be an integer >= 0, got True"),
+        ("momentum", "high", r"momentum must be a number in \[0, 1\], got 'high'"),
         ("momentum", 1.2, r"momentum must be a number in \[0, 1\], got 1.2"),
         ("neighbors", "epoch", "neighbors must be one of 'dataset', 'batch', 'random', 'random-batch', got 'epoch'"),
         ("weighting", "posterior", "weighting must be one of 'mixture', 'uniform', 'beta', got 'posterior'"),

@@ -1,0 +1,33 @@
+"""Fixtures that several test files share."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from mixnn_loader import MixNNTargets
+
+MakeTargets = Callable[[int, int, int], MixNNTargets]
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Random numbers of the test's own."""
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def make_targets(generator: torch.Generator) -> MakeTargets:
+    """``(batch_size, num_neighbors, num_classes) -> targets``, soft ones with uneven weights."""
+
+    def make(batch_size: int, num_neighbors: int, num_classes: int) -> MixNNTargets:
+        shape = (batch_size, num_neighbors + 1)
+        return MixNNTargets(
+            soft_targets=torch.randn(*shape, num_classes, generator=generator).softmax(dim=-1),
+            weights=torch.randn(shape, generator=generator).softmax(dim=-1),
+            labels=torch.randint(num_classes, (batch_size,), generator=generator),
+            indices=torch.randint(100, (batch_size,), generator=generator),
+            neighbors=torch.randint(100, (batch_size, num_neighbors), generator=generator),
+        )
+
+    return make

@@ -1,0 +1,61 @@
+"""The moving average of the soft targets, against a loop."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mixnn_loader.soft_targets import moving_average_
+
+Update = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], float]
+
+
+@st.composite
+def updates(draw: st.DrawFn) -> Update:
+    """Targets (N, C), a batch of rows (B,), maybe repeated, its predictions (B, C), and α."""
+    num_samples, num_classes = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    rows = draw(st.lists(st.integers(0, num_samples - 1), max_size=8))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return (
+        rng.dirichlet(np.ones(num_classes), num_samples).astype(np.float32),
+        np.array(rows, dtype=np.int64),
+        rng.dirichlet(np.ones(num_classes), len(rows)).astype(np.float32),
+        draw(st.floats(0, 1)),
+    )
+
+
+def moved(update: Update) -> torch.Tensor:
+    targets, rows, probabilities, momentum = update
+    moving = torch.from_numpy(targets.copy())
+    moving_average_(moving, torch.from_numpy(rows), torch.from_numpy(probabilities), momentum)
+    return moving
+
+
+@settings(deadline=None)
+@given(updates())
+def test_one_step_towards_the_mean_prediction_of_each_sample(update: Update) -> None:
+    targets, rows, probabilities, momentum = update
+    expected = targets.astype(np.float64)
+    for row in sorted(set(rows.tolist())):
+        mean = probabilities[rows == row].astype(np.float64).mean(axis=0)
+        expected[row] = momentum * expected[row] + (1 - momentum) * mean
+    np.testing.assert_allclose(moved(update), expected, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(updates())
+def test_rows_stay_on_the_simplex_and_the_others_stay_as_they_are(update: Update) -> None:
+    targets, rows, _, _ = update
+    result = moved(update).numpy()
+    assert (result >= 0).all()
+    np.testing.assert_allclose(result.sum(axis=1), np.ones(len(result)), atol=1e-6)
+    untouched = np.setdiff1d(np.arange(len(targets)), rows)
+    np.testing.assert_array_equal(result[untouched], targets[untouched])
+
+
+def test_predictions_are_not_changed() -> None:
+    targets, probabilities = torch.zeros(2, 2), torch.tensor([[0.25, 0.75], [0.75, 0.25]])
+    moving_average_(targets, torch.tensor([1, 1]), probabilities, 0.5)
+    assert probabilities.tolist() == [[0.25, 0.75], [0.75, 0.25]]
+    assert targets.tolist() == [[0, 0], [0.25, 0.25]]

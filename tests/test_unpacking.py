@@ -1,0 +1,90 @@
+"""A collated batch -> its inputs and its labels."""
+
+from collections import UserDict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mixnn_loader.unpacking import class_labels, resolve_unpack
+
+INPUTS, LABELS = torch.ones(2, 3), torch.tensor([1, 0])
+INDICES = torch.tensor([30, 10, 20])
+
+
+@pytest.mark.parametrize(
+    ("unpack", "batch"),
+    [
+        (None, (INPUTS, LABELS)),
+        (None, [INPUTS, LABELS, "more"]),
+        (("image", "label"), {"label": LABELS, "name": "more", "image": INPUTS}),
+        (("image", "label"), UserDict({"label": LABELS, "image": INPUTS})),
+        ((2, 0), (LABELS, "more", INPUTS)),
+        (lambda batch: (batch["x"], batch["y"]), {"x": INPUTS, "y": LABELS}),
+    ],
+)
+def test_picks_inputs_and_labels(unpack: Any, batch: Any) -> None:
+    inputs, labels = resolve_unpack(unpack)(batch)
+    assert inputs is INPUTS
+    assert labels is LABELS
+
+
+@pytest.mark.parametrize("unpack", ["image", 3, ("image",), ("image", "label", "more"), ["image", "label"]])
+def test_an_unpack_of_another_kind_is_refused(unpack: Any) -> None:
+    with pytest.raises(TypeError, match=r"unpack must be a function .* or a pair of keys") as caught:
+        resolve_unpack(unpack)
+    assert repr(unpack) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ({"image": INPUTS, "label": LABELS}, r"mappings with the keys \['image', 'label'\]; pass unpack="),
+        (INPUTS, r"samples must be \(inputs, label, \.\.\.\), got a batch of type Tensor; pass unpack="),
+        ((INPUTS,), r"samples must be \(inputs, label, \.\.\.\), got a batch of type tuple; pass unpack="),
+    ],
+)
+def test_a_batch_that_is_no_pair_names_unpack(batch: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        resolve_unpack(None)(batch)
+
+
+@pytest.mark.parametrize(
+    ("unpack", "batch", "message"),
+    [
+        (("image", "target"), {"image": INPUTS, "label": LABELS}, r"unpack='target' .* keys are \['image', 'label'\]"),
+        ((0, 2), (INPUTS, LABELS), "unpack=2 is not in the batch; it is a tuple"),
+        (("image", "label"), (INPUTS, LABELS), "unpack='image' is not in the batch; it is a tuple"),
+    ],
+)
+def test_a_key_that_is_not_in_the_batch_is_named(unpack: Any, batch: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        resolve_unpack(unpack)(batch)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+@pytest.mark.parametrize("num_classes", [None, 3])
+def test_class_indices_come_as_int64(dtype: torch.dtype, num_classes: int | None) -> None:
+    labels = class_labels(torch.tensor([2, 0, 1], dtype=dtype), INDICES, num_classes)
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_classes", "message"),
+    [
+        (torch.tensor([0, -1, -2]), 3, "label -1 at dataset index 10 must be in 0..2, the model's output width"),
+        (torch.tensor([0, 2, 3]), 3, "label 3 at dataset index 20 must be in 0..2, the model's output width"),
+        (torch.tensor([9, -1, 3]), 3, "label 9 at dataset index 30 must be in 0..2, the model's output width"),
+        (torch.tensor([0, -1, 9]), None, "label -1 at dataset index 10 must be >= 0"),
+        (torch.zeros(3), 3, r"integer class indices, got torch.float32 \(first at dataset index 30\)"),
+        (torch.zeros(3, dtype=torch.complex64), 3, r"got torch.complex64 \(first at dataset index 30\)"),
+        (["cat", "dog", "cat"], 3, r"integer class indices, got list \(first at dataset index 30\)"),
+        (torch.eye(3, dtype=torch.int64), 3, r"shape \(3,\), got \(3, 3\) \(first at dataset index 30\); .* argmax"),
+        (torch.tensor([0, 1]), 3, r"shape \(3,\), got \(2,\) \(first at dataset index 30\)"),
+    ],
+)
+def test_a_label_that_is_no_class_index_is_named(labels: Tensor, num_classes: int | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        class_labels(labels, INDICES, num_classes)
