@@ -137,7 +137,9 @@ class Estimator:
         pool = torch.arange(num_samples).unsqueeze(1).repeat(1, settings.pool_size)
         num_found = min(settings.pool_size, len(rows) - 1)
         if num_found > 0:
-            found = search_all(backend, result.representations[usable], num_found)
+            everything = len(rows) == len(usable)  # no copy where nothing is left out
+            representations = result.representations if everything else result.representations[usable]
+            found = search_all(backend, representations, num_found)
             pool[rows, :num_found] = rows[found.cpu()]
         self._state.neighbor_pool = pool
         return nearest_partners(pool.numpy(), settings.num_neighbors), type(backend).__name__

@@ -166,7 +166,7 @@ class MixNNDataLoader:
 
         self._epoch = 0
         self._started = False
-        self._within_epoch = False
+        self._running: dict[str, Any] | None = None  # the history's record of the epoch that is being iterated
         self.history: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
@@ -194,18 +194,23 @@ class MixNNDataLoader:
         return self._batches(iter(self._loader), record)
 
     def _batches(self, loaded_batches: Iterator[LoadedBatch], record: dict[str, Any]) -> Iterator[MixNNBatch]:
-        self._within_epoch = True
+        self._running = record
         seconds, resumed = 0.0, time.perf_counter()
         try:
             for loaded in loaded_batches:
+                if self._running is not record:
+                    raise RuntimeError(
+                        f"epoch {record['epoch']} is over: another was started; iterate one epoch at a time"
+                    )
                 batch = self._mixer.mix(loaded)
                 seconds += time.perf_counter() - resumed
                 yield batch
                 resumed = time.perf_counter()
         finally:
-            self._within_epoch = False
             record["batches_seconds"] = seconds
-            record["same_label_share"] = self._mixer.same_label_share()
+            if self._running is record:
+                self._running = None
+                record["same_label_share"] = self._mixer.same_label_share()
 
     @property
     def epoch(self) -> int:
@@ -232,12 +237,15 @@ class MixNNDataLoader:
 
     @property
     def losses(self) -> Tensor:
-        """(N,) float32, cross-entropy against the given labels at the last scan; NaN before it."""
+        """(N,) float32, cross-entropy against the given labels at the last scan, which writes over them; NaN before it."""
         return self._state.losses
 
     @property
     def clean_probability(self) -> Tensor:
-        """(N,) float32, the probability that the given label is right (Eq. 9); NaN before the first scan."""
+        """(N,) float32, the probability that the given label is right (Eq. 9); NaN before the first scan.
+
+        Every scan writes over it: clone what you want to keep.
+        """
         return self._state.clean_probability
 
     @property
@@ -264,7 +272,7 @@ class MixNNDataLoader:
         Raises:
             RuntimeError: an epoch is running.
         """
-        if self._within_epoch:
+        if self._running is not None:
             raise RuntimeError("state_dict() must be called between epochs, not while one is iterated")
         return {
             "version": STATE_VERSION,

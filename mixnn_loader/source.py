@@ -2,6 +2,7 @@
 
 import inspect
 import operator
+import warnings
 from collections.abc import Sized
 from typing import Any, cast
 
@@ -32,6 +33,9 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any]) -> DataLoader[A
         data: a DataLoader, or a map-style dataset.
         dataloader_kwargs: the DataLoader's arguments, for a dataset.
 
+    Warns:
+        UserWarning: ``data`` is of a DataLoader subclass with an ``__iter__`` of its own.
+
     Raises:
         TypeError: ``data`` is neither, is iterable-style or already prepared by a framework, or a keyword is
             unknown or out of place.
@@ -52,6 +56,12 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any]) -> DataLoader[A
         _check_map_style(data)
         loader = DataLoader(data, **dataloader_kwargs)
     _check_map_style(loader.dataset)
+    if type(loader).__iter__ is not DataLoader.__iter__:
+        warnings.warn(
+            f"{type(loader).__name__} has an __iter__ of its own, which is not used: MixNN builds a plain DataLoader "
+            "with the same settings",
+            stacklevel=3,
+        )
     if loader.batch_sampler is None:
         raise ValueError("batch_size must not be None: MixNN mixes within batches; let the DataLoader do the batching")
     return loader

@@ -254,6 +254,22 @@ def test_no_state_within_an_epoch() -> None:
     assert loader.state_dict()["epoch"] == 1
 
 
+def test_one_epoch_at_a_time() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), **SETTINGS)
+    first = iter(loader)
+    next(first)
+    second = iter(loader)
+    next(second)
+    with pytest.raises(RuntimeError, match="epoch 0 is over: another was started"):
+        next(first)
+    with pytest.raises(RuntimeError, match="between epochs"):
+        loader.state_dict()
+    assert len(list(second)) == 4
+    assert loader.history[0]["same_label_share"] is None
+    assert loader.history[1]["same_label_share"] is not None
+    assert loader.state_dict()["epoch"] == 2
+
+
 def test_an_epoch_left_early_counts_as_done() -> None:
     loader = MixNNDataLoader(Points(), mlp(), **SETTINGS)
     for _ in loader:

@@ -73,6 +73,16 @@ def test_a_prepared_loader_is_refused_with_the_right_order(module: str, order: s
         MixNNDataLoader(prepared(module), mlp())
 
 
+def test_an_iter_of_ones_own_is_not_dropped_silently() -> None:
+    class Twice(DataLoader[Any]):
+        def __iter__(self) -> Any:
+            yield from super().__iter__()
+            yield from super().__iter__()
+
+    with pytest.warns(UserWarning, match="Twice has an __iter__ of its own, which is not used"):
+        MixNNDataLoader(Twice(Points()), mlp())
+
+
 def test_an_unknown_keyword_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="unknown argument 'batchsize'"):
         MixNNDataLoader(Points(), mlp(), batchsize=3)
