@@ -14,7 +14,7 @@ from mixnn_loader.mixer import BatchMixer
 from mixnn_loader.model_view import ModelView
 from mixnn_loader.neighbors import NeighborSearch
 from mixnn_loader.partners import DrawPartners, no_partners
-from mixnn_loader.sampling import LoadedBatch, NeighborBatchSampler, rebuilt
+from mixnn_loader.sampling import NeighborBatchSampler, rebuilt
 from mixnn_loader.settings import Neighbors, Settings, Weighting, check_count
 from mixnn_loader.source import as_data_loader, num_samples, training_members
 from mixnn_loader.state import SampleState
@@ -174,30 +174,18 @@ class MixNNDataLoader:
         return len(self._wrapped)
 
     def __iter__(self) -> Iterator[MixNNBatch]:
-        """Start the next epoch (Algorithm 1) and yield its batches.
+        """Iterate one epoch (Algorithm 1). It starts with the first batch that is asked for, not with ``iter()``.
 
         Raises:
-            RuntimeError: the dataset's length has changed, or the model gives no finite loss at all.
+            RuntimeError: the dataset's length has changed, the model gives no finite loss at all, or another epoch has
+                been started meanwhile.
         """
-        self._check_length()
-        self._epoch += self._started
-        self._started = True
-        phase = self._settings.phase(self._epoch)
-        record: dict[str, Any] = {"epoch": self._epoch, "phase": phase, **dict.fromkeys(_MEASURED)}
-        draw: DrawPartners = no_partners
-        if phase != "warm-up":
-            draw, estimates = self._estimator.estimate(self._epoch)
-            record |= estimates
-        self.history.append(record)
+        record, draw = self._start_epoch()
         self._batch_sampler.begin_epoch(self._epoch, draw)
         self._mixer.begin_epoch(self._epoch)
-        return self._batches(iter(self._loader), record)
-
-    def _batches(self, loaded_batches: Iterator[LoadedBatch], record: dict[str, Any]) -> Iterator[MixNNBatch]:
-        self._running = record
         seconds, resumed = 0.0, time.perf_counter()
         try:
-            for loaded in loaded_batches:
+            for loaded in self._loader:
                 if self._running is not record:
                     raise RuntimeError(
                         f"epoch {record['epoch']} is over: another was started; iterate one epoch at a time"
@@ -211,6 +199,21 @@ class MixNNDataLoader:
             if self._running is record:
                 self._running = None
                 record["same_label_share"] = self._mixer.same_label_share()
+
+    def _start_epoch(self) -> tuple[dict[str, Any], DrawPartners]:
+        """Count the epoch and, after warm-up, estimate: its record in the history, and where its partners come from."""
+        self._check_length()
+        self._epoch += self._started
+        self._started = True
+        phase = self._settings.phase(self._epoch)
+        record: dict[str, Any] = {"epoch": self._epoch, "phase": phase, **dict.fromkeys(_MEASURED)}
+        draw: DrawPartners = no_partners
+        if phase != "warm-up":
+            draw, estimates = self._estimator.estimate(self._epoch)
+            record |= estimates
+        self.history.append(record)
+        self._running = record
+        return record, draw
 
     @property
     def epoch(self) -> int:
@@ -237,7 +240,7 @@ class MixNNDataLoader:
 
     @property
     def losses(self) -> Tensor:
-        """(N,) float32, cross-entropy against the given labels at the last scan, which writes over them; NaN before it."""
+        """(N,) float32, cross-entropy against the given labels at the last scan, which writes over it; NaN before."""
         return self._state.losses
 
     @property

@@ -214,7 +214,7 @@ def test_the_dataset_changes_its_length() -> None:
     run(loader)
     points.inputs, points.labels = points.inputs[:30], points.labels[:30]
     with pytest.raises(RuntimeError, match="had 40 samples and now has 30"):
-        iter(loader)
+        run(loader)
 
 
 def test_a_label_changes() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 from toy import Points, mlp
+from tqdm.auto import tqdm
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNTargets
 
@@ -252,6 +253,13 @@ def test_no_state_within_an_epoch() -> None:
         loader.state_dict()
     list(batches)
     assert loader.state_dict()["epoch"] == 1
+
+
+def test_a_progress_bar_that_asks_for_the_iterator_twice_gets_one_epoch() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), **SETTINGS)
+    for _ in range(3):
+        assert len(list(tqdm(loader, disable=True))) == 5
+    assert [record["epoch"] for record in loader.history] == [0, 1, 2]
 
 
 def test_one_epoch_at_a_time() -> None:

@@ -1,0 +1,228 @@
+"""The CIFAR example: a smoke run, stopping and resuming it, images from a folder, and wrong usage."""
+
+import csv
+import json
+import math
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "cifar_resnet34.py"
+CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+# The smallest runs gain nothing from threads, and lose much where other tests run at the same time.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+
+def run(*flags: str | Path) -> str:
+    command = [sys.executable, str(EXAMPLE), *map(str, flags), "--device", "cpu"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def log_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "log.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def result_of(folder: Path) -> Any:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+def checkpoint_of(folder: Path) -> Any:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A smoke run of four epochs and what it printed."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    yield folder, run("--smoke", "--output-dir", folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A folder that is removed at once: pytest keeps those of the last runs, and checkpoints are large."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One training and one test image for each class of CIFAR-10."""
+    root = tmp_path_factory.mktemp("images")
+    for split in ("train", "test"):
+        for shade, name in enumerate(CIFAR10_NAMES):
+            (root / split / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32), (20 * shade, 0, 0)).save(root / split / name / "0001.png")
+    return root
+
+
+@pytest.fixture
+def main(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], None]:
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    function: Callable[[Sequence[str]], None] = runpy.run_path(str(EXAMPLE))["main"]
+    return function
+
+
+def usage_error(main: Callable[[Sequence[str]], None], capsys: pytest.CaptureFixture[str], *flags: str | Path) -> str:
+    with torch.random.fork_rng(), pytest.raises(SystemExit) as stopped:
+        main([str(flag) for flag in flags])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------ running
+
+
+def test_smoke_run_goes_through_all_phases(uninterrupted: tuple[Path, str]) -> None:
+    rows = log_of(uninterrupted[0])
+    assert [row["phase"] for row in rows] == ["warm-up", "mixing", "correction", "correction"]
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["noise_rate_estimate"] == "" for row in rows] == [True, False, False, False]
+    for row in rows:
+        assert math.isfinite(float(row["train_loss"]))
+        assert 0 <= float(row["test_accuracy"]) <= 1
+        assert 0 <= float(row["mislabeled_train_accuracy"]) <= 1
+
+
+def test_learning_rate_falls_along_a_cosine(uninterrupted: tuple[Path, str]) -> None:
+    expected = [0.001 + (0.02 - 0.001) * (1 + math.cos(math.pi * epoch / 10)) / 2 for epoch in range(4)]
+    assert [float(row["lr"]) for row in log_of(uninterrupted[0])] == pytest.approx(expected)
+
+
+def test_before_correction_as_many_targets_are_right_as_labels(uninterrupted: tuple[Path, str]) -> None:
+    folder, printed = uninterrupted
+    rate = result_of(folder)["metrics"]["actual_noise_rate"]
+    assert f"actual rate {rate:.4f}" in printed
+    assert rate > 0
+    for row in log_of(folder)[:2]:
+        assert float(row["correction_accuracy"]) == pytest.approx(1 - rate)
+
+
+def test_result_holds_arguments_versions_device_and_metrics(uninterrupted: tuple[Path, str]) -> None:
+    folder, _ = uninterrupted
+    result, rows = result_of(folder), log_of(folder)
+    assert result["arguments"]["alpha"] == 0.9
+    assert result["arguments"]["weight_decay"] == 1e-3
+    assert result["arguments"]["warmup_epochs"] == 1
+    assert result["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert result["device"]
+    assert result["metrics"]["last_epoch"]["test_accuracy"] == float(rows[-1]["test_accuracy"])
+    assert result["metrics"]["best_epoch"]["test_accuracy"] == max(float(row["test_accuracy"]) for row in rows)
+
+
+def test_resumed_run_equals_the_uninterrupted_one(uninterrupted: tuple[Path, str], scratch: Path) -> None:
+    run("--smoke", "--output-dir", scratch, "--epochs", "2")
+    assert len(log_of(scratch)) == 2
+    run("--smoke", "--output-dir", scratch, "--resume")
+
+    whole, resumed = checkpoint_of(uninterrupted[0]), checkpoint_of(scratch)
+    assert result_of(scratch)["metrics"] == result_of(uninterrupted[0])["metrics"]
+    for row, other in zip(resumed["rows"], whole["rows"], strict=True):
+        assert {**row, "seconds": 0} == {**other, "seconds": 0}
+    for name, tensor in whole["model"].items():
+        assert torch.equal(resumed["model"][name], tensor), name
+    for name in ("soft_targets", "clean_probability", "neighbor_pool"):
+        assert torch.equal(resumed["loader"]["samples"][name], whole["loader"]["samples"][name]), name
+    assert {file.name for file in scratch.iterdir()} == {"checkpoint.pt", "log.csv", "result.json"}
+
+
+def test_cross_entropy_on_an_image_folder(folder_of_images: Path, scratch: Path) -> None:
+    flags = ["--image-folder", str(folder_of_images), "--method", "ce", "--noise", "asymmetric", "--noise-rate", "1"]
+    flags += ["--batch-size", "4", "--bf16", "--channels-last", "--output-dir"]
+    printed = run(*flags, scratch / "whole", "--epochs", "2")
+    run(*flags, scratch / "resumed", "--epochs", "1")
+    run(*flags, scratch / "resumed", "--epochs", "2", "--resume")
+
+    # Five of the ten classes have a class that they are mistaken for.
+    assert "actual rate 0.5000" in printed
+    for row in log_of(scratch / "whole"):
+        assert row["phase"] == "cross-entropy"
+        assert row["correction_accuracy"] == row["noise_rate_estimate"] == ""
+        assert row["mislabeled_train_accuracy"] != ""
+    whole, resumed = (checkpoint_of(scratch / name)["model"] for name in ("whole", "resumed"))
+    for name, tensor in whole.items():
+        assert torch.equal(resumed[name], tensor), name
+
+
+# -------------------------------------------------------------------------------------- wrong usage
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "give one of --data-dir, --image-folder and --smoke"),
+        (["--smoke", "--data-dir", "."], "give one of --data-dir, --image-folder and --smoke"),
+        (["--image-folder", ".", "--download"], "--download needs --data-dir"),
+        (["--smoke", "--noise", "none", "--noise-rate", "0.2"], "--noise none has no --noise-rate, got 0.2"),
+        (["--smoke", "--noise-rate", "1.5"], "rate must lie in [0, 1], got 1.5"),
+        (["--smoke", "--device", "abacus"], "'abacus' is no device"),
+        (["--smoke", "--neighbors", "batch", "--neighbor-pool", "4"], "only neighbors='dataset' has a pool"),
+        (["--smoke", "--batch-size", "0"], "batch_size should be a positive integer"),
+    ],
+)
+def test_wrong_flags(
+    main: Callable[[Sequence[str]], None],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    flags: list[str],
+    message: str,
+) -> None:
+    assert message in usage_error(main, capsys, *flags, "--output-dir", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_missing_data(
+    main: Callable[[Sequence[str]], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert "pass --download to fetch it" in usage_error(main, capsys, "--data-dir", tmp_path)
+    assert f"{tmp_path / 'train'} does not exist" in usage_error(main, capsys, "--image-folder", tmp_path)
+
+
+def test_image_folder_of_another_dataset(
+    main: Callable[[Sequence[str]], None], capsys: pytest.CaptureFixture[str], folder_of_images: Path, tmp_path: Path
+) -> None:
+    printed = usage_error(main, capsys, "--image-folder", folder_of_images, "--dataset", "cifar100")
+    assert "--image-folder has 10 classes, --dataset cifar100 has 100" in printed
+    for split in ("train", "test"):
+        for name in "0123456789":
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(tmp_path / split / name / "0001.png")
+    printed = usage_error(main, capsys, "--image-folder", tmp_path, "--noise", "asymmetric")
+    assert "--noise asymmetric needs --image-folder to have the classes" in printed
+
+
+def test_what_cannot_be_resumed(
+    main: Callable[[Sequence[str]], None],
+    capsys: pytest.CaptureFixture[str],
+    uninterrupted: tuple[Path, str],
+    folder_of_images: Path,
+    tmp_path: Path,
+) -> None:
+    resume = ["--smoke", "--device", "cpu", "--resume", "--output-dir"]
+    assert f"--resume found no {tmp_path}" in usage_error(main, capsys, *resume, tmp_path)
+    done = uninterrupted[0]
+    printed = usage_error(main, capsys, *resume, done, "--epochs", "9", "--lr", "0.01")
+    assert "--resume must keep --lr: it was 0.02 and is now 0.01" in printed
+    assert "--resume found 4 epochs done; --epochs must be larger, got 4" in usage_error(main, capsys, *resume, done)
+    printed = usage_error(main, capsys, "--image-folder", folder_of_images, "--output-dir", done)
+    assert f"--output-dir {done} holds a run" in printed
+
+
+@pytest.mark.parametrize(("text", "epoch"), [("-1", None), ("none", None), ("5", 5)])
+def test_correction_epoch_may_be_never(monkeypatch: pytest.MonkeyPatch, text: str, epoch: int | None) -> None:
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    parser = runpy.run_path(str(EXAMPLE))["build_parser"]()
+    assert parser.parse_args(["--correction-epoch", text]).correction_epoch == epoch
