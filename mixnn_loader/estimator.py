@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
-from mixnn_loader.mixture import clean_posterior
+from mixnn_loader.mixture import log_clean_posterior
 from mixnn_loader.model_view import ModelView
 from mixnn_loader.neighbors import NeighborSearch, resolve_search, search_all
 from mixnn_loader.partners import DrawPartners, nearest_partners, no_partners, random_partners
@@ -92,15 +92,15 @@ class Estimator:
         usable = _usable_rows(result)
         scanned = time.perf_counter()
 
-        posterior, mixture = clean_posterior(result.losses.masked_fill(~usable, torch.nan))
-        rows = members.to(posterior.device)
+        log_posterior, mixture = log_clean_posterior(result.losses.masked_fill(~usable, torch.nan))
+        rows = members.to(log_posterior.device)
         self._state.losses[rows] = result.losses
-        self._state.clean_probability[rows] = posterior
+        self._state.log_clean_probability[rows] = log_posterior
         fitted = time.perf_counter()
 
         draw, backend = self._partners(result, usable)
         return draw, {
-            "noise_rate": 1 - float(posterior[usable].mean()),
+            "noise_rate": 1 - float(log_posterior[usable].exp().mean()),
             "means": mixture and mixture.means,
             "variances": mixture and mixture.variances,
             "priors": mixture and mixture.priors,

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # Added to both variances in every step, as scikit-learn's reg_covar: a component that has collapsed onto one
 # value keeps a standard deviation of 0.001 of the normalized range, and the likelihood stays bounded.
@@ -67,6 +68,20 @@ class Mixture:
         Returns:
             (N,) float64 in [0, 1], non-increasing in the loss.
         """
+        return self._log_odds(normalized).sigmoid()
+
+    def log_posterior(self, normalized: Tensor) -> Tensor:
+        """Log P(clean): `posterior` without its underflow, which far from the clean mean comes soon.
+
+        Args:
+            normalized: Normalized losses (N,).
+
+        Returns:
+            (N,) float64, at most 0, non-increasing in the loss.
+        """
+        return functional.logsigmoid(self._log_odds(normalized))
+
+    def _log_odds(self, normalized: Tensor) -> Tensor:
         normalized = normalized.to(torch.float64)
         clean_variance, wrong_variance = self.variances
         if clean_variance != wrong_variance:
@@ -77,7 +92,7 @@ class Mixture:
             else:
                 normalized = normalized.clamp(max=vertex)
         log_clean, log_wrong = self._log_density(normalized).unbind(-1)
-        return torch.sigmoid(log_clean - log_wrong)
+        return log_clean - log_wrong
 
     def _log_density(self, normalized: Tensor) -> Tensor:
         means, variances, priors = (

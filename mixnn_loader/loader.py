@@ -247,9 +247,9 @@ class MixNNDataLoader:
     def clean_probability(self) -> Tensor:
         """(N,) float32, the probability that the given label is right (Eq. 9); NaN before the first scan.
 
-        Every scan writes over it: clone what you want to keep.
+        It can be too small for float32 and then is zero; the weights are made of its logarithm.
         """
-        return self._state.clean_probability
+        return self._state.log_clean_probability.exp()
 
     @property
     def soft_targets(self) -> Tensor:

@@ -150,7 +150,7 @@ class BatchMixer:
     def _weigh(self, members: Tensor, found: Tensor, batch_number: int) -> Tensor:
         match self._settings.weighting:
             case "mixture":
-                return posterior_weights(self._state.clean_probability[members], found)
+                return posterior_weights(self._state.log_clean_probability[members], found)
             case "uniform":
                 return uniform_weights(found)
             case "beta":

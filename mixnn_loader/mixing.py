@@ -7,26 +7,26 @@ import torch
 from torch import Tensor
 
 
-def posterior_weights(posteriors: Tensor, found: Tensor) -> Tensor:
+def posterior_weights(log_posteriors: Tensor, found: Tensor) -> Tensor:
     """Weights proportional to the probability of being clean (Eq. 10, 11).
 
-    They are a softmax over log-posteriors: P / ΣP would be 0/0 where nobody is clean, and this gives equal
-    weights there.
+    They are a softmax over log-posteriors: P / ΣP would be 0/0 where everybody is surely wrong. Where every P is
+    exactly zero, the weights are equal.
 
     Args:
-        posteriors: (B, K+1) float, P(clean) of the sample (column 0) and of its neighbors.
+        log_posteriors: (B, K+1) float, log P(clean) of the sample (column 0) and of its neighbors.
         found: (B, K) bool, False for a neighbor that does not exist; its weight is zero.
 
     Returns:
         (B, K+1) float, rows summing to one.
 
     Example:
-        >>> posterior_weights(torch.tensor([[0.6, 0.2]]), torch.tensor([[True]]))
+        >>> posterior_weights(torch.tensor([[0.6, 0.2]]).log(), torch.tensor([[True]]))
         tensor([[0.7500, 0.2500]])
     """
-    log_posteriors = posteriors.clamp_min(torch.finfo(posteriors.dtype).tiny).log()
-    log_posteriors[:, 1:].masked_fill_(~found, -torch.inf)
-    return log_posteriors.softmax(dim=1)
+    logits = log_posteriors.clamp_min(torch.finfo(log_posteriors.dtype).min)
+    logits[:, 1:].masked_fill_(~found, -torch.inf)
+    return logits.softmax(dim=1)
 
 
 def uniform_weights(found: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def uniform_weights(found: Tensor) -> Tensor:
     Returns:
         (B, K+1) float32, rows summing to one.
     """
-    return posterior_weights(torch.ones(found.shape[0], found.shape[1] + 1, device=found.device), found)
+    return posterior_weights(torch.zeros(found.shape[0], found.shape[1] + 1, device=found.device), found)
 
 
 def beta_weights(own_weights: Tensor, found: Tensor) -> Tensor:

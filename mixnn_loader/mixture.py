@@ -53,19 +53,20 @@ def normalize_losses(losses: Tensor) -> Tensor:
     return (losses.clamp(max=high) - low) / (high - low)
 
 
-def clean_posterior(losses: Tensor) -> tuple[Tensor, Mixture | None]:
-    """P(clean) of every sample from its loss against the given label (Eq. 8 and 9).
+def log_clean_posterior(losses: Tensor) -> tuple[Tensor, Mixture | None]:
+    """Log P(clean) of every sample from its loss against the given label (Eq. 8 and 9).
 
-    Samples whose loss is NaN or infinite get P(clean) = 0 and take no part in the fit. Where no mixture can be
-    fitted, as when the losses are all the same, the others get `NEUTRAL_POSTERIOR`. Of two distinct values the
-    small one gets 1 and the large one 0. If one value makes up half the losses or more (memorized samples reach
-    a loss of exactly zero), a component may collapse onto it; `VARIANCE_FLOOR` then sets its width.
+    The logarithm, because Eq. 10 and 11 need the ratio of two P that may both be too small for float32. Samples
+    whose loss is NaN or infinite get P(clean) = 0 and take no part in the fit. Where no mixture can be fitted, as
+    when the losses are all the same, the others get `NEUTRAL_POSTERIOR`. Of two distinct values the small one gets
+    1 and the large one 0. If one value makes up half the losses or more (memorized samples reach a loss of exactly
+    zero), a component may collapse onto it; `VARIANCE_FLOOR` then sets its width.
 
     Args:
         losses: Losses (N,), N >= 1, of any floating dtype, on any device.
 
     Returns:
-        P(clean) (N,), float32 on the device of `losses`, and the mixture, None where it could not be fitted.
+        log P(clean) (N,), float32 on the device of `losses`, and the mixture, None where it could not be fitted.
 
     Raises:
         RuntimeError: No loss is finite.
@@ -99,9 +100,9 @@ def clean_posterior(losses: Tensor) -> tuple[Tensor, Mixture | None]:
             RuntimeWarning,
             stacklevel=2,
         )
-    posterior = torch.zeros_like(values)
-    posterior[finite] = NEUTRAL_POSTERIOR if mixture is None else mixture.posterior(normalized)
-    return posterior.to(torch.float32).to(losses.device), mixture
+    log_posterior = torch.full_like(values, -torch.inf)
+    log_posterior[finite] = math.log(NEUTRAL_POSTERIOR) if mixture is None else mixture.log_posterior(normalized)
+    return log_posterior.to(torch.float32).to(losses.device), mixture
 
 
 def _check_vector(losses: Tensor) -> None:

@@ -17,7 +17,7 @@ class SampleState:
         given_labels: (N,) int64 on the CPU, -1 where no label has been seen yet.
         neighbor_pool: (N, M) int64 on the CPU, nearest first, -1 where no search was made.
         losses: (N,) float32, NaN where no loss was taken.
-        clean_probability: (N,) float32, P(clean), NaN where it is not known.
+        log_clean_probability: (N,) float32, log P(clean), NaN where it is not known.
         soft_targets: (N, C) float32, t; None until C is known. Rows are zero until the label has been seen.
 
     Args:
@@ -30,7 +30,7 @@ class SampleState:
         self.given_labels = torch.full((num_samples,), -1, dtype=torch.int64)
         self.neighbor_pool = torch.full((num_samples, pool_size), -1, dtype=torch.int64)
         self.losses = torch.full((num_samples,), torch.nan)
-        self.clean_probability = torch.full((num_samples,), torch.nan)
+        self.log_clean_probability = torch.full((num_samples,), torch.nan)
         self.soft_targets: Tensor | None = None
         if num_classes is not None:
             check_count("num_classes", num_classes, 1, "None or an integer")
@@ -39,7 +39,7 @@ class SampleState:
     def to(self, device: torch.device) -> None:
         """Move what mini-batches are made of to the model's device."""
         self.losses = self.losses.to(device)
-        self.clean_probability = self.clean_probability.to(device)
+        self.log_clean_probability = self.log_clean_probability.to(device)
         if self.soft_targets is not None:
             self.soft_targets = self.soft_targets.to(device)
 

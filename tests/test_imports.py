@@ -17,7 +17,7 @@ def test_heavy_and_optional_packages_are_imported_when_used() -> None:
 
 def test_fitting_a_mixture_leaves_the_number_of_threads_alone() -> None:
     code = (
-        "import torch; torch.set_num_threads(1); from mixnn_loader.mixture import clean_posterior; "
-        "clean_posterior(torch.cat([torch.rand(50), 5 + torch.rand(50)])); print(torch.get_num_threads())"
+        "import torch; torch.set_num_threads(1); from mixnn_loader.mixture import log_clean_posterior; "
+        "log_clean_posterior(torch.cat([torch.rand(50), 5 + torch.rand(50)])); print(torch.get_num_threads())"
     )
     assert run_python(code) == "1"

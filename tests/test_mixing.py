@@ -46,7 +46,7 @@ def assert_weights(weights: Tensor, found: Tensor) -> None:
 @given(weighings())
 def test_posterior_weights_are_convex_and_ordered_as_the_posteriors(weighing: tuple[Tensor, Tensor]) -> None:
     posteriors, found = weighing
-    weights = posterior_weights(posteriors, found)
+    weights = posterior_weights(posteriors.log(), found)
     assert_weights(weights, found)
     for row, exists, given_row in zip(weights.numpy(), present(found), posteriors.numpy(), strict=True):
         ordered = row[exists][np.argsort(given_row[exists])]
@@ -60,7 +60,7 @@ def test_a_greater_posterior_never_lowers_its_weight(weighing: tuple[Tensor, Ten
     column = data.draw(st.integers(0, posteriors.shape[1] - 1))
     raised = posteriors.clone()
     raised[:, column] += data.draw(PROBABILITIES) * (1 - raised[:, column])
-    change = posterior_weights(raised, found) - posterior_weights(posteriors, found)
+    change = posterior_weights(raised.log(), found) - posterior_weights(posteriors.log(), found)
     assert (change[:, column] >= -1e-6).all()
     change[:, column] = 0
     assert (change <= 1e-6).all()
@@ -72,7 +72,7 @@ def test_posterior_weights_equal_the_plain_ratio_where_it_is_defined(weighing: t
     posteriors, found = weighing
     members = np.where(present(found), posteriors.double().numpy(), 0)
     defined = members.sum(axis=1) > 0
-    weights = posterior_weights(posteriors, found).numpy()
+    weights = posterior_weights(posteriors.log(), found).numpy()
     np.testing.assert_allclose(weights[defined], shares(members[defined]), atol=1e-6)
 
 
@@ -80,7 +80,7 @@ def test_posterior_weights_equal_the_plain_ratio_where_it_is_defined(weighing: t
 @given(weighings(), PROBABILITIES)
 def test_equal_posteriors_give_equal_weights(weighing: tuple[Tensor, Tensor], posterior: float) -> None:
     posteriors, found = weighing
-    weights = posterior_weights(torch.full_like(posteriors, posterior), found)
+    weights = posterior_weights(torch.full_like(posteriors, posterior).log(), found)
     np.testing.assert_allclose(weights, shares(present(found).astype(np.float64)), atol=1e-6)
     torch.testing.assert_close(uniform_weights(found), weights)
 
@@ -96,9 +96,15 @@ def test_equal_posteriors_give_equal_weights(weighing: tuple[Tensor, Tensor], po
     ],
 )
 def test_tiny_float32_posteriors(posteriors: list[float], expected: list[float]) -> None:
-    weights = posterior_weights(torch.tensor([posteriors]), torch.ones(1, 2, dtype=torch.bool))
+    weights = posterior_weights(torch.tensor([posteriors]).log(), torch.ones(1, 2, dtype=torch.bool))
     assert weights.dtype == torch.float32
     np.testing.assert_allclose(weights, [expected], atol=1e-6)
+
+
+def test_posteriors_too_small_for_float32_keep_their_ratio() -> None:
+    log_posteriors = torch.tensor([[-800.0, -800.0 + np.log(3.0), -torch.inf]])
+    weights = posterior_weights(log_posteriors, torch.ones(1, 2, dtype=torch.bool))
+    np.testing.assert_allclose(weights, [[0.25, 0.75, 0.0]], atol=1e-4)
 
 
 @settings(deadline=None)

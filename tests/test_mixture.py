@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
 from mixnn_loader.gaussian_mixture import Mixture, fit_mixture
-from mixnn_loader.mixture import clean_posterior, normalize_losses
+from mixnn_loader.mixture import log_clean_posterior, normalize_losses
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -31,6 +31,12 @@ HEAVY_TAILED: tuple[Sampler, Sampler] = (
     lambda rng, n: rng.lognormal(-4.0, 1.5, n),
     lambda rng, n: rng.gamma(6.0, 1.0, n),
 )
+
+
+def clean_posterior(losses: torch.Tensor) -> tuple[torch.Tensor, Mixture | None]:
+    """P(clean) itself, and the mixture."""
+    log_posterior, mixture = log_clean_posterior(losses)
+    return log_posterior.exp(), mixture
 
 
 def draw(components: tuple[Sampler, Sampler], noise: float, count: int = 4000) -> tuple[Array, Mask]:
@@ -374,3 +380,15 @@ def test_a_changed_default_device_does_not_matter() -> None:
         posterior = clean_posterior(losses)[0]
 
     assert torch.equal(posterior, expected)
+
+
+def test_the_logarithm_does_not_underflow() -> None:
+    mixture = Mixture(means=(0.1, 0.8), variances=(1e-4, 1e-2), priors=(0.6, 0.4))
+    losses = torch.tensor([0.7, 0.75, 0.8], dtype=torch.float64)
+    assert (mixture.posterior(losses).float() == 0).all()
+    log_densities = [
+        np.log(prior) - 0.5 * (np.log(2 * np.pi * variance) + (losses.numpy() - mean) ** 2 / variance)
+        for mean, variance, prior in zip(mixture.means, mixture.variances, mixture.priors, strict=True)
+    ]
+    expected = log_densities[0] - np.logaddexp(*log_densities)
+    np.testing.assert_allclose(mixture.log_posterior(losses), expected, rtol=1e-9)

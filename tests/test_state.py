@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixnn_loader.state import SampleState
 
-NAMES = ["given_labels", "neighbor_pool", "losses", "clean_probability", "soft_targets"]
+NAMES = ["given_labels", "neighbor_pool", "losses", "log_clean_probability", "soft_targets"]
 
 
 def filled() -> SampleState:
@@ -19,7 +19,7 @@ def filled() -> SampleState:
     state.record_labels(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0]))
     state.neighbor_pool = torch.tensor([[1, 2], [0, 2], [0, 1], [-1, -1]])
     state.losses[:3] = torch.tensor([0.1, 0.2, 0.3])
-    state.clean_probability[:3] = torch.tensor([0.9, 0.5, 0.1])
+    state.log_clean_probability[:3] = torch.tensor([0.9, 0.5, 0.1])
     state.known_targets()[1] = torch.tensor([0.7, 0.2, 0.1])
     return state
 
@@ -35,7 +35,7 @@ def test_starts_with_nothing_known() -> None:
     assert state.given_labels.tolist() == [-1, -1, -1]
     assert state.neighbor_pool.tolist() == [[-1, -1]] * 3
     assert state.losses.isnan().all()
-    assert state.clean_probability.isnan().all()
+    assert state.log_clean_probability.isnan().all()
     with pytest.raises(RuntimeError, match=r"soft_targets are not there before the first batch.* num_classes="):
         state.known_targets()
 
@@ -72,7 +72,7 @@ def test_to_moves_what_batches_are_made_of() -> None:
     state = filled()
     state.to(torch.device("meta"))
     on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
-    assert on_meta == ["losses", "clean_probability", "soft_targets"]
+    assert on_meta == ["losses", "log_clean_probability", "soft_targets"]
 
 
 def test_round_trip_through_a_file() -> None:

@@ -134,7 +134,7 @@ def test_resumed_run_equals_the_uninterrupted_one(uninterrupted: tuple[Path, str
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
     for name, tensor in whole["model"].items():
         assert torch.equal(resumed["model"][name], tensor), name
-    for name in ("soft_targets", "clean_probability", "neighbor_pool"):
+    for name in ("soft_targets", "log_clean_probability", "neighbor_pool"):
         assert torch.equal(resumed["loader"]["samples"][name], whole["loader"]["samples"][name]), name
     assert {file.name for file in scratch.iterdir()} == {"checkpoint.pt", "log.csv", "result.json"}
 
