@@ -3,7 +3,7 @@
 Both start from the same weights and see the same labels in batches of the same order. They differ in two lines
 of `train`; the training loop is the same. The data come with scikit-learn, nothing is downloaded:
 
-    python -m pip install "mixnn_loader[examples]"
+    python -m pip install -e ".[examples]"
     python examples/quickstart.py
 
 The table goes to standard output, a picture to quickstart.png.

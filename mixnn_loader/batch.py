@@ -43,6 +43,10 @@ class MixNNTargets:
             **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)},
         )
 
+    def cuda(self, device: torch.device | str | int | None = None, non_blocking: bool = False) -> "MixNNTargets":
+        """Return the targets on a CUDA device, by default the current one."""
+        return self.to("cuda" if device is None else device, non_blocking)
+
     def pin_memory(self) -> "MixNNTargets":
         """Return the targets in page-locked memory."""
         return replace(self, **{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})

@@ -4,20 +4,20 @@ import time
 import warnings
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
 from mixnn_loader.mixture import log_clean_posterior
 from mixnn_loader.model_view import ModelView
-from mixnn_loader.neighbors import NeighborSearch, resolve_search, search_all
+from mixnn_loader.neighbors import resolve_search, search_all
 from mixnn_loader.partners import DrawPartners, nearest_partners, no_partners, random_partners
-from mixnn_loader.progress import with_progress
+from mixnn_loader.progress import progress_bar
 from mixnn_loader.rng import derived_rng, forked_random_state
-from mixnn_loader.sampling import NeighborBatchSampler, rebuilt
+from mixnn_loader.sampling import MemberSampler, NeighborBatchSampler, rebuilt
 from mixnn_loader.scan import ScanResult, scan
 from mixnn_loader.settings import Settings
+from mixnn_loader.source import training_members
 from mixnn_loader.state import SampleState
 from mixnn_loader.unpacking import Unpack
 
@@ -36,11 +36,12 @@ class Estimator:
         view: the model.
         unpack: collated batch -> (inputs, labels).
         state: the per-sample state, which every call of `estimate` updates.
-        loader: the user's loader, whose settings the scan takes over.
+        loader: the user's loader, whose settings the scan takes over and whose sampler says what is training data.
         dataset: what to scan, a row for each of the user's dataset.
-        members: (n,) sorted dataset indices of the training set.
-        search: the user's choice of a neighbor search.
         progress: show a progress bar.
+
+    Raises:
+        ImportError: what ``search`` or ``progress`` needs is not installed.
     """
 
     def __init__(
@@ -52,20 +53,19 @@ class Estimator:
         *,
         loader: DataLoader[Any],
         dataset: Any,
-        members: np.ndarray,
-        search: str | NeighborSearch,
         progress: bool,
     ) -> None:
         self._settings = settings
         self._view = view
         self._unpack = unpack
         self._state = state
-        self._members = members
-        self._search = search
-        self._progress = progress
-        resolve_search(search, num_rows=1, device=torch.device("cpu"))  # a wrong choice shows now, not after warm-up
+        self._loader = loader
+        self._bar = progress_bar() if progress else None
+        if settings.searches:  # what is wrong with the choice shows now rather than after warm-up
+            resolve_search(settings.search, num_rows=len(state.given_labels), device=view.device)
+        self._members = MemberSampler(training_members(loader))
         self._generator = torch.Generator()
-        batches = BatchSampler(members.tolist(), loader.batch_size or SCAN_BATCH_SIZE, drop_last=False)
+        batches = BatchSampler(self._members, loader.batch_size or SCAN_BATCH_SIZE, drop_last=False)
         self._scan_loader = rebuilt(
             loader,
             dataset,
@@ -84,8 +84,10 @@ class Estimator:
             RuntimeError: no sample has a finite loss and representation.
         """
         start = time.perf_counter()
+        # A sampler's weights or indices may have been changed, as a curriculum does.
+        self._members.indices = training_members(self._loader)
         result = self._scan(epoch)
-        members = torch.from_numpy(self._members)
+        members = torch.from_numpy(self._members.indices)
         self._state.set_num_classes(result.num_classes)
         self._state.to(self._view.device)
         self._state.record_labels(members, result.labels)
@@ -100,7 +102,7 @@ class Estimator:
 
         draw, backend = self._partners(result, usable)
         return draw, {
-            "noise_rate": 1 - float(log_posterior[usable].exp().mean()),
+            "noise_rate": 1 - float(log_posterior[usable].exp().mean()) if mixture else None,
             "means": mixture and mixture.means,
             "variances": mixture and mixture.variances,
             "priors": mixture and mixture.priors,
@@ -117,7 +119,7 @@ class Estimator:
         with forked_random_state(seed):
             batches = self._scan_loader
             return scan(
-                with_progress(batches, f"scan, epoch {epoch}", len(batches)) if self._progress else batches,
+                self._bar(batches, desc=f"scan, epoch {epoch}", leave=False) if self._bar else batches,
                 len(self._members),
                 self._view,
                 self._unpack,
@@ -128,12 +130,12 @@ class Estimator:
         settings = self._settings
         if settings.num_neighbors == 0 or settings.pairs_in_batch:
             return no_partners, None
-        rows = torch.from_numpy(self._members)[usable.cpu()]
+        rows = torch.from_numpy(self._members.indices)[usable.cpu()]
         num_samples = len(self._state.given_labels)
         if result.representations is None:
             return random_partners(rows.numpy(), num_samples, settings.num_neighbors), None
 
-        backend = resolve_search(self._search, num_rows=len(rows), device=result.representations.device)
+        backend = resolve_search(self._settings.search, num_rows=len(rows), device=result.representations.device)
         pool = torch.arange(num_samples).unsqueeze(1).repeat(1, settings.pool_size)
         num_found = min(settings.pool_size, len(rows) - 1)
         if num_found > 0:
@@ -153,8 +155,8 @@ def _usable_rows(result: ScanResult) -> Tensor:
     num_usable = int(usable.sum())
     if num_usable == 0:
         raise RuntimeError(
-            "the model gives no finite loss for any sample: it has diverged; lower the learning rate or resume from "
-            "an earlier checkpoint"
+            "the model gives no sample a finite loss and representation: it has diverged; lower the learning rate or "
+            "resume from an earlier checkpoint"
         )
     if num_usable < len(usable):
         warnings.warn(

@@ -107,7 +107,8 @@ def fit_mixture(normalized: Tensor) -> Mixture | None:
     """Fit two Gaussians to normalized losses by expectation-maximization (Eq. 8), in float64 on the CPU.
 
     Deterministic: it starts from the best split of the sorted losses in two, and draws no random number. Of
-    more than `MAX_FITTED_LOSSES` losses, that many evenly spaced order statistics stand for all.
+    more than `MAX_FITTED_LOSSES` losses, that many evenly spaced order statistics stand for all. Components that
+    overlap so much that `MAX_STEPS` do not suffice are taken as they are then.
 
     Args:
         normalized: Losses in [0, 1] (N,), see `normalize_losses`.

@@ -1,6 +1,8 @@
 """The wrapper around the user's data loader: Algorithm 1 of the paper, epoch by epoch."""
 
+import inspect
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mixnn_loader.batch import MixNNBatch
+from mixnn_loader.checks import check_count
 from mixnn_loader.estimator import Estimator
 from mixnn_loader.features import FeatureLayer
 from mixnn_loader.mixer import BatchMixer
@@ -15,8 +18,8 @@ from mixnn_loader.model_view import ModelView
 from mixnn_loader.neighbors import NeighborSearch
 from mixnn_loader.partners import DrawPartners, no_partners
 from mixnn_loader.sampling import NeighborBatchSampler, rebuilt
-from mixnn_loader.settings import Neighbors, Settings, Weighting, check_count
-from mixnn_loader.source import as_data_loader, num_samples, training_members
+from mixnn_loader.settings import Neighbors, Settings, Weighting
+from mixnn_loader.source import as_data_loader, check_map_style, num_samples, training_members
 from mixnn_loader.state import SampleState
 from mixnn_loader.unpacking import Unpack, resolve_unpack
 
@@ -134,19 +137,21 @@ class MixNNDataLoader:
             momentum=momentum,
             neighbors=neighbors,
             neighbor_pool=neighbor_pool,
+            search=search,
             weighting=weighting,
             seed=seed,
         )
-        self._wrapped = as_data_loader(data, dataloader_kwargs)
+        self._wrapped = as_data_loader(data, dataloader_kwargs, list(inspect.signature(type(self)).parameters))
         self._num_samples = num_samples(self._wrapped)
-        members = training_members(self._wrapped)
-        self._settings.check_dataset(len(members))
+        self._settings.check_dataset(len(training_members(self._wrapped)))
+        if scan_dataset is not None:
+            check_map_style("scan_dataset", scan_dataset)
         if scan_dataset is not None and len(scan_dataset) != self._num_samples:
             raise ValueError(
                 f"scan_dataset must have the dataset's {self._num_samples} samples, got {len(scan_dataset)}"
             )
 
-        view = ModelView(model, feature_layer, None if device is None else torch.device(device), autocast_dtype)
+        view = ModelView(model, feature_layer, _as_device(device), autocast_dtype)
         collated = resolve_unpack(unpack)
         self._state = SampleState(self._num_samples, self._settings.pool_size, num_classes)
         self._estimator = Estimator(
@@ -156,8 +161,6 @@ class MixNNDataLoader:
             self._state,
             loader=self._wrapped,
             dataset=self._wrapped.dataset if scan_dataset is None else scan_dataset,
-            members=members,
-            search=search,
             progress=progress,
         )
         self._mixer = BatchMixer(self._settings, view, collated, self._state)
@@ -203,14 +206,15 @@ class MixNNDataLoader:
     def _start_epoch(self) -> tuple[dict[str, Any], DrawPartners]:
         """Count the epoch and, after warm-up, estimate: its record in the history, and where its partners come from."""
         self._check_length()
-        self._epoch += self._started
-        self._started = True
-        phase = self._settings.phase(self._epoch)
-        record: dict[str, Any] = {"epoch": self._epoch, "phase": phase, **dict.fromkeys(_MEASURED)}
+        epoch = self._epoch + self._started
+        phase = self._settings.phase(epoch)
+        record: dict[str, Any] = {"epoch": epoch, "phase": phase, **dict.fromkeys(_MEASURED)}
         draw: DrawPartners = no_partners
         if phase != "warm-up":
-            draw, estimates = self._estimator.estimate(self._epoch)
+            draw, estimates = self._estimator.estimate(epoch)
             record |= estimates
+        # Only now: an epoch whose scan failed can be started again.
+        self._epoch, self._started = epoch, True
         self.history.append(record)
         self._running = record
         return record, draw
@@ -290,6 +294,9 @@ class MixNNDataLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the run that `state_dict` was called on stopped.
 
+        Warns:
+            UserWarning: the saved loader had a generator where this one has none.
+
         Raises:
             ValueError: the state is of another version, dataset length, number of classes or of neighbors.
         """
@@ -302,11 +309,15 @@ class MixNNDataLoader:
             )
         self._state.load_state_dict(state["samples"])
         generators = self._generators()
-        for name, generator_state in state["generators"].items():
-            if name in generators:
-                generators[name].set_state(generator_state)
+        if missing := [name for name in state["generators"] if name not in generators]:
+            warnings.warn(
+                f"the state has generators for {', '.join(missing)}, this loader has none: the order will differ",
+                stacklevel=2,
+            )
+        for name in generators.keys() & state["generators"].keys():
+            generators[name].set_state(state["generators"][name].cpu())
         self.history = [dict(record) for record in state["history"]]
-        self._epoch, self._started = state["epoch"], False
+        self._epoch, self._started, self._running = state["epoch"], False, None
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
@@ -333,3 +344,10 @@ class MixNNDataLoader:
                 f"the dataset had {self._num_samples} samples and now has {length}; its length must not change while "
                 "a MixNNDataLoader keeps a target for each"
             )
+
+
+def _as_device(device: torch.device | str | None) -> torch.device | None:
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be None or a torch device such as 'cuda:0', got {device!r}") from error

@@ -41,7 +41,7 @@ class MixNNLoss(nn.Module):
 
         Args:
             logits: (B, C), the model's output for the mixed inputs.
-            targets: the batch, its targets, or (B,) class indices.
+            targets: the batch, its targets, (B,) class indices or (B, C) probabilities.
 
         Returns:
             A scalar for ``reduction="mean"``, (B,) for ``"none"``.
@@ -55,7 +55,8 @@ class MixNNLoss(nn.Module):
         target = targets.mixed if isinstance(targets, MixNNTargets) else targets
         if not isinstance(target, Tensor):
             raise TypeError(
-                f"targets must be a MixNNBatch, MixNNTargets or a tensor of class indices, got {type(target).__name__}"
+                "targets must be a MixNNBatch, MixNNTargets or a tensor of class indices or probabilities, got "
+                f"{type(target).__name__}"
             )
         _check_fit(logits, target)
         wide_logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -103,7 +103,7 @@ class BatchMixer:
         weights = self._weigh(members, pairing.found, loaded.number)
         if self._settings.num_neighbors > 0:
             inputs = map_tensors(lambda tensor: mix(pairing.own(tensor), pairing.partners(tensor), weights), inputs)
-        self._count(pairing, labels)
+        self._count(pairing, labels, pairing.own(rows), neighbors)
         targets = MixNNTargets(soft_targets[members], weights, pairing.own(labels), pairing.own(rows), neighbors)
         return MixNNBatch(inputs, targets)
 
@@ -150,7 +150,11 @@ class BatchMixer:
     def _weigh(self, members: Tensor, found: Tensor, batch_number: int) -> Tensor:
         match self._settings.weighting:
             case "mixture":
-                return posterior_weights(self._state.log_clean_probability[members], found)
+                # A sample that was not scanned counts as surely wrong; it is its own neighbor.
+                log_posteriors = self._state.log_clean_probability[members].nan_to_num(
+                    nan=-torch.inf, neginf=-torch.inf
+                )
+                return posterior_weights(log_posteriors, found)
             case "uniform":
                 return uniform_weights(found)
             case "beta":
@@ -158,9 +162,10 @@ class BatchMixer:
                 own_weights = torch.from_numpy(rng.random(len(members), dtype=np.float32))
                 return beta_weights(own_weights.to(members.device), found)
 
-    def _count(self, pairing: Pairing, labels: Tensor) -> None:
-        same = (pairing.partners(labels) == pairing.own(labels).unsqueeze(1)) & pairing.found
-        self._pairs += torch.stack([same.sum(), pairing.found.sum()])
+    def _count(self, pairing: Pairing, labels: Tensor, rows: Tensor, neighbors: Tensor) -> None:
+        others = pairing.found & (neighbors != rows.unsqueeze(1))
+        same = (pairing.partners(labels) == pairing.own(labels).unsqueeze(1)) & others
+        self._pairs += torch.stack([same.sum(), others.sum()])
 
     def _check_inputs(self, inputs: Any, num_rows: int) -> None:
         for tensor in tensors_of(inputs):

@@ -1,5 +1,6 @@
 """The user's model, asked for predictions without being changed."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, cast
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mixnn_loader.features import FeatureFunction, FeatureLayer, captured_inputs, find_feature_layer
+from mixnn_loader.nested import map_tensors
 
 
 class Predictions(NamedTuple):
@@ -36,7 +38,7 @@ class ModelView:
         autocast_dtype: run under `torch.autocast` with this type; None: as the caller's context has it.
 
     Raises:
-        TypeError: ``feature_layer`` is of no known kind.
+        TypeError: ``model`` is no module, or ``feature_layer`` of no known kind.
         ValueError: ``feature_layer`` is not in the model, or ``autocast_dtype`` not a floating-point type.
     """
 
@@ -47,8 +49,11 @@ class ModelView:
         device: torch.device | None = None,
         autocast_dtype: torch.dtype | None = None,
     ) -> None:
-        if autocast_dtype is not None and not autocast_dtype.is_floating_point:
-            raise ValueError(f"autocast_dtype must be None or a floating-point torch.dtype, got {autocast_dtype}")
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        floating = isinstance(autocast_dtype, torch.dtype) and autocast_dtype.is_floating_point
+        if autocast_dtype is not None and not floating:
+            raise ValueError(f"autocast_dtype must be None or a floating-point torch.dtype, got {autocast_dtype!r}")
         self._model = unwrap(model)
         self._device = device
         self._autocast_dtype = autocast_dtype
@@ -76,7 +81,8 @@ class ModelView:
             TypeError: the model's output is not a tensor.
             ValueError: the output is not (B, C), or the feature layer is not found or not called exactly once.
         """
-        with torch.no_grad(), evaluating(self._model), self._autocast():
+        inputs = map_tensors(torch.clone, inputs)  # a model may work in place
+        with torch.no_grad(), evaluating(self._model), self._autocast(), _without_compilation():
             if self._layer is not None and not isinstance(self._layer, nn.Module):
                 logits, representations = _checked_pair(self._layer(self._model, inputs))
                 kept = _flat_rows(representations, len(logits)) if need_representations else None
@@ -96,10 +102,15 @@ class ModelView:
                 )
             return Predictions(logits, _flat_rows(captured[0], len(logits)))
 
-    def _autocast(self) -> AbstractContextManager[object]:
+    def _autocast(self) -> torch.autocast:
+        # Without a cache of its own, a weight cast here without gradient could be what the caller's forward pass
+        # under the same autocast gets, and would never be trained.
+        kind = self.device.type
         if self._autocast_dtype is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self._autocast_dtype)
+            dtype, enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        else:
+            dtype, enabled = self._autocast_dtype, True
+        return torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -128,6 +139,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in trained:
             module.training = True
+
+
+def _without_compilation() -> AbstractContextManager[object]:
+    """Run compiled modules, too, as they were written: compiled code may ignore hooks."""
+    # Importing the compiler takes seconds. Where nobody has, there is nothing compiled.
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def _wide_logits(logits: Any) -> Tensor:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mixnn_loader.checks import check_count, check_fraction
 from mixnn_loader.cifar_classes import (
     CIFAR10_CLASSES,
     CIFAR10_CONFUSIONS,
@@ -128,9 +129,7 @@ def from_matrix(labels: Labels, matrix: ArrayLike | Tensor, *, seed: int = 0) ->
     """
     transition = _checked_matrix(matrix)
     true = _checked_labels(labels, num_classes=len(transition))
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
-
+    check_count("seed", seed)
     draws = np.random.default_rng(seed).random(len(true))
     cumulative = transition.cumsum(axis=1)
     # Exactly one at the end: a draw just below one cannot fall beyond the last class.
@@ -162,8 +161,8 @@ def symmetric_matrix(rate: float, num_classes: int, *, inclusive: bool = False) 
     >>> symmetric_matrix(0.5, 2, inclusive=True).tolist()
     [[0.75, 0.25], [0.25, 0.75]]
     """
-    _check_rate(rate)
-    _check_num_classes(num_classes)
+    check_fraction("rate", rate)
+    check_count("num_classes", num_classes, 2)
     identity = torch.eye(num_classes, dtype=torch.float64)
     if inclusive:
         return (1 - rate) * identity + rate / num_classes
@@ -181,7 +180,7 @@ def asymmetric_matrix(rate: float, *, dataset: Literal["cifar10", "cifar100"] = 
     Raises:
         ValueError: If rate is outside [0, 1] or the data set is unknown.
     """
-    _check_rate(rate)
+    check_fraction("rate", rate)
     if dataset == "cifar10":
         return _flip_matrix(rate, CIFAR10_CLASSES, CIFAR10_CONFUSIONS)
     if dataset == "cifar100":
@@ -195,8 +194,8 @@ def pairflip_matrix(rate: float, num_classes: int) -> Tensor:
     Raises:
         ValueError: If rate is outside [0, 1] or num_classes is below 2.
     """
-    _check_rate(rate)
-    _check_num_classes(num_classes)
+    check_fraction("rate", rate)
+    check_count("num_classes", num_classes, 2)
     identity = torch.eye(num_classes, dtype=torch.float64)
     return (1 - rate) * identity + rate * identity.roll(1, dims=1)
 
@@ -218,7 +217,7 @@ def transition_matrix(true: Labels, noisy: Labels, num_classes: int) -> Tensor:
     >>> transition_matrix([0, 0, 1, 1], [0, 1, 1, 1], num_classes=2).tolist()
     [[0.5, 0.5], [0.0, 1.0]]
     """
-    _check_num_classes(num_classes)
+    check_count("num_classes", num_classes, 2)
     rows = _checked_labels(true, num_classes, name="true")
     columns = _checked_labels(noisy, num_classes, name="noisy")
     if len(rows) != len(columns):
@@ -234,16 +233,6 @@ def _flip_matrix(rate: float, classes: Sequence[str], flips: Mapping[str, str]) 
         matrix[row, row] = 1 - rate
         matrix[row, column] = rate
     return matrix
-
-
-def _check_rate(rate: float) -> None:
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate must lie in [0, 1], got {rate!r}")
-
-
-def _check_num_classes(num_classes: int) -> None:
-    if not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes must be an integer >= 2, got {num_classes!r}")
 
 
 def _checked_labels(labels: Labels, num_classes: int, *, name: str = "labels") -> npt.NDArray[np.int64]:

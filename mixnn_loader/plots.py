@@ -171,5 +171,5 @@ def _new_axes() -> Axes:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('plots need matplotlib: python -m pip install "mixnn_loader[viz]"') from error
+        raise ImportError("plots need matplotlib: python -m pip install matplotlib") from error
     return Figure(layout="constrained").subplots()

@@ -1,20 +1,18 @@
-"""A progress bar for the passes that the user's own loop does not see."""
+"""A progress bar for the pass that the user's own loop does not see."""
 
-from collections.abc import Iterable
-from typing import TypeVar
-
-Item = TypeVar("Item")
+from collections.abc import Callable
+from typing import Any
 
 
-def with_progress(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
-    """Show a bar on standard error while ``items`` are consumed.
+def progress_bar() -> Callable[..., Any]:
+    """Return tqdm, which wraps an iterable and shows a bar on standard error while it is consumed.
 
     Raises:
         ImportError: tqdm is not installed.
     """
     try:
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
     except ImportError as error:
         raise ImportError("progress=True needs tqdm: python -m pip install tqdm") from error
-    bar: Iterable[Item] = tqdm(items, desc=description, total=total, leave=False)
+    bar: Callable[..., Any] = tqdm
     return bar

@@ -78,6 +78,19 @@ class LoadedBatch(NamedTuple):
     samples: Any
 
 
+class MemberSampler(Sampler[int]):
+    """Some of the dataset's indices, in order; ``indices`` (n,) may be replaced between passes."""
+
+    def __init__(self, indices: np.ndarray) -> None:
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices.tolist())
+
+
 class NeighborBatchSampler(Sampler[IndexBatch]):
     """The user's batches, in the user's order, with neighbors added.
 

@@ -1,10 +1,12 @@
 """The method's hyper-parameters: their ranges, and what follows from them."""
 
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
 from typing import Literal, get_args
 
 import numpy as np
+
+from mixnn_loader.checks import check_choice, check_count, check_fraction
+from mixnn_loader.neighbors import NeighborSearch
 
 Neighbors = Literal["dataset", "batch", "random", "random-batch"]
 Weighting = Literal["mixture", "uniform", "beta"]
@@ -25,6 +27,7 @@ class Settings:
     momentum: float
     neighbors: Neighbors
     neighbor_pool: int | None
+    search: str | NeighborSearch
     weighting: Weighting
     seed: int
 
@@ -34,9 +37,9 @@ class Settings:
         check_count("seed", self.seed)
         if self.correction_epoch is not None:
             check_count("correction_epoch", self.correction_epoch, 0, "None or an integer")
-        _check_fraction("momentum", self.momentum)
-        _check_choice("neighbors", self.neighbors, get_args(Neighbors))
-        _check_choice("weighting", self.weighting, get_args(Weighting))
+        check_fraction("momentum", self.momentum)
+        check_choice("neighbors", self.neighbors, get_args(Neighbors))
+        check_choice("weighting", self.weighting, get_args(Weighting))
         if self.neighbor_pool is not None:
             if self.neighbors != "dataset":
                 raise ValueError(
@@ -48,6 +51,11 @@ class Settings:
                 raise ValueError(
                     f"neighbor_pool must be None or >= num_neighbors ({self.num_neighbors}), got {self.neighbor_pool}"
                 )
+        if self.search != "auto" and self.neighbors != "dataset":
+            raise ValueError(
+                f"search must be 'auto' with neighbors={self.neighbors!r}, got {self.search!r}; only "
+                "neighbors='dataset' searches"
+            )
         # NumPy's numbers are welcome, but not everything that these go to takes them.
         for field in fields(self):
             value = getattr(self, field.name)
@@ -93,19 +101,3 @@ class Settings:
             raise ValueError(
                 f"{name} must be smaller than the number of training samples ({num_samples}), got {self.pool_size}"
             )
-
-
-def check_count(name: str, value: object, minimum: int = 0, kind: str = "an integer") -> None:
-    """Raise a `ValueError` that names the argument, its value and its range unless it is an integer >= minimum."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
-        raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}")
-
-
-def _check_fraction(name: str, value: object) -> None:
-    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
-        raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

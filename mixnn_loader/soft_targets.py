@@ -9,7 +9,8 @@ def moving_average_(soft_targets: Tensor, indices: Tensor, probabilities: Tensor
     """Move the targets of a batch towards the model's predictions, in place: t <- α t + (1-α) p (Eq. 12).
 
     A sampler with replacement may put a sample into a batch more than once. Its target then takes one step,
-    towards the mean of its predictions, so that the result does not depend on the order of writing.
+    towards the mean of its predictions, so that the result does not depend on the order of writing. A target stays
+    where it is if a prediction of its sample is not finite: the next batch may be healthy again.
 
     Args:
         soft_targets: (N, C) float, the targets of the whole dataset.
@@ -26,4 +27,6 @@ def moving_average_(soft_targets: Tensor, indices: Tensor, probabilities: Tensor
         sums.index_add_(0, group, probabilities)
         probabilities = (sums / torch.from_numpy(counts).to(sums).unsqueeze(1))[group]
     rows = indices.to(device, non_blocking=True)
-    soft_targets[rows] = momentum * soft_targets[rows] + (1 - momentum) * probabilities.to(soft_targets.dtype)
+    before = soft_targets[rows]
+    after = momentum * before + (1 - momentum) * probabilities.to(before.dtype)
+    soft_targets[rows] = torch.where(probabilities.isfinite().all(dim=1, keepdim=True), after, before)

@@ -1,9 +1,10 @@
 """The user's ``data`` argument: checked, and brought into the form of a DataLoader."""
 
+import difflib
 import inspect
 import operator
 import warnings
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from typing import Any, cast
 
 import numpy as np
@@ -26,21 +27,28 @@ _PREPARING_PACKAGES["lightning_fabric"] = _PREPARING_PACKAGES["lightning"]
 _PREPARING_PACKAGES["pytorch_lightning"] = _PREPARING_PACKAGES["lightning"]
 
 
-def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any]) -> DataLoader[Any]:
+def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequence[str] = ()) -> DataLoader[Any]:
     """Return the user's DataLoader, or build one of the user's dataset.
 
     Args:
         data: a DataLoader, or a map-style dataset.
         dataloader_kwargs: the DataLoader's arguments, for a dataset.
+        own_names: other argument names that an unknown one may have been meant for.
 
     Warns:
-        UserWarning: ``data`` is of a DataLoader subclass with an ``__iter__`` of its own.
+        UserWarning: ``data`` is of a DataLoader subclass with an ``__iter__`` of its own, or one of several processes'.
 
     Raises:
         TypeError: ``data`` is neither, is iterable-style or already prepared by a framework, or a keyword is
             unknown or out of place.
         ValueError: the loader does not batch.
     """
+    known = list(inspect.signature(DataLoader).parameters)[1:]
+    for name in dataloader_kwargs:
+        if name not in known:
+            close = difflib.get_close_matches(name, [*own_names, *known], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"besides its own, it takes DataLoader's: {known}"
+            raise TypeError(f"MixNNDataLoader got an unknown argument {name!r}; {hint}")
     if isinstance(data, DataLoader):
         _check_not_prepared(data)
         if dataloader_kwargs:
@@ -50,12 +58,9 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any]) -> DataLoader[A
             )
         loader = data
     else:
-        known = list(inspect.signature(DataLoader).parameters)
-        if unknown := sorted(set(dataloader_kwargs) - set(known)):
-            raise TypeError(f"MixNNDataLoader got an unknown argument {unknown[0]!r}; DataLoader has {known[1:]}")
-        _check_map_style(data)
+        check_map_style("data", data)
         loader = DataLoader(data, **dataloader_kwargs)
-    _check_map_style(loader.dataset)
+    check_map_style("data", loader.dataset)
     if type(loader).__iter__ is not DataLoader.__iter__:
         warnings.warn(
             f"{type(loader).__name__} has an __iter__ of its own, which is not used: MixNN builds a plain DataLoader "
@@ -64,7 +69,26 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any]) -> DataLoader[A
         )
     if loader.batch_sampler is None:
         raise ValueError("batch_size must not be None: MixNN mixes within batches; let the DataLoader do the batching")
+    if getattr(loader.sampler, "num_replicas", 1) > 1:
+        warnings.warn(
+            f"{type(loader.sampler).__name__} shares the data out among processes, but targets are corrected by each "
+            "process for its own samples only: they are not gathered",
+            stacklevel=3,
+        )
     return loader
+
+
+def check_map_style(name: str, dataset: Any) -> None:
+    """Check that an argument can be indexed and has a length.
+
+    Raises:
+        TypeError: it is iterable-style, or no dataset at all.
+    """
+    if isinstance(dataset, IterableDataset):
+        raise TypeError(f"{_MAP_STYLE}; {name} is the IterableDataset {type(dataset).__name__}")
+    if not (isinstance(dataset, Dataset) or hasattr(dataset, "__getitem__")) or not hasattr(dataset, "__len__"):
+        kind = "a DataLoader or a dataset" if name == "data" else "a dataset"
+        raise TypeError(f"{name} must be {kind}, got {type(dataset).__name__}; {_MAP_STYLE}")
 
 
 def training_members(loader: DataLoader[Any]) -> np.ndarray:
@@ -93,10 +117,3 @@ def _check_not_prepared(loader: DataLoader[Any]) -> None:
         remedy = _PREPARING_PACKAGES.get(cls.__module__.partition(".")[0])
         if remedy is not None:
             raise TypeError(f"data is a {cls.__module__}.{cls.__name__}, which is already prepared; {remedy}")
-
-
-def _check_map_style(dataset: Any) -> None:
-    if isinstance(dataset, IterableDataset):
-        raise TypeError(f"{_MAP_STYLE}; got the IterableDataset {type(dataset).__name__}")
-    if not (isinstance(dataset, Dataset) or hasattr(dataset, "__getitem__")) or not hasattr(dataset, "__len__"):
-        raise TypeError(f"data must be a DataLoader or a dataset, got {type(dataset).__name__}; {_MAP_STYLE}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mixnn_loader.settings import check_count
+from mixnn_loader.checks import check_count
 
 
 class SampleState:
@@ -116,8 +116,9 @@ class SampleState:
             if saved is not None and own is not None and saved != own:
                 raise ValueError(f"the state is of a run over {saved} {what}, this loader has {own}")
         for name in vars(self):
-            if state[name] is not None:
-                setattr(self, name, state[name].clone())
+            if (rows := state[name]) is not None:
+                # Wherever the file was loaded to: labels and neighbors live on the CPU, the rest follows the model.
+                setattr(self, name, rows.detach().to("cpu", copy=True))
 
 
 def _width(soft_targets: Tensor | None) -> int | None:

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+_INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 Unpack = Callable[[Any], tuple[Any, Any]]
 """``collated batch -> (inputs, labels)``."""
@@ -24,7 +27,7 @@ def resolve_unpack(unpack: Unpack | tuple[Hashable, Hashable] | None) -> Unpack:
         return _first_two
     if callable(unpack):
         return unpack
-    if isinstance(unpack, tuple) and len(unpack) == 2:
+    if isinstance(unpack, (tuple, list)) and len(unpack) == 2:
         inputs_key, labels_key = unpack
         return lambda batch: (_pick(batch, inputs_key), _pick(batch, labels_key))
     raise TypeError(
@@ -37,7 +40,7 @@ def class_labels(labels: Any, indices: Tensor, num_classes: int | None = None) -
     """Check that labels are class indices.
 
     Args:
-        labels: what the batch holds for labels: an integer tensor (B,).
+        labels: what the batch holds for labels: (B,) integers, as a tensor, an array or a list.
         indices: (B,) int64, the samples' rows in the dataset, for the message.
         num_classes: C; None: only the sign is checked.
 
@@ -47,7 +50,10 @@ def class_labels(labels: Any, indices: Tensor, num_classes: int | None = None) -
     Raises:
         ValueError: with the first offending dataset index.
     """
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+    if isinstance(labels, (list, tuple, np.ndarray)):
+        array = np.asarray(labels)
+        labels = torch.from_numpy(array) if array.dtype.kind in "iu" else labels
+    if not isinstance(labels, Tensor) or labels.dtype not in _INTEGER_TYPES:
         kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(
             f"labels must be integer class indices, got {kind} (first at dataset index {int(indices[0])}); "

@@ -329,11 +329,6 @@ def test_a_model_without_a_linear_layer_is_told_on_the_first_batch() -> None:
     ("package", "use", "command"),
     [
         ("nmslib", HNSWSearch, "python -m pip install nmslib"),
-        (
-            "tqdm.auto",
-            lambda: run(MixNNDataLoader(Points(), mlp(), batch_size=8, warmup_epochs=0, progress=True)),
-            "python -m pip install tqdm",
-        ),
     ],
 )
 def test_a_missing_package(package: str, use: Callable[[], Any], command: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,3 +357,49 @@ def tensors() -> tuple[Tensor, Tensor]:
     """Return the toy points and their labels."""
     points = Points()
     return points.inputs, points.labels
+
+
+def test_arguments_in_the_wrong_order() -> None:
+    model: Any = DataLoader(Points())
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got DataLoader"):
+        MixNNDataLoader(Points(), model)
+
+
+@pytest.mark.parametrize("scan_dataset", [3, iter([])])
+def test_a_scan_dataset_that_is_none(scan_dataset: Any) -> None:
+    with pytest.raises(TypeError, match="scan_dataset must be a dataset, got"):
+        MixNNDataLoader(Points(), mlp(), scan_dataset=scan_dataset)
+
+
+def test_a_prediction_that_is_not_finite_leaves_the_target() -> None:
+    points = Points()
+    model = Poisoned(1e9, float("nan"))
+    loader = MixNNDataLoader(points, model, warmup_epochs=0, correction_epoch=0, batch_size=20)
+    batches = iter(loader)
+    next(batches)
+    before = loader.soft_targets.clone()
+    model.threshold = points.inputs[20:, 0].median().item()
+    bad = points.inputs[20:, 0] > model.threshold
+    batch = next(batches)
+    assert torch.equal(loader.soft_targets[20:][bad], before[20:][bad])
+    assert (loader.soft_targets[20:][~bad] != before[20:][~bad]).any(1).all()
+    assert batch.targets.mixed.isfinite().all()
+
+
+def test_a_model_that_works_in_place_on_its_input() -> None:
+    class InPlace(MLP):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs.sub_(1))
+
+    points = Points()
+    before = points.inputs.clone()
+
+    def views(samples: list[Any]) -> Any:
+        return points.inputs[:8] if len(samples) == 8 else points.inputs, torch.tensor([y for _, y in samples])
+
+    loader = MixNNDataLoader(
+        points, InPlace(), batch_size=40, warmup_epochs=0, correction_epoch=0, num_neighbors=0, collate_fn=views
+    )
+    for batch in loader:
+        torch.testing.assert_close(batch.inputs, before)
+    assert torch.equal(points.inputs, before)

@@ -82,7 +82,8 @@ def test_set_epoch_reaches_the_distributed_sampler() -> None:
     def order(epoch: int) -> list[int]:
         points = Points()
         sampler: DistributedSampler[Any] = DistributedSampler(points, num_replicas=2, rank=0, shuffle=True)
-        loader = MixNNDataLoader(DataLoader(points, batch_size=8, sampler=sampler), mlp())
+        with pytest.warns(UserWarning, match="several processes|among processes"):
+            loader = MixNNDataLoader(DataLoader(points, batch_size=8, sampler=sampler), mlp())
         loader.set_epoch(epoch)
         return torch.cat([batch.targets.indices for batch in loader]).tolist()
 
@@ -166,9 +167,7 @@ def test_history_of_an_epoch_left_early() -> None:
 @pytest.mark.parametrize("neighbors", ["dataset", "random"])
 def test_the_pool_is_drawn_from_afresh(neighbors: Any) -> None:
     settings: dict[str, Any] = {"neighbor_pool": 6} if neighbors == "dataset" else {}
-    loader = MixNNDataLoader(
-        Points(), mlp(), num_neighbors=2, neighbors=neighbors, search="exact", **SETTINGS, **settings
-    )
+    loader = MixNNDataLoader(Points(), mlp(), num_neighbors=2, neighbors=neighbors, **SETTINGS, **settings)
     draws = []
     for _ in range(4):
         batches = run(loader)
@@ -233,6 +232,41 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(stop: int) -> None:
             assert torch.equal(batch.targets.soft_targets, resumed.targets.soft_targets)
             assert torch.equal(batch.inputs, resumed.inputs)
     assert [record["epoch"] for record in second.history] == list(range(5))
+
+
+def test_a_generator_that_is_missing_is_warned_of() -> None:
+    loader, _ = resumable()
+    run(loader)
+    other = MixNNDataLoader(Points(), mlp(), neighbor_pool=5, shuffle=True, **SETTINGS)
+    with pytest.warns(UserWarning, match="generators for loader, sampler, inner_sampler, this loader has none"):
+        other.load_state_dict(loader.state_dict())
+
+
+def test_loading_ends_the_epoch_that_runs() -> None:
+    loader, _ = resumable()
+    run(loader, 2)
+    state = loader.state_dict()
+    batches = iter(loader)
+    next(batches)
+    loader.load_state_dict(state)
+    assert loader.state_dict()["epoch"] == 2
+    with pytest.raises(RuntimeError, match="is over"):
+        next(batches)
+
+
+def test_a_start_that_fails_does_not_count() -> None:
+    points = Points()
+    loader = MixNNDataLoader(points, mlp(), **SETTINGS)
+    run(loader)
+    healthy = points.inputs
+    points.inputs = torch.full_like(healthy, torch.nan)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="diverged"):
+            run(loader)
+    points.inputs = healthy
+    run(loader)
+    assert loader.epoch == 1
+    assert [record["epoch"] for record in loader.history] == [0, 1]
 
 
 def test_a_state_is_a_copy() -> None:
@@ -340,6 +374,8 @@ def test_nothing_is_kept_alive(num_workers: int) -> None:
         ("neighbors", "epoch", "neighbors must be one of 'dataset', 'batch', 'random', 'random-batch', got 'epoch'"),
         ("weighting", "posterior", "weighting must be one of 'mixture', 'uniform', 'beta', got 'posterior'"),
         ("search", "faiss", 'search must be "auto", "exact", "hnsw" or an object.*got \'faiss\''),
+        ("device", "gpu", "device must be None or a torch device such as 'cuda:0', got 'gpu'"),
+        ("autocast_dtype", "bf16", "autocast_dtype must be None or a floating-point torch.dtype, got 'bf16'"),
         ("num_classes", 0, "num_classes must be None or an integer >= 1, got 0"),
         ("autocast_dtype", torch.int8, r"autocast_dtype must be None or a floating-point torch.dtype, got torch.int8"),
     ],

@@ -272,3 +272,13 @@ def test_representations_of_another_length_are_named(net: Net, images: Tensor) -
 )
 def test_runs_where_the_model_is(model: nn.Module, device: torch.device | None, expected: str) -> None:
     assert ModelView(model, device=device).device.type == expected
+
+
+def test_a_model_compiled_in_place_is_run_as_it_was_written(net: Net, images: Tensor) -> None:
+    expected = ModelView(net).predict(images, need_representations=True)
+    net.compile(backend="eager")
+    net(images)
+    found = ModelView(net).predict(images, need_representations=True)
+    assert expected.representations is not None
+    assert found.representations is not None
+    torch.testing.assert_close(found.representations, expected.representations)

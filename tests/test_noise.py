@@ -312,7 +312,7 @@ def test_transition_matrix_is_scikit_learns_normalized_confusion(case: tuple[lis
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
 def test_rate_outside_the_unit_interval(rate: float) -> None:
-    with pytest.raises(ValueError, match=rf"rate must lie in \[0, 1\], got {rate}"):
+    with pytest.raises(ValueError, match=rf"rate must be a number in \[0, 1\], got {rate}"):
         noise.symmetric([0], rate, 2)
     with pytest.raises(ValueError, match="rate"):
         noise.asymmetric([0], rate)

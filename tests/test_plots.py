@@ -231,7 +231,7 @@ class TestAxes:
 
     def test_without_matplotlib_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-        message = r'python -m pip install "mixnn_loader\[viz\]"'
+        message = r"python -m pip install matplotlib"
         with pytest.raises(ImportError, match=message):
             plot_accuracy({"a": [0.5]})
         with pytest.raises(ImportError, match=message):

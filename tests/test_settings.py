@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from mixnn_loader.settings import Settings, check_count
+from mixnn_loader.checks import check_count
+from mixnn_loader.settings import Settings
 
 DEFAULTS: dict[str, Any] = {
     "num_neighbors": 1,
@@ -13,6 +14,7 @@ DEFAULTS: dict[str, Any] = {
     "momentum": 0.9,
     "neighbors": "dataset",
     "neighbor_pool": None,
+    "search": "auto",
     "weighting": "mixture",
     "seed": 0,
 }
@@ -25,6 +27,7 @@ def settings(**changes: Any) -> Settings:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"neighbors": "batch", "search": "exact"}, "search must be 'auto' with neighbors='batch', got 'exact'"),
         ({"num_neighbors": -1}, "num_neighbors must be an integer >= 0, got -1"),
         ({"num_neighbors": 1.0}, "num_neighbors must be an integer >= 0, got 1.0"),
         ({"num_neighbors": True}, "num_neighbors must be an integer >= 0, got True"),

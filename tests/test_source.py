@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    DistributedSampler,
     IterableDataset,
     SequentialSampler,
     SubsetRandomSampler,
@@ -84,8 +85,13 @@ def test_an_iter_of_ones_own_is_not_dropped_silently() -> None:
 
 
 def test_an_unknown_keyword_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="unknown argument 'batchsize'"):
+    with pytest.raises(TypeError, match=r"unknown argument 'batchsize'; did you mean 'batch_size'\?"):
         MixNNDataLoader(Points(), mlp(), batchsize=3)
+    for data in (Points(), DataLoader(Points())):
+        with pytest.raises(TypeError, match=r"unknown argument 'warmup_epoch'; did you mean 'warmup_epochs'\?"):
+            MixNNDataLoader(data, mlp(), warmup_epoch=3)
+    with pytest.raises(TypeError, match="unknown argument 'zzz'; besides its own, it takes DataLoader's"):
+        MixNNDataLoader(Points(), mlp(), zzz=3)
 
 
 def test_loader_arguments_beside_a_loader_are_a_type_error() -> None:
@@ -109,6 +115,23 @@ def test_members_are_what_the_sampler_can_draw() -> None:
     assert training_members(DataLoader(points, batch_sampler=batches)).tolist() == [2, 5, 7]
     ordered = BatchSampler(SequentialSampler(points), 2, drop_last=False)
     assert training_members(DataLoader(points, batch_sampler=ordered)).tolist() == list(range(10))
+
+
+def test_members_follow_a_curriculum() -> None:
+    sampler = SubsetRandomSampler(list(range(10)))
+    loader = MixNNDataLoader(Points(), mlp(), warmup_epochs=0, batch_size=5, sampler=sampler, search="exact")
+    list(loader)
+    assert loader.losses[10:].isnan().all()
+    sampler.indices = list(range(20))
+    for batch in loader:
+        assert batch.targets.mixed.isfinite().all()
+    assert loader.losses[:20].isfinite().all()
+
+
+def test_a_sampler_of_several_processes_is_warned_of() -> None:
+    sampler: DistributedSampler[Any] = DistributedSampler(Points(), num_replicas=2, rank=0)
+    with pytest.warns(UserWarning, match="DistributedSampler shares the data out among processes"):
+        MixNNDataLoader(DataLoader(Points(), sampler=sampler), mlp())
 
 
 @pytest.mark.parametrize("neighbors", ["dataset", "random"])

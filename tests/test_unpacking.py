@@ -30,7 +30,7 @@ def test_picks_inputs_and_labels(unpack: Any, batch: Any) -> None:
     assert labels is LABELS
 
 
-@pytest.mark.parametrize("unpack", ["image", 3, ("image",), ("image", "label", "more"), ["image", "label"]])
+@pytest.mark.parametrize("unpack", ["image", 3, ("image",), ("image", "label", "more"), {"image": "label"}])
 def test_an_unpack_of_another_kind_is_refused(unpack: Any) -> None:
     with pytest.raises(TypeError, match=r"unpack must be a function .* or a pair of keys") as caught:
         resolve_unpack(unpack)

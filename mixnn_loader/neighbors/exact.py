@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mixnn_loader.checks import check_count
 from mixnn_loader.neighbors.precision import full_float32
 from mixnn_loader.neighbors.rows import center, check_rows, query_rows
 
@@ -43,8 +44,7 @@ class ExactSearch:
     memory_budget: int = DEFAULT_MEMORY_BUDGET
 
     def __post_init__(self) -> None:
-        if self.memory_budget < 1:
-            raise ValueError(f"memory_budget must be a number of bytes >= 1, got {self.memory_budget!r}")
+        check_count("memory_budget", self.memory_budget, 1, "a number of bytes")
 
     @torch.no_grad()
     def search(self, representations: Tensor, k: int, queries: Tensor | None = None) -> Tensor:

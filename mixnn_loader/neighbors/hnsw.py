@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from mixnn_loader.checks import check_count
 from mixnn_loader.neighbors.exact import ExactSearch
 from mixnn_loader.neighbors.rows import center, check_rows, query_rows, without_self
 
@@ -65,9 +66,7 @@ class HNSWSearch:
     def __post_init__(self) -> None:
         least = {"m": 2, "ef_construction": 1, "ef_search": 1, "build_threads": 1, "num_threads": 0}
         for name, minimum in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < minimum:
-                raise ValueError(f"{name} must be an integer >= {minimum}, got {value!r}")
+            check_count(name, getattr(self, name), minimum)
         _import_nmslib()  # now rather than after the warm-up epochs
 
     @torch.no_grad()

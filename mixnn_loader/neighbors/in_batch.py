@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mixnn_loader.checks import check_count
+
 
 @torch.no_grad()
 def nearest_in_batch(representations: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -75,8 +77,7 @@ def random_in_batch(indices: Tensor, k: int, scores: Tensor) -> tuple[Tensor, Te
 def _check(indices: Tensor, batch_size: int, k: int) -> None:
     if indices.shape != (batch_size,):
         raise ValueError(f"indices must have shape ({batch_size},), got {tuple(indices.shape)}")
-    if not isinstance(k, int) or k < 0:
-        raise ValueError(f"k must be an integer >= 0, got {k!r}")
+    check_count("k", k)
 
 
 def _others(indices: Tensor) -> Tensor:

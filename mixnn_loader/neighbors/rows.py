@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mixnn_loader.checks import check_count
+
 
 def check_rows(representations: Tensor, k: int) -> None:
     """Refuse rows that cannot each have `k` neighbors.
@@ -18,7 +20,8 @@ def check_rows(representations: Tensor, k: int) -> None:
     if not representations.is_floating_point():
         raise ValueError(f"representations must be floating point, got {representations.dtype}; call .float()")
     num_rows = len(representations)
-    if not isinstance(k, int) or not 1 <= k < num_rows:
+    check_count("k", k, 1)
+    if k >= num_rows:
         raise ValueError(f"k must be an integer >= 1 and < {num_rows}, the number of rows, got {k!r}")
 
 

@@ -1,0 +1,21 @@
+"""Checks of arguments, with one wording for all."""
+
+from numbers import Integral, Real
+
+
+def check_count(name: str, value: object, minimum: int = 0, kind: str = "an integer") -> None:
+    """Raise a `ValueError` that names the argument, its value and its range unless it is an integer >= minimum."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
+        raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}")
+
+
+def check_fraction(name: str, value: object) -> None:
+    """Raise a `ValueError` that names the argument, its value and its range unless it is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) <= 1:
+        raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise a `ValueError` that names the argument, its value and the choices unless it is one of them."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
