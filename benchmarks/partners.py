@@ -223,7 +223,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, one core each")
     parser.add_argument("--resume", action="store_true", help="keep the runs that the output file already has")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "partners.json")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.output.exists() and not args.resume:
+        parser.error(f"--output {args.output} exists; pass --resume to complete it, or another file")
+    return args
 
 
 def main() -> None:
@@ -237,7 +240,10 @@ def main() -> None:
     ]
     results: list[Result] = []
     if args.resume and args.output.exists():
-        results = [Result(**run) for run in json.loads(args.output.read_text())["runs"]]
+        saved = json.loads(args.output.read_text())
+        if saved["epochs"] != args.epochs:
+            raise SystemExit(f"--resume: {args.output} is of runs over {saved['epochs']} epochs, not {args.epochs}")
+        results = [Result(**run) for run in saved["runs"]]
     done = {(run.method, run.noise_rate, run.seed) for run in results}
     jobs = [job for job in jobs if (job.method, job.noise_rate, job.seed) not in done]
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -245,12 +251,15 @@ def main() -> None:
         for finished in tqdm(as_completed([pool.submit(train, job) for job in jobs]), total=len(jobs), unit="run"):
             results.append(finished.result())
             write(results, args)
+    write(results, args)
     print(args.output.with_suffix(".md").read_text())
 
 
 def write(results: list[Result], args: argparse.Namespace) -> None:
     """Write the runs so far as JSON, and a Markdown table beside it."""
-    command = "python benchmarks/partners.py --data-dir DIR"
+    seeds = sorted({run.seed for run in results})
+    noise_rates = sorted({run.noise_rate for run in results}, reverse=True)
+    command = f"python benchmarks/partners.py --data-dir DIR --seeds {' '.join(map(str, seeds))} --epochs {args.epochs}"
     machine = describe_machine()
     report = {
         "command": command,
@@ -262,12 +271,12 @@ def write(results: list[Result], args: argparse.Namespace) -> None:
     args.output.write_text(json.dumps(report, indent=1) + "\n")
     text = (
         f"# Which partner? MNIST, 10,000 images, {args.epochs} epochs\n\n`{command}`\n\n"
-        f"Seeds {', '.join(map(str, args.seeds))}; {', '.join(f'{key} {value}' for key, value in machine.items())}. "
+        f"Seeds {', '.join(map(str, seeds))}; {', '.join(f'{key} {value}' for key, value in machine.items())}. "
         "Mean ± standard deviation over the seeds; accuracies in percent. *Labels right*: training labels that are "
         "right after correction. *Wrong memorized*, *wrong recovered*: mislabeled training samples for which the model "
         "predicts the wrong label given, or the true one.\n"
     )
-    for noise_rate in args.noise_rates:
+    for noise_rate in noise_rates:
         text += f"\n## {noise_rate:.0%} symmetric noise\n\n{table(results, noise_rate)}\n"
     args.output.with_suffix(".md").write_text(text)
 

@@ -1,12 +1,14 @@
 """Checks of arguments, with one wording for all."""
 
+import math
 from numbers import Integral, Real
 
 
-def check_count(name: str, value: object, minimum: int = 0, kind: str = "an integer") -> None:
-    """Raise a `ValueError` that names the argument, its value and its range unless it is an integer >= minimum."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
-        raise ValueError(f"{name} must be {kind} >= {minimum}, got {value!r}")
+def check_count(name: str, value: object, minimum: int = 0, kind: str = "an integer", below: float = math.inf) -> None:
+    """Raise a `ValueError` that names the argument, its value and its range unless it is an integer in it."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not minimum <= int(value) < below:
+        upper = "" if below == math.inf else f" and < {below}"
+        raise ValueError(f"{name} must be {kind} >= {minimum}{upper}, got {value!r}")
 
 
 def check_fraction(name: str, value: object) -> None:

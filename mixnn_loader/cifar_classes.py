@@ -1,18 +1,13 @@
 """Classes of CIFAR-10 and CIFAR-100, and which of them label noise confuses.
 
-Source: https://www.cs.toronto.edu/~kriz/cifar.html. In both data sets a class's id is its rank in
-alphabetical order, as in torchvision's `CIFAR10(...).classes` and `CIFAR100(...).classes`.
+Source: https://www.cs.toronto.edu/~kriz/cifar.html. In both datasets a class's id is its rank in
+alphabetical order, as in torchvision's ``CIFAR10(...).classes`` and ``CIFAR100(...).classes``.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-CIFAR10_CLASSES: Final = (
+CIFAR10_CLASSES = (
     "airplane",
     "automobile",
     "bird",
@@ -25,7 +20,7 @@ CIFAR10_CLASSES: Final = (
     "truck",
 )
 
-CIFAR100_SUPERCLASSES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+CIFAR100_SUPERCLASSES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
         "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
@@ -50,18 +45,18 @@ CIFAR100_SUPERCLASSES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 
-CIFAR100_CLASSES: Final = tuple(sorted(name for members in CIFAR100_SUPERCLASSES.values() for name in members))
+CIFAR100_CLASSES = tuple(sorted(name for members in CIFAR100_SUPERCLASSES.values() for name in members))
 
-# True class -> class it is mistaken for (Patrini et al. 2017). The other five classes stay clean.
-CIFAR10_CONFUSIONS: Final[Mapping[str, str]] = MappingProxyType(
+CIFAR10_CONFUSIONS: Mapping[str, str] = MappingProxyType(
     {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
 )
+"""True class -> class it is mistaken for (Patrini et al. 2017). The other five classes stay clean."""
 
-# Every class -> the next of its superclass, the last -> the first.
-CIFAR100_CONFUSIONS: Final[Mapping[str, str]] = MappingProxyType(
+CIFAR100_CONFUSIONS: Mapping[str, str] = MappingProxyType(
     {
         name: successor
         for members in CIFAR100_SUPERCLASSES.values()
         for name, successor in zip(members, members[1:] + members[:1], strict=True)
     }
 )
+"""Every class -> the next of its superclass, the last -> the first."""

@@ -1,29 +1,25 @@
 """Map-style datasets of image files: WebVision-mini, its ILSVRC12 test set, and plain image folders."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Iterator, Sequence
 from operator import index
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Literal
 
 from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader, find_classes, is_image_file
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from os import PathLike
+StrPath = str | PathLike[str]
+Transform = Callable[[Any], Any]
 
-    StrPath: TypeAlias = str | PathLike[str]
-    Transform: TypeAlias = Callable[[Any], Any]
+WEBVISION_MINI_CLASSES = 50
 
-WEBVISION_MINI_CLASSES: Final = 50
-
-_WEBVISION_LAYOUT: Final = (
+_WEBVISION_LAYOUT = (
     "expected WebVision 1.0 with resized images: <root>/info/train_filelist_google.txt, "
     "<root>/info/val_filelist.txt, <root>/google/..., <root>/val_images_256/..."
 )
-_IMAGE_FOLDER_LAYOUT: Final = "expected <root>/train/<class>/*.jpg and <root>/test/<class>/*.jpg"
+_IMAGE_FOLDER_LAYOUT = "expected <root>/train/<class>/*.jpg and <root>/test/<class>/*.jpg"
 
 
 class ImageList(Dataset[tuple[Any, int]]):
@@ -31,13 +27,13 @@ class ImageList(Dataset[tuple[Any, int]]):
 
     Args:
         paths: N image files; read when a sample is asked for.
-        labels: N class indices, kept in `targets`.
-        transform: Applied to each image.
-        loader: Reads a path; torchvision's default gives an RGB PIL image.
+        labels: N class indices, kept in ``targets``.
+        transform: applied to each image.
+        loader: reads a path; torchvision's default gives an RGB PIL image.
 
     Raises:
-        ValueError: If there are not as many labels as paths.
-        TypeError: If a label is not an integer.
+        ValueError: there are not as many labels as paths.
+        TypeError: a label is not an integer.
     """
 
     def __init__(
@@ -75,14 +71,14 @@ def webvision_mini(
     """WebVision-mini: the Google images of the first 50 classes of WebVision 1.0 (Li et al. 2017).
 
     Args:
-        root: Folder that holds `info/`, `google/` and `val_images_256/`.
-        split: "train" (noisy labels) or "val" (verified labels).
-        transform: Applied to each PIL image.
-        num_classes: Keep labels below this; 50 is the benchmark.
+        root: folder that holds ``info/``, ``google/`` and ``val_images_256/``.
+        split: ``"train"`` (noisy labels) or ``"val"`` (verified labels).
+        transform: applied to each PIL image.
+        num_classes: keep labels below this; 50 is the benchmark.
 
     Raises:
-        FileNotFoundError: If the list, or the first image it names, is missing.
-        ValueError: If the split is unknown, a line is not "path label", or no label is below num_classes.
+        FileNotFoundError: the list, or the first image it names, is missing.
+        ValueError: the split is unknown, a line is not ``path label``, or no label is below ``num_classes``.
     """
     root = Path(root).expanduser()
     if split == "train":
@@ -111,17 +107,17 @@ def ilsvrc_val(
     """ILSVRC12 validation images of the first 50 WebVision classes, in order of class id.
 
     Args:
-        root: Folder with one folder of images a class, named by class id (`0` to `49`) or by synset
-            (`n01440764`). Folders of other classes are ignored.
-        transform: Applied to each PIL image.
-        synsets: For folders named by synset: WebVision's `info/synsets.txt`, whose lines start with the
+        root: folder with one folder of images a class, named by class id (``0`` to ``49``) or by synset
+            (``n01440764``). Folders of other classes are ignored.
+        transform: applied to each PIL image.
+        synsets: for folders named by synset: WebVision's ``info/synsets.txt``, whose lines start with the
             synsets of class 0, 1, and so on.
-        num_classes: Number of classes; 50 is the benchmark.
+        num_classes: number of classes; 50 is the benchmark.
 
     Raises:
-        FileNotFoundError: If a class has no folder or no image, or the synset list is missing.
-        ValueError: If num_classes is below 1, if folders are not named by class id and no synset list is
-            given, or if that list is too short.
+        FileNotFoundError: a class has no folder or no image, or the synset list is missing.
+        ValueError: ``num_classes`` is below 1, folders are not named by class id and no synset list is given, or that
+            list is too short.
     """
     if num_classes < 1:
         raise ValueError(f"num_classes must be >= 1, got {num_classes}")
@@ -148,16 +144,16 @@ def ilsvrc_val(
 
 
 def image_folder(root: StrPath, split: Literal["train", "test"], transform: Transform | None = None) -> ImageFolder:
-    """One split of `<root>/train/<class>/*.jpg`, `<root>/test/<class>/*.jpg`, as torchvision's `ImageFolder`.
+    """One split of ``<root>/train/<class>/*.jpg``, ``<root>/test/<class>/*.jpg``, as torchvision's `ImageFolder`.
 
     Args:
-        root: Folder that holds both splits.
-        split: "train" or "test".
-        transform: Applied to each PIL image.
+        root: folder that holds both splits.
+        split: ``"train"`` or ``"test"``.
+        transform: applied to each PIL image.
 
     Raises:
-        FileNotFoundError: If a split is missing, or a class has no image.
-        ValueError: If the split is unknown, or the two splits' classes differ: their ids would not agree.
+        FileNotFoundError: a split is missing, or a class has no image.
+        ValueError: the split is unknown, or the two splits' classes differ: their ids would not agree.
     """
     if split not in ("train", "test"):
         raise ValueError(f'split must be "train" or "test", got {split!r}')

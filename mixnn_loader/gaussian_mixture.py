@@ -9,23 +9,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Added to both variances in every step, as scikit-learn's reg_covar: a component that has collapsed onto one
-# value keeps a standard deviation of 0.001 of the normalized range, and the likelihood stays bounded.
 VARIANCE_FLOOR = 1e-6
+"""Added to both variances in every step, as scikit-learn's ``reg_covar``.
 
-# A side of the starting split with less than this is a tail, not a component.
+A component that has collapsed onto one value keeps a standard deviation of 0.001 of the normalized range, and the
+likelihood stays bounded.
+"""
+
 MIN_STARTING_SHARE = 0.02
+"""A side of the starting split with less than this is a tail, not a component."""
 
-# The fit ends when no posterior moves by more than this in a step; they are wanted to 1e-3, and the steps
-# still to come add up to more than the last one.
 POSTERIOR_TOLERANCE = 1e-5
+"""The fit ends when no posterior moves by more than this in a step.
 
-# Enough for means three standard deviations apart. Components closer than that creep on for thousands of steps.
+They are wanted to 1e-3, and the steps still to come add up to more than the last one.
+"""
+
 MAX_STEPS = 150
+"""Enough for means three standard deviations apart; components closer than that creep on for thousands of steps."""
 
-# A mixture has five parameters: of a larger set, this many evenly spaced order statistics give the same posteriors
-# to 1e-4, in a fraction of the time.
 MAX_FITTED_LOSSES = 65_536
+"""Of a larger set, this many evenly spaced order statistics are fitted.
+
+A mixture has five parameters: they give the same posteriors to 1e-4, in a fraction of the time.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,9 @@ class Mixture:
     """Two Gaussians over normalized losses; index 0 is the clean component, the one with the smaller mean.
 
     Attributes:
-        means: Component means, ascending.
-        variances: Component variances, positive.
-        priors: Component weights, positive, with sum 1.
+        means: component means, ascending.
+        variances: component variances, positive.
+        priors: component weights, positive, with sum 1.
     """
 
     means: tuple[float, float]
@@ -46,7 +53,7 @@ class Mixture:
         """Each component's part of the density of Eq. 8, prior times Gaussian; their sum is the mixture's.
 
         Args:
-            normalized: Normalized losses (N,).
+            normalized: normalized losses (N,).
 
         Returns:
             (N, 2) float64.
@@ -63,7 +70,7 @@ class Mixture:
         or above the wrong one: between the means, and on the vertex's far side, this is Eq. 9 itself.
 
         Args:
-            normalized: Normalized losses (N,).
+            normalized: normalized losses (N,).
 
         Returns:
             (N,) float64 in [0, 1], non-increasing in the loss.
@@ -74,7 +81,7 @@ class Mixture:
         """Log P(clean): `posterior` without its underflow, which far from the clean mean comes soon.
 
         Args:
-            normalized: Normalized losses (N,).
+            normalized: normalized losses (N,).
 
         Returns:
             (N,) float64, at most 0, non-increasing in the loss.
@@ -111,7 +118,7 @@ def fit_mixture(normalized: Tensor) -> Mixture | None:
     overlap so much that `MAX_STEPS` do not suffice are taken as they are then.
 
     Args:
-        normalized: Losses in [0, 1] (N,), see `normalize_losses`.
+        normalized: losses in [0, 1] (N,), see `normalize_losses`.
 
     Returns:
         The mixture, or None where the losses do not support two components: they are all the same, or one

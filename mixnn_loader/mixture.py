@@ -8,12 +8,15 @@ from torch import Tensor
 
 from mixnn_loader.gaussian_mixture import Mixture, fit_mixture
 
-# Far below any share of wrong labels worth treating, so that the clip touches outliers only.
 CLIP_QUANTILE = 0.999
+"""Losses above this quantile are clipped: a share far below that of wrong labels worth treating, outliers only."""
 
-# P(clean) of every sample where the losses say nothing about which labels are wrong. Any constant gives equal
-# weights in Eq. 10 and 11; this one claims neither that all labels are clean nor that all are wrong.
 NEUTRAL_POSTERIOR = 0.5
+"""P(clean) of every sample where the losses say nothing about which labels are wrong.
+
+Any constant gives equal weights in Eq. 10 and 11; this one claims neither that all labels are clean nor that all are
+wrong.
+"""
 
 
 def normalize_losses(losses: Tensor) -> Tensor:
@@ -26,13 +29,13 @@ def normalize_losses(losses: Tensor) -> Tensor:
     the maximum is also kept where the clip would leave no two losses different.
 
     Args:
-        losses: Finite losses (N,), N >= 1.
+        losses: finite losses (N,), N >= 1.
 
     Returns:
-        (N,) float64 on the device of `losses`; all zeros if the losses are all the same.
+        (N,) float64 on the device of ``losses``; all zeros if the losses are all the same.
 
     Raises:
-        ValueError: `losses` is not a non-empty vector of finite numbers.
+        ValueError: ``losses`` is not a non-empty vector of finite numbers.
 
     Example:
         >>> normalize_losses(torch.tensor([2.0, 1.0, 5.0]))
@@ -63,17 +66,17 @@ def log_clean_posterior(losses: Tensor) -> tuple[Tensor, Mixture | None]:
     zero), a component may collapse onto it; `VARIANCE_FLOOR` then sets its width.
 
     Args:
-        losses: Losses (N,), N >= 1, of any floating dtype, on any device.
+        losses: losses (N,), N >= 1, of any floating dtype, on any device.
 
     Returns:
-        log P(clean) (N,), float32 on the device of `losses`, and the mixture, None where it could not be fitted.
+        log P(clean) (N,), float32 on the device of ``losses``, and the mixture, None where it could not be fitted.
 
     Raises:
-        RuntimeError: No loss is finite.
-        ValueError: `losses` is not a non-empty vector.
+        RuntimeError: no loss is finite.
+        ValueError: ``losses`` is not a non-empty vector.
 
     Warns:
-        RuntimeWarning: No mixture could be fitted, or half the losses or more are the same value.
+        RuntimeWarning: no mixture could be fitted, or half the losses or more are the same value.
     """
     _check_vector(losses)
     # To the CPU first: not every device has float64.
@@ -111,5 +114,5 @@ def _check_vector(losses: Tensor) -> None:
 
 
 def _half_are_the_same(values: Tensor) -> bool:
-    """Whether one value makes up half of `values` (N,) or more."""
+    """Whether one value makes up half of ``values`` (N,) or more."""
     return 2 * int((values == values.mode().values).sum()) >= len(values)

@@ -5,11 +5,9 @@ functions that corrupt labels build such a matrix and draw *each label independe
 of labels that change is therefore random around the nominal one; report `NoisyLabels.actual_rate`.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +22,10 @@ from mixnn_loader.cifar_classes import (
     CIFAR100_CONFUSIONS,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+Labels = Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
 
-    from numpy.typing import ArrayLike
-
-Labels: TypeAlias = Sequence[int] | npt.NDArray[np.integer[Any]] | Tensor
-
-# A float32 row of a thousand classes sums to one within 1e-7; a matrix typed with three decimals does not.
-_ROW_SUM_TOLERANCE: Final = 1e-6
+_ROW_SUM_TOLERANCE = 1e-6
+"""A float32 row of a thousand classes sums to one within 1e-7; a matrix typed with three decimals does not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,20 +53,21 @@ def symmetric(labels: Labels, rate: float, num_classes: int, *, inclusive: bool 
 
     Args:
         labels: (N,) true labels.
-        rate: Probability in [0, 1] that a label is redrawn.
+        rate: probability in [0, 1] that a label is redrawn.
         num_classes: C.
-        inclusive: Redraw among all C classes instead of the C-1 others.
-        seed: Same seed, same noise.
+        inclusive: redraw among all C classes instead of the C-1 others.
+        seed: same seed, same noise.
 
     Raises:
-        TypeError: If labels are not integers.
-        ValueError: If an argument is out of its range.
+        TypeError: labels are not integers.
+        ValueError: an argument is out of its range.
 
-    >>> noisy = symmetric([0, 1, 2, 3] * 500, rate=0.4, num_classes=4)
-    >>> noisy.labels.shape, noisy.labels.dtype
-    (torch.Size([2000]), torch.int64)
-    >>> abs(noisy.actual_rate - 0.4) < 0.05
-    True
+    Example:
+        >>> noisy = symmetric([0, 1, 2, 3] * 500, rate=0.4, num_classes=4)
+        >>> noisy.labels.shape, noisy.labels.dtype
+        (torch.Size([2000]), torch.int64)
+        >>> abs(noisy.actual_rate - 0.4) < 0.05
+        True
     """
     return from_matrix(labels, symmetric_matrix(rate, num_classes, inclusive=inclusive), seed=seed)
 
@@ -85,13 +79,13 @@ def asymmetric(
 
     Args:
         labels: (N,) true labels, ids in torchvision's order.
-        rate: Probability in [0, 1] that a label *of a class with a confusion* flips.
-        dataset: Whose confusions to use.
-        seed: Same seed, same noise.
+        rate: probability in [0, 1] that a label *of a class with a confusion* flips.
+        dataset: whose confusions to use.
+        seed: same seed, same noise.
 
     Raises:
-        TypeError: If labels are not integers.
-        ValueError: If an argument is out of its range.
+        TypeError: labels are not integers.
+        ValueError: an argument is out of its range.
     """
     return from_matrix(labels, asymmetric_matrix(rate, dataset=dataset), seed=seed)
 
@@ -101,18 +95,18 @@ def pairflip(labels: Labels, rate: float, num_classes: int, *, seed: int = 0) ->
 
     Args:
         labels: (N,) true labels.
-        rate: Probability in [0, 1] that a label flips.
+        rate: probability in [0, 1] that a label flips.
         num_classes: C.
-        seed: Same seed, same noise.
+        seed: same seed, same noise.
 
     Raises:
-        TypeError: If labels are not integers.
-        ValueError: If an argument is out of its range.
+        TypeError: labels are not integers.
+        ValueError: an argument is out of its range.
     """
     return from_matrix(labels, pairflip_matrix(rate, num_classes), seed=seed)
 
 
-def from_matrix(labels: Labels, matrix: ArrayLike | Tensor, *, seed: int = 0) -> NoisyLabels:
+def from_matrix(labels: Labels, matrix: npt.ArrayLike | Tensor, *, seed: int = 0) -> NoisyLabels:
     """Draw each label independently from the row of its true class.
 
     Sample i always uses the i-th random number of the seed, so its noise does not depend on the other labels.
@@ -120,12 +114,12 @@ def from_matrix(labels: Labels, matrix: ArrayLike | Tensor, *, seed: int = 0) ->
     Args:
         labels: (N,) true labels in [0, C).
         matrix: (C, C), non-negative, rows summing to one.
-        seed: Same seed, same noise.
+        seed: same seed, same noise.
 
     Raises:
-        TypeError: If labels are not integers.
-        ValueError: If the matrix is not square, not finite, negative or not row-stochastic; if a label is
-            outside [0, C); if the seed is negative.
+        TypeError: labels are not integers.
+        ValueError: the matrix is not square, not finite, negative or not row-stochastic, a label is outside
+            [0, C), or the seed is negative.
     """
     transition = _checked_matrix(matrix)
     true = _checked_labels(labels, num_classes=len(transition))
@@ -149,17 +143,18 @@ def from_matrix(labels: Labels, matrix: ArrayLike | Tensor, *, seed: int = 0) ->
 def symmetric_matrix(rate: float, num_classes: int, *, inclusive: bool = False) -> Tensor:
     """Transition matrix (C, C) of symmetric noise.
 
-    Exclusive, the default and the paper's (Lu & He 2021): with probability `rate` the label becomes one of
-    the *other* C-1 classes, so `rate` is the share of wrong labels. Inclusive, as in much released code: it
-    becomes any of the C classes, its own among them, and the share of wrong labels is only rate * (C-1) / C.
+    Exclusive, the default and the paper's (Lu & He 2021): with probability ``rate`` the label becomes one of
+    the *other* C-1 classes, so ``rate`` is the share of wrong labels. Inclusive, as in much released code: it
+    becomes any of the C classes, its own among them, and the share of wrong labels is only ``rate * (C-1) / C``.
 
     Raises:
-        ValueError: If rate is outside [0, 1] or num_classes is below 2.
+        ValueError: ``rate`` is outside [0, 1] or ``num_classes`` is below 2.
 
-    >>> symmetric_matrix(0.5, 3).tolist()
-    [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]]
-    >>> symmetric_matrix(0.5, 2, inclusive=True).tolist()
-    [[0.75, 0.25], [0.25, 0.75]]
+    Example:
+        >>> symmetric_matrix(0.5, 3).tolist()
+        [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]]
+        >>> symmetric_matrix(0.5, 2, inclusive=True).tolist()
+        [[0.75, 0.25], [0.25, 0.75]]
     """
     check_fraction("rate", rate)
     check_count("num_classes", num_classes, 2)
@@ -173,12 +168,12 @@ def asymmetric_matrix(rate: float, *, dataset: Literal["cifar10", "cifar100"] = 
     """Transition matrix (C, C) of class-dependent noise between similar classes.
 
     CIFAR-10: truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog (Patrini et al. 2017). The
-    other five classes stay clean, so on balanced data the share of wrong labels is half of `rate`.
+    other five classes stay clean, so on balanced data the share of wrong labels is half of ``rate``.
     CIFAR-100: every class becomes the next one of its superclass, the last the first. Some released code
     takes ids in blocks of five instead; ids are alphabetical, so those blocks are not the superclasses.
 
     Raises:
-        ValueError: If rate is outside [0, 1] or the data set is unknown.
+        ValueError: ``rate`` is outside [0, 1] or the dataset is unknown.
     """
     check_fraction("rate", rate)
     if dataset == "cifar10":
@@ -192,7 +187,7 @@ def pairflip_matrix(rate: float, num_classes: int) -> Tensor:
     """Transition matrix (C, C) of pair noise: class c becomes c+1 mod C (Han et al. 2018).
 
     Raises:
-        ValueError: If rate is outside [0, 1] or num_classes is below 2.
+        ValueError: ``rate`` is outside [0, 1] or ``num_classes`` is below 2.
     """
     check_fraction("rate", rate)
     check_count("num_classes", num_classes, 2)
@@ -211,11 +206,12 @@ def transition_matrix(true: Labels, noisy: Labels, num_classes: int) -> Tensor:
         num_classes: C.
 
     Raises:
-        TypeError: If labels are not integers.
-        ValueError: If lengths differ or a label is outside [0, C).
+        TypeError: labels are not integers.
+        ValueError: lengths differ or a label is outside [0, C).
 
-    >>> transition_matrix([0, 0, 1, 1], [0, 1, 1, 1], num_classes=2).tolist()
-    [[0.5, 0.5], [0.0, 1.0]]
+    Example:
+        >>> transition_matrix([0, 0, 1, 1], [0, 1, 1, 1], num_classes=2).tolist()
+        [[0.5, 0.5], [0.0, 1.0]]
     """
     check_count("num_classes", num_classes, 2)
     rows = _checked_labels(true, num_classes, name="true")
@@ -248,7 +244,7 @@ def _checked_labels(labels: Labels, num_classes: int, *, name: str = "labels") -
     return array.astype(np.int64)
 
 
-def _checked_matrix(matrix: ArrayLike | Tensor) -> npt.NDArray[np.float64]:
+def _checked_matrix(matrix: npt.ArrayLike | Tensor) -> npt.NDArray[np.float64]:
     source = matrix.detach().cpu().numpy() if isinstance(matrix, Tensor) else matrix
     array = np.array(source, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or array.size == 0:

@@ -4,12 +4,12 @@ Each function draws on the Axes that it is given and returns it. pyplot is not u
 figure nor its settings change, and nothing is shown.
 """
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,20 +17,19 @@ from mixnn_loader.gaussian_mixture import Mixture, fit_mixture
 from mixnn_loader.mixture import normalize_losses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy.typing as npt
     from matplotlib.axes import Axes
 
-    Dashes: TypeAlias = tuple[int, tuple[int, ...]]
+Dashes = tuple[int, tuple[int, ...]]
 
-_BINS: Final = 50
+_BINS = 50
 
-# A component that has collapsed onto one value peaks far above all bars, which would shrink to nothing.
-_ROOM_ABOVE_BARS: Final = 1.3
+_ROOM_ABOVE_BARS = 1.3
+"""Height of the axis in tallest bars.
 
-# Told apart in black and white too; seven methods are as many as the ablations compare.
-_LINE_STYLES: Final[tuple[str | Dashes, ...]] = (
+A component that has collapsed onto one value peaks far above all bars, which would shrink to nothing.
+"""
+
+_LINE_STYLES: tuple[str | Dashes, ...] = (
     "-",
     "--",
     "-.",
@@ -39,6 +38,7 @@ _LINE_STYLES: Final[tuple[str | Dashes, ...]] = (
     (0, (4, 1, 1, 1, 1, 1)),
     (0, (1, 3)),
 )
+"""Told apart in black and white too; seven methods are as many as the ablations compare."""
 
 
 def plot_loss_distribution(
@@ -46,8 +46,8 @@ def plot_loss_distribution(
     *,
     is_noisy: Tensor | npt.ArrayLike | None = None,
     mixture: Mixture | None = None,
-    ax: Axes | None = None,
-) -> Axes:
+    ax: "Axes | None" = None,
+) -> "Axes":
     """Draw the losses of correctly and wrongly labeled samples, and the mixture fitted to them (Fig. 4).
 
     Bars and curves are shares of one density: those of both groups, or both components, together have the area 1.
@@ -57,14 +57,14 @@ def plot_loss_distribution(
         losses: (N,), each sample's loss against its given label, for instance `MixNNDataLoader.losses`. NaN and
             infinite losses are left out; the others are normalized as for the fit.
         is_noisy: (N,) bool, which labels are wrong, where that is known; None: all samples in one group.
-        mixture: The mixture of the normalized losses; None: fitted here, as the loader does. Losses that cannot
+        mixture: the mixture of the normalized losses; None: fitted here, as the loader does. Losses that cannot
             be fitted are drawn without curves.
-        ax: Where to draw; None: the Axes of a new figure, `ax.figure`, which pyplot does not know of.
+        ax: where to draw; None: the Axes of a new figure, ``ax.figure``, which pyplot does not know of.
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError: `is_noisy` is not boolean.
-        ValueError: `losses` is not a vector with a finite value, or `is_noisy` is of another length.
+        TypeError: ``is_noisy`` is not boolean.
+        ValueError: ``losses`` is not a vector with a finite value, or ``is_noisy`` is of another length.
     """
     values = _as_tensor(losses)
     finite = values.isfinite()
@@ -103,19 +103,19 @@ def plot_accuracy(
     *,
     warmup_epochs: int | None = None,
     correction_epoch: int | None = None,
-    ax: Axes | None = None,
-) -> Axes:
+    ax: "Axes | None" = None,
+) -> "Axes":
     """Draw the accuracy of every method after each epoch (Fig. 2 and 7a).
 
     Args:
-        curves: Method -> its accuracies, as fractions in [0, 1], one for each epoch from epoch 0. NaN leaves a gap.
+        curves: method -> its accuracies, as fractions in [0, 1], one for each epoch from epoch 0. NaN leaves a gap.
         warmup_epochs: W, the first epoch that mixes, is marked; None, or an epoch that no curve reaches, is not.
         correction_epoch: E_s, the first epoch that corrects labels, likewise.
-        ax: Where to draw; None: the Axes of a new figure, `ax.figure`, which pyplot does not know of.
+        ax: where to draw; None: the Axes of a new figure, ``ax.figure``, which pyplot does not know of.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: There is no curve, or one is empty or not of fractions.
+        ValueError: there is no curve, or one is empty or not of fractions.
     """
     if not curves:
         raise ValueError("curves must hold at least one method, got none")
@@ -167,7 +167,7 @@ def _fractions(name: str, curve: Sequence[float]) -> npt.NDArray[np.float64]:
     return values
 
 
-def _new_axes() -> Axes:
+def _new_axes() -> "Axes":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

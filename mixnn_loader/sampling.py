@@ -177,7 +177,7 @@ class IndexedCollate:
 
 
 def rebuilt(loader: DataLoader[Any], dataset: Any, **replaced: Any) -> DataLoader[Any]:
-    """Build a loader with the settings of ``loader`` over ``dataset``, with indices travelling along.
+    """Build a loader with the settings of ``loader`` over ``dataset``, with indices traveling along.
 
     Args:
         loader: the user's.

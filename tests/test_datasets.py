@@ -1,7 +1,5 @@
 """Datasets of image files, on small trees made for each test."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 from typing import Any

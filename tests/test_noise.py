@@ -1,7 +1,5 @@
 """Label noise against its nominal matrices, and the CIFAR tables against published ones."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 
@@ -17,7 +15,6 @@ from torch import Tensor
 from mixnn_loader import noise
 from mixnn_loader.cifar_classes import CIFAR10_CLASSES, CIFAR100_CLASSES, CIFAR100_SUPERCLASSES
 
-# CIFAR-100's coarse label of each fine label, as in the data set's own files.
 CIFAR100_COARSE = """
      4  1 14  8  0  6  7  7 18  3  3 14  9 18  7 11  3  9  7 11
      6 11  5 10  7  6 13 15  3 15  0 11  1 10 12 14 16  9 11  5
@@ -25,6 +22,7 @@ CIFAR100_COARSE = """
     10  3  2 12 12 16 12  1  9 19  2 10  0  1 16 12  9 13 15 13
     16 19  2  4  6 19  5  5  8 19 18  1  2 15  6  0 17  8 14 13
 """
+"""CIFAR-100's coarse label of each fine label, as in the dataset's own files."""
 
 rates = st.floats(0, 1)
 class_counts = st.integers(2, 12)

@@ -1,20 +1,18 @@
 """From what a user says about the search to the object that does it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import torch
 
 from mixnn_loader.neighbors.exact import ExactSearch
 from mixnn_loader.neighbors.hnsw import HNSWSearch
 from mixnn_loader.neighbors.protocol import NeighborSearch
 
-if TYPE_CHECKING:
-    import torch
-
-# Measured on two CPU cores at d = 512, exact against HNSW: 1 s and 3 s for 10,000 rows, 20 s and 50 s for
-# 50,000. The first grows with N², the second with about N log N, so they meet somewhat above 100,000. More
-# cores speed up all of the exact search, but of HNSW only the queries.
 EXACT_UP_TO_ROWS = 100_000
+"""On a CPU, more rows than this are searched by HNSW.
+
+Measured on two CPU cores at d = 512, exact against HNSW: 1 s and 3 s for 10,000 rows, 20 s and 50 s for 50,000. The
+first grows with N², the second with about N log N, so they meet somewhat above 100,000. More cores speed up all of the
+exact search, but of HNSW only the queries.
+"""
 
 CHOICES = '"auto", "exact", "hnsw" or an object with a search(representations, k, queries) method'
 
@@ -23,14 +21,14 @@ def resolve_search(search: str | NeighborSearch, *, num_rows: int, device: torch
     """Choose the backend.
 
     Args:
-        search: "exact", "hnsw", a backend of the caller's own, or "auto": exact on an accelerator and for
+        search: ``"exact"``, ``"hnsw"``, a backend of the caller's own, or ``"auto"``: exact on an accelerator and for
             up to `EXACT_UP_TO_ROWS` rows, HNSW for more rows on a CPU.
-        num_rows: Rows that will be searched.
-        device: Where their representations will be.
+        num_rows: rows that will be searched.
+        device: where their representations will be.
 
     Raises:
-        ValueError: `search` is a string with no meaning.
-        TypeError: `search` is neither a string nor an object with a `search` method.
+        ValueError: ``search`` is a string with no meaning.
+        TypeError: ``search`` is neither a string nor an object with a ``search`` method.
         ImportError: HNSW was chosen and nmslib is not installed.
 
     Example:

@@ -10,19 +10,19 @@ from mixnn_loader.neighbors.rows import without_self
 
 
 def search_all(backend: NeighborSearch, representations: Tensor, k: int) -> Tensor:
-    """Let a backend find every row's `k` nearest other rows, and find by exact search what it leaves out.
+    """Let a backend find every row's ``k`` nearest other rows, and find by exact search what it leaves out.
 
     Args:
-        backend: One of this package's, or the caller's own: its rows may be short (fewer columns, or -1 in them) or
+        backend: one of this package's, or the caller's own: its rows may be short (fewer columns, or -1 in them) or
             hold the row itself.
         representations: (N, d) floating point, every entry finite.
-        k: Neighbors a row, in 1..N-1.
+        k: neighbors a row, in 1..N-1.
 
     Returns:
         (N, k) int64 row numbers, nearest first.
 
     Raises:
-        ValueError: The backend's answer is not a tensor of N rows of row numbers.
+        ValueError: the backend's answer is not a tensor of N rows of row numbers.
     """
     num_rows = len(representations)
     found = backend.search(representations, k)

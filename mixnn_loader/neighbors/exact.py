@@ -1,7 +1,5 @@
 """Exact search: every distance, in blocks of rows, on the device the representations are on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +9,18 @@ from mixnn_loader.checks import check_count
 from mixnn_loader.neighbors.precision import full_float32
 from mixnn_loader.neighbors.rows import center, check_rows, query_rows
 
-# 256 MiB is 1,342 rows against 50,000: enough for a matrix product at full speed (larger blocks gain
-# nothing), and little beside a network and its activations on a GPU.
 DEFAULT_MEMORY_BUDGET = 256 * 2**20
+"""256 MiB is 1,342 rows against 50,000.
 
-# |y|² - 2xy is off by about 1e-7 |x|², which can swap neighbors of nearly the same distance when
-# clusters are tight. That many extra candidates have their distance computed again from the differences.
+That is enough for a matrix product at full speed (larger blocks gain nothing), and little beside a network and its
+activations on a GPU.
+"""
+
 SPARE_CANDIDATES = 8
+"""That many extra candidates have their distance computed again from the differences.
+
+|y|² - 2xy is off by about 1e-7 |x|², which can swap neighbors of nearly the same distance when clusters are tight.
+"""
 
 FLOAT32_BYTES = 4
 
@@ -29,11 +32,11 @@ class ExactSearch:
     Distances are computed in float32 on centered rows, with autocast and TF32 off.
 
     Attributes:
-        memory_budget: Bytes for a block of distances, on top of one centered float32 copy of the
+        memory_budget: bytes for a block of distances, on top of one centered float32 copy of the
             representations. A block is never smaller than one row.
 
     Raises:
-        ValueError: `memory_budget` is not positive.
+        ValueError: ``memory_budget`` is not positive.
 
     Example:
         >>> points = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
@@ -48,18 +51,18 @@ class ExactSearch:
 
     @torch.no_grad()
     def search(self, representations: Tensor, k: int, queries: Tensor | None = None) -> Tensor:
-        """Find the `k` nearest other rows; see `NeighborSearch.search`.
+        """Find the ``k`` nearest other rows; see `NeighborSearch.search`.
 
         Args:
             representations: (N, d) floating point, every entry finite.
-            k: Neighbors a row, in 1..N-1.
+            k: neighbors a row, in 1..N-1.
             queries: (Q,) row numbers; None for all N rows.
 
         Returns:
             (Q, k) int64 row numbers, nearest first.
 
         Raises:
-            ValueError: An argument has the wrong shape or type, or is out of range.
+            ValueError: an argument has the wrong shape or type, or is out of range.
         """
         check_rows(representations, k)
         queries = query_rows(queries, representations)

@@ -1,31 +1,26 @@
 """Approximate search for many rows: a hierarchical navigable small-world graph, by nmslib."""
 
-from __future__ import annotations
-
 import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mixnn_loader.checks import check_count
 from mixnn_loader.neighbors.exact import ExactSearch
 from mixnn_loader.neighbors.rows import center, check_rows, query_rows, without_self
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-# What a query keeps in view must exceed what it returns, or the last neighbors are whatever was met first.
 EF_SEARCH_A_NEIGHBOR = 2
+"""What a query keeps in view must exceed what it returns, or the last neighbors are whatever was met first."""
 
-# nmslib's parallel construction is unreliable there.
 SINGLE_THREADED_BUILDS = frozenset({"aarch64", "arm64"})
+"""Machines on which nmslib's parallel construction is unreliable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +33,17 @@ class HNSWSearch:
     for each search, since all representations move from one epoch to the next.
 
     Attributes:
-        m: Links a row keeps in each layer of the graph (nmslib's M). More: better recall, more memory.
-        ef_construction: Candidates in view while the graph is built. More: a better graph, built slower.
-        ef_search: Candidates in view while a row is searched for; raised to twice the neighbors
+        m: links a row keeps in each layer of the graph (nmslib's ``M``). More: better recall, more memory.
+        ef_construction: candidates in view while the graph is built. More: a better graph, built slower.
+        ef_search: candidates in view while a row is searched for; raised to twice the neighbors
             asked for where that is more. 100 answers in two thirds of the time, for 98 % in those clusters.
-        build_threads: Threads that build the graph. With one, the answer depends on the input alone, so
+        build_threads: threads that build the graph. With one, the answer depends on the input alone, so
             that a resumed run gets the neighbors of the run that was never stopped; two halve the
             building time, but the graph then varies from run to run. Always one on ARM.
-        num_threads: Threads that search it, 0 for one a core. The answer doesn't depend on it.
+        num_threads: threads that search it, 0 for one a core. The answer does not depend on it.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: an argument is out of range.
         ImportError: nmslib is not installed.
 
     Example:
@@ -71,20 +66,20 @@ class HNSWSearch:
 
     @torch.no_grad()
     def search(self, representations: Tensor, k: int, queries: Tensor | None = None) -> Tensor:
-        """Find about the `k` nearest other rows; see `NeighborSearch.search`.
+        """Find about the ``k`` nearest other rows; see `NeighborSearch.search`.
 
-        Where the graph leads to fewer than `k` others, the row is answered by `ExactSearch`.
+        Where the graph leads to fewer than ``k`` others, the row is answered by `ExactSearch`.
 
         Args:
             representations: (N, d) floating point, every entry finite.
-            k: Neighbors a row, in 1..N-1.
+            k: neighbors a row, in 1..N-1.
             queries: (Q,) row numbers; None for all N rows.
 
         Returns:
-            (Q, k) int64 row numbers on the device of `representations`, nearest first.
+            (Q, k) int64 row numbers on the device of ``representations``, nearest first.
 
         Raises:
-            ValueError: An argument has the wrong shape or type, or is out of range.
+            ValueError: an argument has the wrong shape or type, or is out of range.
         """
         check_rows(representations, k)
         queries = query_rows(queries, representations)
@@ -104,7 +99,7 @@ class HNSWSearch:
             neighbors[~complete] = ExactSearch().search(representations, k, queries[~complete])
         return neighbors
 
-    def _build(self, rows: NDArray[np.float32]) -> Any:
+    def _build(self, rows: npt.NDArray[np.float32]) -> Any:
         threads = 1 if platform.machine().lower() in SINGLE_THREADED_BUILDS else self.build_threads
         # nmslib draws each row's layer from a generator that belongs to the thread and is never seeded
         # again: the same rows, indexed twice in one thread, give two graphs. A new thread starts it afresh.
@@ -112,15 +107,15 @@ class HNSWSearch:
             return executor.submit(_new_index, rows, self.m, self.ef_construction, threads).result()
 
 
-def _new_index(rows: NDArray[np.float32], m: int, ef_construction: int, threads: int) -> Any:
+def _new_index(rows: npt.NDArray[np.float32], m: int, ef_construction: int, threads: int) -> Any:
     index = _import_nmslib().init(method="hnsw", space="l2")
     index.addDataPointBatch(rows)
     index.createIndex({"M": m, "efConstruction": ef_construction, "post": 0, "indexThreadQty": threads})
     return index
 
 
-def _pad(answers: list[NDArray[np.int32]], width: int) -> NDArray[np.int64]:
-    """Stack answers of up to `width` row numbers as (Q, width), with -1 behind the short ones."""
+def _pad(answers: list[npt.NDArray[np.int32]], width: int) -> npt.NDArray[np.int64]:
+    """Stack answers of up to ``width`` row numbers as (Q, width), with -1 behind the short ones."""
     lengths = np.array([len(answer) for answer in answers])
     padded = np.full((len(answers), width), -1, dtype=np.int64)
     padded[np.arange(width) < lengths[:, None]] = np.concatenate(answers)

@@ -3,8 +3,6 @@
 Whatever depends on the data is a mask. Shapes depend on B and k alone.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,7 +12,7 @@ from mixnn_loader.checks import check_count
 
 @torch.no_grad()
 def nearest_in_batch(representations: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Find each row's `k` nearest others in its batch, by Euclidean distance, nearest first.
+    """Find each row's ``k`` nearest others in its batch, by Euclidean distance, nearest first.
 
     Rows that are the same sample, drawn twice into the batch, are never each other's neighbors. A row
     with a NaN or an infinity is nobody's neighbor and has none.
@@ -22,14 +20,14 @@ def nearest_in_batch(representations: Tensor, indices: Tensor, k: int) -> tuple[
     Args:
         representations: (B, d) floating point.
         indices: (B,) which sample of the dataset each row is.
-        k: Neighbors a row, >= 0.
+        k: neighbors a row, >= 0.
 
     Returns:
         positions (B, k) int64, row numbers within the batch, and found (B, k) bool. Where there are too
         few others, the position is the row's own and found is False.
 
     Raises:
-        ValueError: `representations` is not a floating-point (B, d), `indices` not (B,), or `k` negative.
+        ValueError: ``representations`` is not a floating-point (B, d), ``indices`` not (B,), or ``k`` negative.
 
     Example:
         >>> positions, found = nearest_in_batch(torch.tensor([[0.0], [1.0], [3.0]]), torch.arange(3), k=1)
@@ -52,18 +50,18 @@ def nearest_in_batch(representations: Tensor, indices: Tensor, k: int) -> tuple[
 
 @torch.no_grad()
 def random_in_batch(indices: Tensor, k: int, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw `k` distinct others in the batch for each row, every choice being equally likely.
+    """Draw ``k`` distinct others in the batch for each row, every choice being equally likely.
 
     Args:
         indices: (B,) which sample of the dataset each row is; rows of the same sample never meet.
-        k: Neighbors a row, >= 0.
-        scores: (B, B) independent uniform random numbers, the caller's draw: the `k` smallest win.
+        k: neighbors a row, >= 0.
+        scores: (B, B) independent uniform random numbers, the caller's draw: the ``k`` smallest win.
 
     Returns:
         positions (B, k) int64 and found (B, k) bool, as `nearest_in_batch` does.
 
     Raises:
-        ValueError: `scores` is not a floating-point (B, B), `indices` not (B,), or `k` negative.
+        ValueError: ``scores`` is not a floating-point (B, B), ``indices`` not (B,), or ``k`` negative.
     """
     _check(indices, len(indices), k)
     if scores.shape != (len(indices), len(indices)) or not scores.is_floating_point():
@@ -85,7 +83,7 @@ def _others(indices: Tensor) -> Tensor:
 
 
 def _k_smallest(values: Tensor, allowed: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Give the places of the `k` smallest allowed values in each row of (B, B), smallest first."""
+    """Give the places of the ``k`` smallest allowed values in each row of (B, B), smallest first."""
     batch_size = len(values)
     # Infinity stands for "not allowed" alone: a distance that overflowed is merely the largest one.
     values = values.clamp(max=torch.finfo(values.dtype).max).masked_fill(~allowed, torch.inf)

@@ -1,21 +1,17 @@
 """Matrix products in real float32, whatever speed-ups the surrounding training has switched on."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @contextmanager
 def full_float32(device_type: str) -> Iterator[None]:
     """Turn autocast, TF32 and bfloat16 products off inside the block, and back as they were after it.
 
-    A squared distance is a small difference of large products; the 10 bits of TF32 don't reach it.
+    A squared distance is a small difference of large products; the 10 bits of TF32 do not reach it.
     https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
     """
     with torch.autocast(device_type, enabled=False), _ieee_products():

@@ -1,11 +1,8 @@
 """What a search backend promises."""
 
-from __future__ import annotations
+from typing import Protocol, runtime_checkable
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from torch import Tensor
 
 
 @runtime_checkable
@@ -13,20 +10,20 @@ class NeighborSearch(Protocol):
     """Finds each row's nearest other rows. Any object with this one method can be a backend."""
 
     def search(self, representations: Tensor, k: int, queries: Tensor | None = None) -> Tensor:
-        """Find the `k` nearest other rows, by Euclidean distance.
+        """Find the ``k`` nearest other rows, by Euclidean distance.
 
         A row is never its own neighbor, and that goes by row number: another row with the same
         representation is a neighbor like any other, at distance zero.
 
         Args:
             representations: (N, d) floating point, every entry finite.
-            k: Neighbors a row, in 1..N-1.
+            k: neighbors a row, in 1..N-1.
             queries: (Q,) row numbers to answer for, in the order of the answer; None for all N rows.
 
         Returns:
-            (Q, k) int64 row numbers on the device of `representations`, nearest first, distinct in a row.
+            (Q, k) int64 row numbers on the device of ``representations``, nearest first, distinct in a row.
 
         Raises:
-            ValueError: An argument has the wrong shape or type, or is out of range.
+            ValueError: an argument has the wrong shape or type, or is out of range.
         """
         ...

@@ -1,7 +1,5 @@
 """What every backend does to its rows: check them, center them, take a row out of its own answer."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -9,27 +7,24 @@ from mixnn_loader.checks import check_count
 
 
 def check_rows(representations: Tensor, k: int) -> None:
-    """Refuse rows that cannot each have `k` neighbors.
+    """Refuse rows that cannot each have ``k`` neighbors.
 
     Raises:
-        ValueError: `representations` is not a floating-point (N, d), or `k` is not in 1..N-1.
+        ValueError: ``representations`` is not a floating-point (N, d), or ``k`` is not in 1..N-1.
     """
     if representations.ndim != 2 or representations.shape[1] == 0:
         shape = tuple(representations.shape)
         raise ValueError(f"representations must have shape (N, d) with d >= 1, got {shape}; flatten them first")
     if not representations.is_floating_point():
         raise ValueError(f"representations must be floating point, got {representations.dtype}; call .float()")
-    num_rows = len(representations)
-    check_count("k", k, 1)
-    if k >= num_rows:
-        raise ValueError(f"k must be an integer >= 1 and < {num_rows}, the number of rows, got {k!r}")
+    check_count("k", k, 1, below=len(representations))
 
 
 def query_rows(queries: Tensor | None, representations: Tensor) -> Tensor:
     """Give the row numbers to answer for, (Q,) int64 beside the representations.
 
     Raises:
-        ValueError: `queries` is not 1-D, not of integers, or points outside the rows.
+        ValueError: ``queries`` is not 1-D, not of integers, or points outside the rows.
     """
     num_rows = len(representations)
     if queries is None:
@@ -59,7 +54,7 @@ def center(representations: Tensor) -> Tensor:
 
 
 def without_self(candidates: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Keep the first `k` candidates that are not the query itself.
+    """Keep the first ``k`` candidates that are not the query itself.
 
     An index need not put a row first in its own answer: one of its duplicates can stand there, and
     with enough of them the row is not in the answer at all. So it is looked for by its number.
@@ -67,11 +62,11 @@ def without_self(candidates: Tensor, queries: Tensor, k: int) -> tuple[Tensor, T
     Args:
         candidates: (Q, at least k) row numbers, nearest first; -1 where the index found none.
         queries: (Q,) row numbers.
-        k: Neighbors a row.
+        k: neighbors a row.
 
     Returns:
-        neighbors (Q, k), whose order is that of `candidates`, and complete (Q,) bool: False where
-        fewer than `k` candidates were left, so that the row's last neighbors mean nothing.
+        neighbors (Q, k), whose order is that of ``candidates``, and complete (Q,) bool: False where
+        fewer than ``k`` candidates were left, so that the row's last neighbors mean nothing.
     """
     usable = (candidates != queries[:, None]) & (candidates >= 0)  # (Q, width)
     usable_first = (~usable).to(torch.uint8).argsort(dim=1, stable=True)  # (Q, width)

@@ -18,8 +18,8 @@ from PIL import Image
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cifar_resnet34.py"
 CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-# The smallest runs gain nothing from threads, and lose much where other tests run at the same time.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+"""The smallest runs gain nothing from threads, and lose much where other tests run at the same time."""
 
 
 def run(*flags: str | Path) -> str:

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "webvision_inception_resnet_v2.py"
-# The smallest runs gain nothing from threads, and lose much where other tests run at the same time.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+"""The smallest runs gain nothing from threads, and lose much where other tests run at the same time."""
 
 
 def run(*flags: str | Path) -> None:

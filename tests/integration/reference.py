@@ -5,8 +5,6 @@ probabilities of each mini-batch, logits of the mixed samples) and says what Mix
 and one neighbor at a time, in float64.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,7 +42,7 @@ def one_hot(labels: Integers, num_classes: int) -> Floats:
 def nearest(representations: Floats, identities: Integers, k: int) -> Integers:
     """The k nearest other samples of every row by Euclidean distance, nearest first, padded with MISSING.
 
-    `identities` (B,) says which sample each row of `representations` (B, d) is; rows of the same sample are no
+    ``identities`` (B,) says which sample each row of ``representations`` (B, d) is; rows of the same sample are no
     neighbors of each other. Returns identities (B, k).
     """
     neighbors = np.full((len(representations), k), MISSING)
@@ -100,7 +98,7 @@ class Mixed:
 class Reference:
     """Algorithm 1 over recorded model outputs.
 
-    `samples` is (N, ...), `labels` (N,) as given. `soft_targets` is t of Eq. 12 and starts as one-hot labels.
+    ``samples`` is (N, ...), ``labels`` (N,) as given. ``soft_targets`` is t of Eq. 12 and starts as one-hot labels.
     """
 
     samples: Floats
@@ -137,8 +135,8 @@ class Reference:
     ) -> Mixed:
         """Steps 4b to 4e for a mini-batch.
 
-        `indices` (B,) are the batch's samples, `probabilities` (B, C) their p, `posteriors` (N,) everyone's P and
-        `neighbors` (B, K) the batch's neighbors as sample indices or MISSING.
+        ``indices`` (B,) are the batch's samples, ``probabilities`` (B, C) their p, ``posteriors`` (N,) everyone's P and
+        ``neighbors`` (B, K) the batch's neighbors as sample indices or MISSING.
         """
         if self.correction_epoch is not None and epoch >= self.correction_epoch:
             self._correct(indices, probabilities)

@@ -177,7 +177,7 @@ def test_same_order_same_augmentations_same_random_states(setting: dict[str, Any
 def assert_made_of(
     mixed: Tensor, original: Tensor, weights: Tensor, neighbors: list[int], draws: dict[int, list[Tensor]]
 ) -> None:
-    """The random features of `mixed` are λ times the plain loader's plus β times some augmentation of each neighbor."""
+    """The random features of ``mixed``: λ times the plain loader's, plus β times an augmentation of each neighbor."""
     if not neighbors:
         torch.testing.assert_close(mixed, original, rtol=0, atol=0)
         return

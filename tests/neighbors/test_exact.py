@@ -1,19 +1,17 @@
 """ExactSearch against brute force in float64."""
 
-from __future__ import annotations
-
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mixnn_loader.neighbors import ExactSearch, NeighborSearch
 
 
-def all_distances(rows: Tensor) -> NDArray[np.float64]:
+def all_distances(rows: Tensor) -> npt.NDArray[np.float64]:
     values = rows.double().numpy()
-    distances: NDArray[np.float64] = np.sqrt(((values[:, None] - values) ** 2).sum(axis=2))
+    distances: npt.NDArray[np.float64] = np.sqrt(((values[:, None] - values) ** 2).sum(axis=2))
     return distances
 
 

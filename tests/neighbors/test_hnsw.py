@@ -1,21 +1,16 @@
 """HNSWSearch against brute force, and against what nmslib does on a bad day."""
 
-from __future__ import annotations
-
 import sys
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from mixnn_loader.neighbors import HNSWSearch, NeighborSearch
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
 
 
 def clustered_rows(num_rows: int, width: int, num_clusters: int = 10, seed: int = 0) -> Tensor:

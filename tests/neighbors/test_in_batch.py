@@ -1,7 +1,5 @@
 """Neighbors within a batch, against loops over rows."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from itertools import permutations

@@ -1,20 +1,16 @@
 """The float32 switches inside the block, and after it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
 from mixnn_loader.neighbors.precision import full_float32
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-# Only torch 2.9 and later have a switch for each backend.
 CUDA: Any = torch.backends.cuda.matmul
 HAS_SWITCHES = hasattr(CUDA, "fp32_precision")
+"""Only torch 2.9 and later have a switch for each backend."""
 
 
 @pytest.fixture(params=["highest", "high", "medium"])

@@ -1,7 +1,5 @@
 """Which backend stands for which argument."""
 
-from __future__ import annotations
-
 import re
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """What holds for every backend and any rows, many duplicates among them."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings
