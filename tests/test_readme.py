@@ -33,6 +33,11 @@ def test_the_table_lists_every_argument_with_its_default() -> None:
         assert documented[parameter.name] == default
 
 
+def test_no_placeholder_is_left() -> None:
+    prose = re.sub(r"```.*?```|`[^`]*`", "", README, flags=re.DOTALL)
+    assert re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b|\bTODO\b", prose) == []
+
+
 def test_files_that_the_readme_names_exist() -> None:
     root = Path(__file__).parent.parent
     for name in re.findall(r"`((?:examples|benchmarks)/[\w./]+)`|\]\(([\w./]+)\)", README):
