@@ -167,7 +167,7 @@ def test_cross_entropy_on_an_image_folder(folder_of_images: Path, scratch: Path)
         (["--smoke", "--data-dir", "."], "give one of --data-dir, --image-folder and --smoke"),
         (["--image-folder", ".", "--download"], "--download needs --data-dir"),
         (["--smoke", "--noise", "none", "--noise-rate", "0.2"], "--noise none has no --noise-rate, got 0.2"),
-        (["--smoke", "--noise-rate", "1.5"], "rate must lie in [0, 1], got 1.5"),
+        (["--smoke", "--noise-rate", "1.5"], "rate must be a number in [0, 1], got 1.5"),
         (["--smoke", "--device", "abacus"], "'abacus' is no device"),
         (["--smoke", "--neighbors", "batch", "--neighbor-pool", "4"], "only neighbors='dataset' has a pool"),
         (["--smoke", "--batch-size", "0"], "batch_size should be a positive integer"),
