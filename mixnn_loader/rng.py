@@ -15,8 +15,8 @@ def derived_rng(seed: int, *position: int) -> np.random.Generator:
     that differ only in zeros at the end are the same place.
 
     Example:
-        >>> derived_rng(0, 3, 7).integers(100) == derived_rng(0, 3, 7).integers(100)
-        np.True_
+        >>> bool(derived_rng(0, 3, 7).integers(100) == derived_rng(0, 3, 7).integers(100))
+        True
     """
     return np.random.default_rng([seed, *position])
 
