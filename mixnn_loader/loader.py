@@ -19,7 +19,14 @@ from mixnn_loader.neighbors import NeighborSearch
 from mixnn_loader.partners import DrawPartners, no_partners
 from mixnn_loader.sampling import NeighborBatchSampler, rebuilt
 from mixnn_loader.settings import Neighbors, Settings, Weighting
-from mixnn_loader.source import as_data_loader, check_map_style, num_samples, training_members
+from mixnn_loader.source import (
+    as_data_loader,
+    check_map_style,
+    generators_of,
+    num_samples,
+    samplers_of,
+    training_members,
+)
 from mixnn_loader.state import SampleState
 from mixnn_loader.unpacking import Unpack, resolve_unpack
 
@@ -151,7 +158,7 @@ class MixNNDataLoader:
                 f"scan_dataset must have the dataset's {self._num_samples} samples, got {len(scan_dataset)}"
             )
 
-        view = ModelView(model, feature_layer, _as_device(device), autocast_dtype)
+        view = ModelView(model, feature_layer, device, autocast_dtype)
         collated = resolve_unpack(unpack)
         self._state = SampleState(self._num_samples, self._settings.pool_size, num_classes)
         self._estimator = Estimator(
@@ -232,7 +239,7 @@ class MixNNDataLoader:
         """
         check_count("epoch", epoch)
         self._epoch, self._started = epoch, False
-        for sampler in self._samplers().values():
+        for sampler in samplers_of(self._wrapped).values():
             pass_on = getattr(sampler, "set_epoch", None)
             if callable(pass_on):
                 pass_on(epoch)
@@ -287,7 +294,7 @@ class MixNNDataLoader:
             "batch": 0,
             "num_neighbors": self._settings.num_neighbors,
             "samples": self._state.state_dict(),
-            "generators": {name: generator.get_state() for name, generator in self._generators().items()},
+            "generators": {name: generator.get_state() for name, generator in generators_of(self._wrapped).items()},
             "history": [dict(record) for record in self.history],
         }
 
@@ -308,7 +315,7 @@ class MixNNDataLoader:
                 f"{self._settings.num_neighbors}"
             )
         self._state.load_state_dict(state["samples"])
-        generators = self._generators()
+        generators = generators_of(self._wrapped)
         if missing := [name for name in state["generators"] if name not in generators]:
             warnings.warn(
                 f"the state has generators for {', '.join(missing)}, this loader has none: the order will differ",
@@ -325,29 +332,9 @@ class MixNNDataLoader:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._wrapped, name)
 
-    def _generators(self) -> dict[str, torch.Generator]:
-        owners = {"loader": self._wrapped, **self._samplers()}
-        found = {name: getattr(owner, "generator", None) for name, owner in owners.items()}
-        return {name: generator for name, generator in found.items() if isinstance(generator, torch.Generator)}
-
-    def _samplers(self) -> dict[str, Any]:
-        batch_sampler = self._wrapped.batch_sampler
-        return {
-            "sampler": self._wrapped.sampler,
-            "batch_sampler": batch_sampler,
-            "inner_sampler": getattr(batch_sampler, "sampler", None),
-        }
-
     def _check_length(self) -> None:
         if (length := num_samples(self._wrapped)) != self._num_samples:
             raise RuntimeError(
                 f"the dataset had {self._num_samples} samples and now has {length}; its length must not change while "
                 "a MixNNDataLoader keeps a target for each"
             )
-
-
-def _as_device(device: torch.device | str | None) -> torch.device | None:
-    try:
-        return None if device is None else torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be None or a torch device such as 'cuda:0', got {device!r}") from error

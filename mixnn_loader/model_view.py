@@ -39,14 +39,15 @@ class ModelView:
 
     Raises:
         TypeError: ``model`` is no module, or ``feature_layer`` of no known kind.
-        ValueError: ``feature_layer`` is not in the model, or ``autocast_dtype`` not a floating-point type.
+        ValueError: ``feature_layer`` is not in the model, ``device`` not one of torch's, or ``autocast_dtype`` not a
+            floating-point type.
     """
 
     def __init__(
         self,
         model: nn.Module,
         feature_layer: FeatureLayer | None = None,
-        device: torch.device | None = None,
+        device: torch.device | str | None = None,
         autocast_dtype: torch.dtype | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -55,7 +56,7 @@ class ModelView:
         if autocast_dtype is not None and not floating:
             raise ValueError(f"autocast_dtype must be None or a floating-point torch.dtype, got {autocast_dtype!r}")
         self._model = unwrap(model)
-        self._device = device
+        self._device = _as_device(device)
         self._autocast_dtype = autocast_dtype
         # Looking for a layer takes the width of the output, which the first forward pass tells.
         self._layer: nn.Module | FeatureFunction | None = None
@@ -139,6 +140,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module in trained:
             module.training = True
+
+
+def _as_device(device: torch.device | str | None) -> torch.device | None:
+    try:
+        return None if device is None else torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be None or a torch device such as 'cuda:0', got {device!r}") from error
 
 
 def _without_compilation() -> AbstractContextManager[object]:

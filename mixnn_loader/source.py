@@ -8,6 +8,7 @@ from collections.abc import Sequence, Sized
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -105,6 +106,22 @@ def training_members(loader: DataLoader[Any]) -> np.ndarray:
     if isinstance(sampler, WeightedRandomSampler):
         return np.flatnonzero(sampler.weights.numpy() > 0)
     return np.arange(num_samples(loader))
+
+
+def samplers_of(loader: DataLoader[Any]) -> dict[str, Any]:
+    """Name everything that chooses the samples; one object may have several names."""
+    return {
+        "sampler": loader.sampler,
+        "batch_sampler": loader.batch_sampler,
+        "inner_sampler": getattr(loader.batch_sampler, "sampler", None),
+    }
+
+
+def generators_of(loader: DataLoader[Any]) -> dict[str, torch.Generator]:
+    """Name the random generators that the user gave to the loader or its samplers."""
+    owners = {"loader": loader, **samplers_of(loader)}
+    found = {name: getattr(owner, "generator", None) for name, owner in owners.items()}
+    return {name: generator for name, generator in found.items() if isinstance(generator, torch.Generator)}
 
 
 def num_samples(loader: DataLoader[Any]) -> int:

@@ -250,7 +250,8 @@ def test_a_worker_init_function_finds_the_users_dataset() -> None:
     def mark(worker_id: int) -> None:
         info = torch.utils.data.get_worker_info()
         assert info is not None
-        info.dataset.inputs = torch.full_like(info.dataset.inputs, float(worker_id))  # type: ignore[attr-defined]
+        dataset: Any = info.dataset
+        dataset.inputs = torch.full_like(dataset.inputs, float(worker_id))
 
     batches = list(MixNNDataLoader(Points(), mlp(), batch_size=20, num_workers=2, worker_init_fn=mark))
     assert [batch.inputs.unique().tolist() for batch in batches] == [[0.0], [1.0]]
