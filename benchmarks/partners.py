@@ -222,7 +222,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--processes", type=int, default=2, help="runs at a time, one core each")
     parser.add_argument("--resume", action="store_true", help="keep the runs that the output file already has")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "partners.json")
+    parser.add_argument("--output", type=Path, default=Path("partners.json"))
     args = parser.parse_args()
     if args.output.exists() and not args.resume:
         parser.error(f"--output {args.output} exists; pass --resume to complete it, or another file")
@@ -239,28 +239,30 @@ def main() -> None:
         for method in args.methods
     ]
     results: list[Result] = []
+    machine = describe_machine()
     if args.resume and args.output.exists():
         saved = json.loads(args.output.read_text())
         if saved["epochs"] != args.epochs:
             raise SystemExit(f"--resume: {args.output} is of runs over {saved['epochs']} epochs, not {args.epochs}")
-        results = [Result(**run) for run in saved["runs"]]
+        if any(saved["machine"][key] != value for key, value in machine.items() if key != "date"):
+            raise SystemExit(f"--resume: {args.output} is of another machine: {saved['machine']}")
+        results, machine = [Result(**run) for run in saved["runs"]], saved["machine"]
     done = {(run.method, run.noise_rate, run.seed) for run in results}
     jobs = [job for job in jobs if (job.method, job.noise_rate, job.seed) not in done]
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(args.processes) as pool:
         for finished in tqdm(as_completed([pool.submit(train, job) for job in jobs]), total=len(jobs), unit="run"):
             results.append(finished.result())
-            write(results, args)
-    write(results, args)
+            write(results, machine, args)
+    write(results, machine, args)
     print(args.output.with_suffix(".md").read_text())
 
 
-def write(results: list[Result], args: argparse.Namespace) -> None:
+def write(results: list[Result], machine: dict[str, str], args: argparse.Namespace) -> None:
     """Write the runs so far as JSON, and a Markdown table beside it."""
     seeds = sorted({run.seed for run in results})
     noise_rates = sorted({run.noise_rate for run in results}, reverse=True)
     command = f"python benchmarks/partners.py --data-dir DIR --seeds {' '.join(map(str, seeds))} --epochs {args.epochs}"
-    machine = describe_machine()
     report = {
         "command": command,
         "machine": machine,

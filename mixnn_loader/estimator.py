@@ -62,7 +62,7 @@ class Estimator:
         self._loader = loader
         self._bar = progress_bar() if progress else None
         if settings.searches:  # what is wrong with the choice shows now rather than after warm-up
-            resolve_search(settings.search, num_rows=len(state.given_labels), device=view.device)
+            resolve_search(settings.search, num_rows=len(training_members(loader)), device=view.device)
         self._members = MemberSampler(training_members(loader))
         self._generator = torch.Generator()
         batches = BatchSampler(self._members, loader.batch_size or SCAN_BATCH_SIZE, drop_last=False)
@@ -81,11 +81,13 @@ class Estimator:
             What draws the partners of a batch in this epoch, and the epoch's entries for the history.
 
         Raises:
-            RuntimeError: no sample has a finite loss and representation.
+            RuntimeError: the sampler can draw no sample, or none has a finite loss and representation.
         """
         start = time.perf_counter()
         # A sampler's weights or indices may have been changed, as a curriculum does.
         self._members.indices = training_members(self._loader)
+        if len(self._members) == 0:
+            raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
         result = self._scan(epoch)
         members = torch.from_numpy(self._members.indices)
         self._state.set_num_classes(result.num_classes)
@@ -96,6 +98,8 @@ class Estimator:
 
         log_posterior, mixture = log_clean_posterior(result.losses.masked_fill(~usable, torch.nan))
         rows = members.to(log_posterior.device)
+        self._state.losses.fill_(torch.nan)
+        self._state.log_clean_probability.fill_(torch.nan)
         self._state.losses[rows] = result.losses
         self._state.log_clean_probability[rows] = log_posterior
         fitted = time.perf_counter()

@@ -148,7 +148,7 @@ class MixNNDataLoader:
             weighting=weighting,
             seed=seed,
         )
-        self._wrapped = as_data_loader(data, dataloader_kwargs, list(inspect.signature(type(self)).parameters))
+        self._wrapped = as_data_loader(data, dataloader_kwargs, _OWN_NAMES)
         self._num_samples = num_samples(self._wrapped)
         self._settings.check_dataset(len(training_members(self._wrapped)))
         if scan_dataset is not None:
@@ -196,14 +196,14 @@ class MixNNDataLoader:
         seconds, resumed = 0.0, time.perf_counter()
         try:
             for loaded in self._loader:
-                if self._running is not record:
-                    raise RuntimeError(
-                        f"epoch {record['epoch']} is over: another was started; iterate one epoch at a time"
-                    )
                 batch = self._mixer.mix(loaded)
                 seconds += time.perf_counter() - resumed
                 yield batch
                 resumed = time.perf_counter()
+                if self._running is not record:  # before the next batch is fetched, which would be the other epoch's
+                    raise RuntimeError(
+                        f"epoch {record['epoch']} is over: another was started; iterate one epoch at a time"
+                    )
         finally:
             record["batches_seconds"] = seconds
             if self._running is record:
@@ -251,12 +251,15 @@ class MixNNDataLoader:
 
     @property
     def losses(self) -> Tensor:
-        """(N,) float32, cross-entropy against the given labels at the last scan, which writes over it; NaN before."""
+        """(N,) float32, cross-entropy against the given labels at the last scan; NaN if that did not include it.
+
+        Every scan writes over it: clone what you want to keep.
+        """
         return self._state.losses
 
     @property
     def clean_probability(self) -> Tensor:
-        """(N,) float32, the probability that the given label is right (Eq. 9); NaN before the first scan.
+        """(N,) float32, the probability that the given label is right (Eq. 9); NaN if the last scan did not include it.
 
         It can be too small for float32 and then is zero; the weights are made of its logarithm.
         """
@@ -338,3 +341,10 @@ class MixNNDataLoader:
                 f"the dataset had {self._num_samples} samples and now has {length}; its length must not change while "
                 "a MixNNDataLoader keeps a target for each"
             )
+
+
+_OWN_NAMES = [
+    name
+    for name, parameter in inspect.signature(MixNNDataLoader).parameters.items()
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+]

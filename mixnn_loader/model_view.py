@@ -91,7 +91,7 @@ class ModelView:
             if not need_representations:
                 return Predictions(_wide_logits(self._model(inputs)), None)
             if self._layer is None:
-                width = _wide_logits(self._model(inputs)).shape[1]
+                width = _wide_logits(self._model(map_tensors(torch.clone, inputs))).shape[1]
                 self._layer = find_feature_layer(self._model, None, width)
             layer = cast(nn.Module, self._layer)
             with captured_inputs(layer) as captured:

@@ -70,12 +70,15 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequ
         )
     if loader.batch_sampler is None:
         raise ValueError("batch_size must not be None: MixNN mixes within batches; let the DataLoader do the batching")
-    if getattr(loader.sampler, "num_replicas", 1) > 1:
+    for sampler in samplers_of(loader).values():
+        if getattr(sampler, "num_replicas", 1) <= 1:
+            continue
         warnings.warn(
-            f"{type(loader.sampler).__name__} shares the data out among processes, but targets are corrected by each "
+            f"{type(sampler).__name__} shares the data out among processes, but targets are corrected by each "
             "process for its own samples only: they are not gathered",
             stacklevel=3,
         )
+        break
     return loader
 
 
@@ -104,7 +107,7 @@ def training_members(loader: DataLoader[Any]) -> np.ndarray:
     if isinstance(sampler, SubsetRandomSampler):
         return np.unique(np.array([operator.index(i) for i in sampler.indices], dtype=np.int64))
     if isinstance(sampler, WeightedRandomSampler):
-        return np.flatnonzero(sampler.weights.numpy() > 0)
+        return np.flatnonzero(sampler.weights.detach().cpu().numpy() > 0)
     return np.arange(num_samples(loader))
 
 

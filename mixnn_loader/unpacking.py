@@ -52,7 +52,7 @@ def class_labels(labels: Any, indices: Tensor, num_classes: int | None = None) -
     """
     if isinstance(labels, (list, tuple, np.ndarray)):
         array = np.asarray(labels)
-        labels = torch.from_numpy(array) if array.dtype.kind in "iu" else labels
+        labels = torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else labels
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGER_TYPES:
         kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(

@@ -403,3 +403,10 @@ def test_a_model_that_works_in_place_on_its_input() -> None:
     for batch in loader:
         torch.testing.assert_close(batch.inputs, before)
     assert torch.equal(points.inputs, before)
+
+    model = InPlace()
+    model.load_state_dict(mlp().state_dict())
+    twin = MixNNDataLoader(Points(), model, batch_size=8, warmup_epochs=0)
+    run(twin)
+    shifted = nn.functional.cross_entropy(mlp().eval()(before - 1), points.labels, reduction="none")
+    torch.testing.assert_close(twin.losses, shifted.detach())

@@ -296,8 +296,9 @@ def test_a_progress_bar_that_asks_for_the_iterator_twice_gets_one_epoch() -> Non
     assert [record["epoch"] for record in loader.history] == [0, 1, 2]
 
 
-def test_one_epoch_at_a_time() -> None:
-    loader = MixNNDataLoader(Points(), mlp(), **SETTINGS)
+@pytest.mark.parametrize("workers", [{}, {"num_workers": 1, "persistent_workers": True}])
+def test_one_epoch_at_a_time(workers: dict[str, Any]) -> None:
+    loader = MixNNDataLoader(Points(), mlp(), **SETTINGS, **workers)
     first = iter(loader)
     next(first)
     second = iter(loader)

@@ -126,12 +126,26 @@ def test_members_follow_a_curriculum() -> None:
     for batch in loader:
         assert batch.targets.mixed.isfinite().all()
     assert loader.losses[:20].isfinite().all()
+    sampler.indices = list(range(5, 20))
+    list(loader)
+    assert loader.losses[:5].isnan().all()
+    assert loader.clean_probability[:5].isnan().all()
 
 
 def test_a_sampler_of_several_processes_is_warned_of() -> None:
     sampler: DistributedSampler[Any] = DistributedSampler(Points(), num_replicas=2, rank=0)
     with pytest.warns(UserWarning, match="DistributedSampler shares the data out among processes"):
         MixNNDataLoader(DataLoader(Points(), sampler=sampler), mlp())
+    with pytest.warns(UserWarning, match="DistributedSampler shares the data out among processes"):
+        MixNNDataLoader(DataLoader(Points(), batch_sampler=BatchSampler(sampler, 4, drop_last=False)), mlp())
+
+
+def test_a_curriculum_that_leaves_nothing() -> None:
+    sampler = SubsetRandomSampler(list(range(10)))
+    loader = MixNNDataLoader(Points(), mlp(), warmup_epochs=0, batch_size=5, sampler=sampler)
+    sampler.indices = []
+    with pytest.raises(RuntimeError, match="the sampler can draw no sample"):
+        list(loader)
 
 
 @pytest.mark.parametrize("neighbors", ["dataset", "random"])
