@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mixnn_loader.batch import MixNNBatch, MixNNTargets
 from mixnn_loader.mixing import beta_weights, mix, posterior_weights, uniform_weights
@@ -122,7 +121,8 @@ class BatchMixer:
 
     def _unmixed(self, inputs: Any, rows: Tensor, labels: Tensor) -> MixNNBatch:
         targets = self._state.known_targets()
-        one_hot = functional.one_hot(labels, targets.shape[1]).to(targets.dtype)
+        # functional.one_hot would wait for the device, to check labels that have been checked.
+        one_hot = targets.new_zeros(len(rows), targets.shape[1]).scatter_(1, labels.unsqueeze(1), 1)
         weights = torch.ones(len(rows), 1, device=rows.device)
         return MixNNBatch(
             inputs, MixNNTargets(one_hot.unsqueeze(1), weights, labels, rows, rows.new_empty(len(rows), 0))
