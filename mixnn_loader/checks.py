@@ -3,6 +3,8 @@
 import math
 from numbers import Integral, Real
 
+import torch
+
 
 def check_count(name: str, value: object, minimum: int = 0, kind: str = "an integer", below: float = math.inf) -> None:
     """Raise a `ValueError` that names the argument, its value and its range unless it is an integer in it."""
@@ -21,3 +23,17 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise a `ValueError` that names the argument, its value and the choices unless it is one of them."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_floating_type(name: str, value: object, kind: str = "a floating-point torch.dtype") -> None:
+    """Raise a `ValueError` that names the argument and its value unless it is a floating-point type."""
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise ValueError(f"{name} must be {kind}, got {value!r}")
+
+
+def as_device(name: str, value: torch.device | str | None) -> torch.device | None:
+    """Return a device, or None for None; raise a `ValueError` that names the argument and its value for others."""
+    try:
+        return None if value is None else torch.device(value)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{name} must be None or a torch device such as 'cuda:0', got {value!r}") from error

@@ -2,27 +2,34 @@
 
 import time
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 from torch.utils.data import BatchSampler, DataLoader
 
+from mixnn_loader.gaussian_mixture import Mixture
 from mixnn_loader.mixture import log_clean_posterior
 from mixnn_loader.model_view import ModelView
 from mixnn_loader.neighbors import resolve_search, search_all
 from mixnn_loader.partners import DrawPartners, nearest_partners, no_partners, random_partners
 from mixnn_loader.progress import progress_bar
+from mixnn_loader.receiving import Receiver
 from mixnn_loader.rng import derived_rng, forked_random_state
-from mixnn_loader.sampling import MemberSampler, NeighborBatchSampler, rebuilt
-from mixnn_loader.scan import ScanResult, scan
+from mixnn_loader.sampling import LoadedBatch, MemberSampler, NeighborBatchSampler, rebuilt
+from mixnn_loader.scan import scan
 from mixnn_loader.settings import Settings
 from mixnn_loader.source import training_members
 from mixnn_loader.state import SampleState
-from mixnn_loader.unpacking import Unpack
 
 SCAN_BATCH_SIZE = 128
 """Batch size of the scan where the user's batch sampler has none of its own."""
+
+_CHUNK_ROWS = 65_536
+"""Representations are looked at in chunks: a mask of all of them would take a quarter of their memory."""
 
 _SCAN_STREAM = 0
 """Sets the random numbers of the scan apart from those of the batches."""
@@ -34,7 +41,7 @@ class Estimator:
     Args:
         settings: the hyper-parameters.
         view: the model.
-        unpack: collated batch -> (inputs, labels).
+        receiver: brings batches to the model's device.
         state: the per-sample state, which every call of `estimate` updates.
         loader: the user's loader, whose settings the scan takes over and whose sampler says what is training data.
         dataset: what to scan, a row for each of the user's dataset.
@@ -48,7 +55,7 @@ class Estimator:
         self,
         settings: Settings,
         view: ModelView,
-        unpack: Unpack,
+        receiver: Receiver,
         state: SampleState,
         *,
         loader: DataLoader[Any],
@@ -57,7 +64,7 @@ class Estimator:
     ) -> None:
         self._settings = settings
         self._view = view
-        self._unpack = unpack
+        self._receiver = receiver
         self._state = state
         self._loader = loader
         self._bar = progress_bar() if progress else None
@@ -66,107 +73,134 @@ class Estimator:
         self._members = MemberSampler(training_members(loader))
         self._generator = torch.Generator()
         batches = BatchSampler(self._members, loader.batch_size or SCAN_BATCH_SIZE, drop_last=False)
+        self._batch_sampler = NeighborBatchSampler(batches, settings.seed, reseeds=True)
         self._scan_loader = rebuilt(
             loader,
             dataset,
-            batch_sampler=NeighborBatchSampler(batches, settings.seed),
+            batch_sampler=self._batch_sampler,
             generator=self._generator,
             in_order=True,
+            persistent_workers=loader.num_workers > 0 and settings.scans_again,
         )
 
     def estimate(self, epoch: int) -> tuple[DrawPartners, dict[str, Any]]:
-        """Scan the training set and update the state.
+        """Bring the state up to date for an epoch past warm-up.
 
         Returns:
-            What draws the partners of a batch in this epoch, and the epoch's entries for the history.
+            What draws the partners of a batch in this epoch, and the epoch's entries for the history; no entries in an
+            epoch that leaves everything as the last scan found it.
 
         Raises:
             RuntimeError: the sampler can draw no sample, or none has a finite loss and representation.
         """
-        start = time.perf_counter()
         # A sampler's weights or indices may have been changed, as a curriculum does.
         self._members.indices = training_members(self._loader)
         if len(self._members) == 0:
             raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
-        result = self._scan(epoch)
-        members = torch.from_numpy(self._members.indices)
-        self._state.set_num_classes(result.num_classes)
         self._state.to(self._view.device)
-        self._state.record_labels(members, result.labels)
-        usable = _usable_rows(result)
+        scans = self._settings.scans(epoch) or not self._state.estimated
+        if not scans and self._settings.scan == "epoch":
+            return self._partners(), {}
+
+        started = time.perf_counter()
+        if scans:
+            with record_function("mixnn_loader.scan"):
+                self._scan(epoch)
+        # What a sampler can draw only from now on has not been met yet where there was no scan.
+        members = torch.from_numpy(self._members.indices)
+        members = members[self._state.given_labels[members] >= 0]
+        usable = self._usable(members)
         scanned = time.perf_counter()
-
-        log_posterior, mixture = log_clean_posterior(result.losses.masked_fill(~usable, torch.nan))
-        rows = members.to(log_posterior.device)
-        self._state.losses.fill_(torch.nan)
-        self._state.log_clean_probability.fill_(torch.nan)
-        self._state.losses[rows] = result.losses
-        self._state.log_clean_probability[rows] = log_posterior
+        with record_function("mixnn_loader.mixture"):
+            log_posterior, mixture = self._fit(members, usable)
         fitted = time.perf_counter()
-
-        draw, backend = self._partners(result, usable)
-        return draw, {
+        backend = None
+        if self._state.representations is not None:
+            with record_function("mixnn_loader.search"):
+                backend = self._search(self._state.representations, members[usable.cpu()])
+        return self._partners(), {
+            "scan": "epoch" if scans else "running",
             "noise_rate": 1 - float(log_posterior[usable].exp().mean()) if mixture else None,
             "means": mixture and mixture.means,
             "variances": mixture and mixture.variances,
             "priors": mixture and mixture.priors,
             "search": backend,
-            "scan_seconds": scanned - start,
+            "scan_seconds": scanned - started,
             "mixture_seconds": fitted - scanned,
             "search_seconds": time.perf_counter() - fitted,
         }
 
-    def _scan(self, epoch: int) -> ScanResult:
+    def _scan(self, epoch: int) -> None:
+        """Step 1: take the loss and the representation of every sample."""
+        self._state.losses.fill_(torch.nan)
         # The pass draws from random streams of its own: the user's come out as if it had not been made.
         seed = int(derived_rng(self._settings.seed, epoch, _SCAN_STREAM).integers(2**32))
+        self._batch_sampler.begin_epoch(epoch, no_partners)
         self._generator.manual_seed(seed)
         with forked_random_state(seed):
-            batches = self._scan_loader
-            return scan(
-                self._bar(batches, desc=f"scan, epoch {epoch}", leave=False) if self._bar else batches,
-                len(self._members),
+            batches: Iterable[LoadedBatch] = self._scan_loader
+            if self._bar is not None:
+                batches = self._bar(batches, desc=f"scan, epoch {epoch}", leave=False)
+            scan(
+                self._receiver.one_ahead(batches, self._view.device),
                 self._view,
-                self._unpack,
+                self._state,
                 need_representations=self._settings.searches,
             )
 
-    def _partners(self, result: ScanResult, usable: Tensor) -> tuple[DrawPartners, str | None]:
-        settings = self._settings
-        if settings.num_neighbors == 0 or settings.pairs_in_batch:
-            return no_partners, None
-        rows = torch.from_numpy(self._members.indices)[usable.cpu()]
-        num_samples = len(self._state.given_labels)
-        if result.representations is None:
-            return random_partners(rows.numpy(), num_samples, settings.num_neighbors), None
+    def _usable(self, members: Tensor) -> Tensor:
+        """Mark the members (n,) with a finite loss and a finite representation, (n,) bool."""
+        usable = self._state.losses[members.to(self._state.losses.device)].isfinite()
+        if self._state.representations is not None:
+            chunks = torch.split(self._state.representations, _CHUNK_ROWS)
+            finite = torch.cat([chunk.isfinite().all(dim=1) for chunk in chunks])
+            usable &= finite[members.to(finite.device)].to(usable.device)
+        num_usable = int(usable.sum())
+        if num_usable == 0:
+            raise RuntimeError(
+                "the model gives no sample a finite loss and representation: it has diverged; lower the learning rate "
+                "or resume from an earlier checkpoint"
+            )
+        if num_usable < len(usable):
+            warnings.warn(
+                f"{len(usable) - num_usable} of {len(usable)} samples have a NaN or infinite loss or representation; "
+                "they count as wrong and are not mixed with others",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return usable
 
-        backend = resolve_search(self._settings.search, num_rows=len(rows), device=result.representations.device)
+    def _fit(self, members: Tensor, usable: Tensor) -> tuple[Tensor, Mixture | None]:
+        """Step 2: log P(clean) of the members (n,), also written to the state, and the mixture."""
+        rows = members.to(self._state.losses.device)
+        log_posterior, mixture = log_clean_posterior(self._state.losses[rows].masked_fill(~usable, torch.nan))
+        self._state.log_clean_probability.fill_(torch.nan)
+        self._state.log_clean_probability[rows] = log_posterior
+        return log_posterior, mixture
+
+    def _search(self, representations: Tensor, rows: Tensor) -> str:
+        """Step 3: find the neighbors of the dataset's ``rows`` (n,) among each other; the backend's name."""
+        settings = self._settings
+        backend = resolve_search(settings.search, num_rows=len(rows), device=representations.device)
+        num_samples = len(self._state.given_labels)
         pool = torch.arange(num_samples).unsqueeze(1).repeat(1, settings.pool_size)
         num_found = min(settings.pool_size, len(rows) - 1)
         if num_found > 0:
-            everything = len(rows) == len(usable)  # no copy where nothing is left out
-            representations = result.representations if everything else result.representations[usable]
+            if len(rows) < num_samples:  # no copy where nothing is left out
+                representations = representations[rows.to(representations.device)]
             found = search_all(backend, representations, num_found)
             pool[rows, :num_found] = rows[found.cpu()]
         self._state.neighbor_pool = pool
-        return nearest_partners(pool.numpy(), settings.num_neighbors), type(backend).__name__
+        if not settings.keeps_representations:
+            self._state.representations = None
+        return type(backend).__name__
 
-
-def _usable_rows(result: ScanResult) -> Tensor:
-    """Mark the samples with a finite loss and a finite representation, (n,) bool."""
-    usable = result.losses.isfinite()
-    if result.representations is not None:
-        usable &= result.representations.isfinite().all(dim=1)
-    num_usable = int(usable.sum())
-    if num_usable == 0:
-        raise RuntimeError(
-            "the model gives no sample a finite loss and representation: it has diverged; lower the learning rate or "
-            "resume from an earlier checkpoint"
-        )
-    if num_usable < len(usable):
-        warnings.warn(
-            f"{len(usable) - num_usable} of {len(usable)} samples have a NaN or infinite loss or representation; they "
-            "count as wrong and are not mixed with others",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-    return usable
+    def _partners(self) -> DrawPartners:
+        """Say where the partners of a batch come from, by what the state holds."""
+        settings = self._settings
+        if settings.num_neighbors == 0 or settings.pairs_in_batch:
+            return no_partners
+        if settings.searches:
+            return nearest_partners(self._state.neighbor_pool.numpy(), settings.num_neighbors)
+        usable = self._state.log_clean_probability.isfinite().cpu().numpy()
+        return random_partners(np.flatnonzero(usable), len(usable), settings.num_neighbors)

@@ -8,17 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from mixnn_loader.batch import MixNNBatch
-from mixnn_loader.checks import check_count
+from mixnn_loader.checks import as_device, check_count
 from mixnn_loader.estimator import Estimator
 from mixnn_loader.features import FeatureLayer
 from mixnn_loader.mixer import BatchMixer
 from mixnn_loader.model_view import ModelView
 from mixnn_loader.neighbors import NeighborSearch
 from mixnn_loader.partners import DrawPartners, no_partners
+from mixnn_loader.receiving import ReceivedBatch, Receiver
 from mixnn_loader.sampling import NeighborBatchSampler, rebuilt
-from mixnn_loader.settings import Neighbors, Settings, Weighting
+from mixnn_loader.settings import Neighbors, Scan, Settings, Weighting
 from mixnn_loader.source import (
     as_data_loader,
     check_map_style,
@@ -30,10 +32,11 @@ from mixnn_loader.source import (
 from mixnn_loader.state import SampleState
 from mixnn_loader.unpacking import Unpack, resolve_unpack
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Written into every state; a change of the format raises it."""
 
 _MEASURED = (
+    "scan",
     "noise_rate",
     "means",
     "variances",
@@ -78,6 +81,12 @@ class MixNNDataLoader:
             `mixnn_loader.neighbors.NeighborSearch`, or ``"auto"``, which chooses between the first two.
         weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"uniform"``, equal;
             ``"beta"``, λ from Beta(1, 1) and the rest shared equally.
+        scan: where the losses and representations that an epoch starts from come of: ``"epoch"``, a scan of the
+            dataset (the paper); ``"running"``, what the model said of each sample when it was drawn in the epoch
+            before, so that only the first epoch after warm-up scans.
+        scan_every: n >= 1: scan, and search, in the first epoch after warm-up and every n-th from there. In between,
+            ``scan="epoch"`` leaves P and neighbors as they are, and ``"running"`` the neighbors. None: in every epoch
+            with ``"epoch"``; with ``"running"`` scan once, and search in every epoch.
         feature_layer: the layer whose input is the representation: a module, its dotted name, or a function
             ``(model, inputs) -> (logits, representations)``; None: looked for, see
             `mixnn_loader.features.find_feature_layer`.
@@ -89,6 +98,11 @@ class MixNNDataLoader:
         device: where the batches go and the model runs; None: the model's.
         autocast_dtype: the type for `torch.autocast` around the loader's own forward passes; None: no autocast of
             its own.
+        state_device: where targets, losses and P of all samples are kept; None: beside the model. With ``"cpu"`` only
+            the rows of a batch travel to a GPU, which then waits for each of them.
+        target_dtype: the floating-point type in which targets are kept. In half precision they stop moving when the
+            prediction is within 0.003 (`torch.float16`) or 0.02 (`torch.bfloat16`) of them, at momentum 0.9.
+        representation_dtype: the floating-point type in which representations are kept for the search.
         seed: of the loader's own random draws.
         progress: show a progress bar of the scan (needs tqdm).
         **dataloader_kwargs: DataLoader arguments, only with a dataset.
@@ -127,12 +141,17 @@ class MixNNDataLoader:
         neighbor_pool: int | None = None,
         search: str | NeighborSearch = "auto",
         weighting: Weighting = "mixture",
-        feature_layer: FeatureLayer | None = None,
+        scan: Scan = "epoch",
+        scan_every: int | None = None,
         scan_dataset: Any = None,
+        feature_layer: FeatureLayer | None = None,
         num_classes: int | None = None,
         unpack: Unpack | tuple[Any, Any] | None = None,
         device: torch.device | str | None = None,
         autocast_dtype: torch.dtype | None = None,
+        state_device: torch.device | str | None = None,
+        target_dtype: torch.dtype = torch.float32,
+        representation_dtype: torch.dtype = torch.float32,
         seed: int = 0,
         progress: bool = False,
         **dataloader_kwargs: Any,
@@ -146,6 +165,8 @@ class MixNNDataLoader:
             neighbor_pool=neighbor_pool,
             search=search,
             weighting=weighting,
+            scan=scan,
+            scan_every=scan_every,
             seed=seed,
         )
         self._wrapped = as_data_loader(data, dataloader_kwargs, _OWN_NAMES)
@@ -159,18 +180,26 @@ class MixNNDataLoader:
             )
 
         view = ModelView(model, feature_layer, device, autocast_dtype)
-        collated = resolve_unpack(unpack)
-        self._state = SampleState(self._num_samples, self._settings.pool_size, num_classes)
+        self._receiver = Receiver(resolve_unpack(unpack), mixes=num_neighbors > 0)
+        self._state = SampleState(
+            self._num_samples,
+            self._settings.pool_size,
+            num_classes,
+            device=as_device("state_device", state_device),
+            target_dtype=target_dtype,
+            representation_dtype=representation_dtype,
+        )
         self._estimator = Estimator(
             self._settings,
             view,
-            collated,
+            self._receiver,
             self._state,
             loader=self._wrapped,
             dataset=self._wrapped.dataset if scan_dataset is None else scan_dataset,
             progress=progress,
         )
-        self._mixer = BatchMixer(self._settings, view, collated, self._state)
+        self._view = view
+        self._mixer = BatchMixer(self._settings, view, self._state)
         self._batch_sampler = NeighborBatchSampler(self._wrapped.batch_sampler, seed)
         self._loader = rebuilt(self._wrapped, self._wrapped.dataset, batch_sampler=self._batch_sampler)
 
@@ -195,8 +224,9 @@ class MixNNDataLoader:
         self._mixer.begin_epoch(self._epoch)
         seconds, resumed = 0.0, time.perf_counter()
         try:
-            for loaded in self._loader:
-                batch = self._mixer.mix(loaded)
+            for received in self._received():
+                with record_function("mixnn_loader.mix"):
+                    batch = self._mixer.mix(received)
                 seconds += time.perf_counter() - resumed
                 yield batch
                 resumed = time.perf_counter()
@@ -209,6 +239,16 @@ class MixNNDataLoader:
             if self._running is record:
                 self._running = None
                 record["same_label_share"] = self._mixer.same_label_share()
+
+    def _received(self) -> Iterator[ReceivedBatch]:
+        """Load the epoch's batches and bring them to the model's device."""
+        device = self._view.device
+        # Without workers, transforms draw from the random streams of the training loop, and must not draw ahead of it.
+        if device.type != "cpu" and self._wrapped.num_workers > 0:
+            yield from self._receiver.one_ahead(self._loader, device)
+        else:
+            for loaded in self._loader:
+                yield self._receiver.receive(loaded, device)
 
     def _start_epoch(self) -> tuple[dict[str, Any], DrawPartners]:
         """Count the epoch and, after warm-up, estimate: its record in the history, and where its partners come from."""

@@ -6,18 +6,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from mixnn_loader.batch import MixNNBatch, MixNNTargets
 from mixnn_loader.mixing import beta_weights, mix, posterior_weights, uniform_weights
 from mixnn_loader.model_view import ModelView, Predictions
 from mixnn_loader.neighbors import nearest_in_batch, random_in_batch
-from mixnn_loader.nested import map_tensors, tensors_of
+from mixnn_loader.nested import map_tensors
+from mixnn_loader.receiving import ReceivedBatch
 from mixnn_loader.rng import derived_rng
 from mixnn_loader.sampling import LoadedBatch
+from mixnn_loader.scan import losses_of
 from mixnn_loader.settings import Phase, Settings
 from mixnn_loader.soft_targets import moving_average_
 from mixnn_loader.state import SampleState
-from mixnn_loader.unpacking import Unpack, class_labels
+from mixnn_loader.unpacking import class_labels
 
 _WEIGHT_STREAM = 2
 _PAIRING_STREAM = 3
@@ -54,14 +57,12 @@ class BatchMixer:
     Args:
         settings: the hyper-parameters.
         view: the model.
-        unpack: collated batch -> (inputs, labels).
-        state: the per-sample state; its labels and soft targets are updated.
+        state: the per-sample state; its labels, losses and soft targets are updated.
     """
 
-    def __init__(self, settings: Settings, view: ModelView, unpack: Unpack, state: SampleState) -> None:
+    def __init__(self, settings: Settings, view: ModelView, state: SampleState) -> None:
         self._settings = settings
         self._view = view
-        self._unpack = unpack
         self._state = state
         self._epoch = 0
         self._model_checked = False
@@ -77,20 +78,22 @@ class BatchMixer:
         same, total = self._pairs.tolist()
         return same / total if total > 0 else None
 
-    def mix(self, loaded: LoadedBatch) -> MixNNBatch:
+    def mix(self, received: ReceivedBatch) -> MixNNBatch:
         """Mix one batch (Algorithm 1, steps 4a to 4e).
 
         Raises:
-            TypeError: samples or inputs are of a kind that cannot be mixed.
-            ValueError: a label is no class index or has changed, or the collated batch has the wrong length.
+            ValueError: a label is no class index or has changed.
         """
         phase = self._settings.phase(self._epoch)
-        inputs, rows, labels = self._receive(loaded)
+        loaded, inputs, rows = received.loaded, received.inputs, received.rows
+        labels = self._checked_labels(received)
         if phase == "warm-up":
             return self._unmixed(inputs, rows, labels)
 
         own_inputs = map_tensors(lambda tensor: tensor[: len(loaded.indices)], inputs)
         predictions = self._predict(own_inputs, phase)
+        if predictions is not None and self._settings.scan == "running":
+            self._record(predictions, loaded.indices, labels)
         soft_targets = self._state.known_targets()
         if phase == "correction" and predictions is not None:
             probabilities = predictions.logits.softmax(dim=1)
@@ -103,26 +106,25 @@ class BatchMixer:
         if self._settings.num_neighbors > 0:
             inputs = map_tensors(lambda tensor: mix(pairing.own(tensor), pairing.partners(tensor), weights), inputs)
         self._count(pairing, labels, pairing.own(rows), neighbors)
-        targets = MixNNTargets(soft_targets[members], weights, pairing.own(labels), pairing.own(rows), neighbors)
+        targets = MixNNTargets(
+            _rows_beside(soft_targets, members).float(), weights, pairing.own(labels), pairing.own(rows), neighbors
+        )
         return MixNNBatch(inputs, targets)
 
-    def _receive(self, loaded: LoadedBatch) -> tuple[Any, Tensor, Tensor]:
-        """Check what was loaded and bring it to the device: inputs, dataset rows, labels; B·(K+1) of each."""
-        device = self._view.device
-        rows = torch.cat([loaded.indices, loaded.neighbors.flatten()])
-        inputs, given_labels = self._unpack(loaded.samples)
-        self._check_inputs(inputs, len(rows))
-        inputs = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), inputs)
+    def _checked_labels(self, received: ReceivedBatch) -> Tensor:
+        """Check and record the given labels of the samples and their neighbors, (B·(K+1),) on the device."""
+        loaded = received.loaded
         if not self._model_checked:
-            self._check_model(map_tensors(lambda tensor: tensor[: len(loaded.indices)], inputs))
-        labels = class_labels(given_labels, rows, self._state.known_targets().shape[1])
-        self._state.record_labels(rows, labels)
-        return inputs, rows.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            self._check_model(map_tensors(lambda tensor: tensor[: len(loaded.indices)], received.inputs))
+        indices = torch.cat([loaded.indices, loaded.neighbors.flatten()])
+        labels = class_labels(received.labels, indices, self._state.known_targets().shape[1])
+        self._state.record_labels(indices, labels)
+        return labels.to(received.rows.device, non_blocking=True)
 
     def _unmixed(self, inputs: Any, rows: Tensor, labels: Tensor) -> MixNNBatch:
         targets = self._state.known_targets()
         # functional.one_hot would wait for the device, to check labels that have been checked.
-        one_hot = targets.new_zeros(len(rows), targets.shape[1]).scatter_(1, labels.unsqueeze(1), 1)
+        one_hot = torch.zeros(len(rows), targets.shape[1], device=rows.device).scatter_(1, labels.unsqueeze(1), 1)
         weights = torch.ones(len(rows), 1, device=rows.device)
         return MixNNBatch(
             inputs, MixNNTargets(one_hot.unsqueeze(1), weights, labels, rows, rows.new_empty(len(rows), 0))
@@ -130,10 +132,18 @@ class BatchMixer:
 
     def _predict(self, inputs: Any, phase: Phase) -> Predictions | None:
         """Step 4a, only where something is made of it."""
-        need_representations = self._settings.pairs_in_batch and self._settings.needs_representations
-        if phase != "correction" and not need_representations:
+        settings = self._settings
+        pairs_nearest = settings.pairs_in_batch and settings.needs_representations
+        need_representations = pairs_nearest or settings.keeps_representations
+        if phase != "correction" and settings.scan != "running" and not need_representations:
             return None
-        return self._view.predict(inputs, need_representations=need_representations)
+        with record_function("mixnn_loader.predict"):
+            return self._view.predict(inputs, need_representations=need_representations)
+
+    def _record(self, predictions: Predictions, indices: Tensor, labels: Tensor) -> None:
+        """Keep what step 4a saw, in place of the next epoch's scan."""
+        representations = predictions.representations if self._settings.keeps_representations else None
+        self._state.record_predictions(indices, losses_of(predictions, labels[: len(indices)]), representations)
 
     def _pair(self, loaded: LoadedBatch, rows: Tensor, predictions: Predictions | None) -> Pairing:
         if not self._settings.pairs_in_batch:
@@ -151,10 +161,8 @@ class BatchMixer:
         match self._settings.weighting:
             case "mixture":
                 # A sample that was not scanned counts as surely wrong; it is its own neighbor.
-                log_posteriors = self._state.log_clean_probability[members].nan_to_num(
-                    nan=-torch.inf, neginf=-torch.inf
-                )
-                return posterior_weights(log_posteriors, found)
+                log_posteriors = _rows_beside(self._state.log_clean_probability, members)
+                return posterior_weights(log_posteriors.nan_to_num(nan=-torch.inf, neginf=-torch.inf), found)
             case "uniform":
                 return uniform_weights(found)
             case "beta":
@@ -167,22 +175,14 @@ class BatchMixer:
         same = (pairing.partners(labels) == pairing.own(labels).unsqueeze(1)) & others
         self._pairs += torch.stack([same.sum(), others.sum()])
 
-    def _check_inputs(self, inputs: Any, num_rows: int) -> None:
-        for tensor in tensors_of(inputs):
-            if tensor.shape[:1] != (num_rows,):
-                raise ValueError(
-                    f"the collated batch must have a row for each of its {num_rows} samples (the batch and its "
-                    f"neighbors), got inputs of shape {tuple(tensor.shape)}; collate_fn must keep every sample"
-                )
-            if self._settings.num_neighbors > 0 and not tensor.is_floating_point():
-                raise TypeError(
-                    f"inputs must be floating-point tensors to be mixed, got {tensor.dtype}; convert images in the "
-                    "dataset's transform (ToTensor), give embeddings in place of token ids, or pass num_neighbors=0"
-                )
-
     def _check_model(self, inputs: Any) -> None:
         """Ask the model once, on the first batch: what is wrong with it shows now rather than after warm-up."""
         predictions = self._view.predict(inputs, need_representations=self._settings.needs_representations)
         self._state.set_num_classes(predictions.logits.shape[1])
         self._state.to(self._view.device)
         self._model_checked = True
+
+
+def _rows_beside(values: Tensor, indices: Tensor) -> Tensor:
+    """Return ``values[indices]`` on the device of ``indices``: of values kept elsewhere, only these rows travel."""
+    return values[indices.to(values.device)].to(indices.device, non_blocking=True)

@@ -1,16 +1,17 @@
 """The user's model, asked for predictions without being changed."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mixnn_loader.checks import as_device, check_floating_type
 from mixnn_loader.features import FeatureFunction, FeatureLayer, captured_inputs, find_feature_layer
-from mixnn_loader.nested import map_tensors
+from mixnn_loader.nested import map_tensors, tensors_of
 
 
 class Predictions(NamedTuple):
@@ -52,12 +53,12 @@ class ModelView:
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        floating = isinstance(autocast_dtype, torch.dtype) and autocast_dtype.is_floating_point
-        if autocast_dtype is not None and not floating:
-            raise ValueError(f"autocast_dtype must be None or a floating-point torch.dtype, got {autocast_dtype!r}")
+        if autocast_dtype is not None:
+            check_floating_type("autocast_dtype", autocast_dtype, "None or a floating-point torch.dtype")
         self._model = unwrap(model)
-        self._device = _as_device(device)
+        self._device = as_device("device", device)
         self._autocast_dtype = autocast_dtype
+        self._takes_channels_last = True
         # Looking for a layer takes the width of the output, which the first forward pass tells.
         self._layer: nn.Module | FeatureFunction | None = None
         if feature_layer is not None:
@@ -82,7 +83,16 @@ class ModelView:
             TypeError: the model's output is not a tensor.
             ValueError: the output is not (B, C), or the feature layer is not found or not called exactly once.
         """
-        inputs = map_tensors(torch.clone, inputs)  # a model may work in place
+        if self.device.type == "cpu" and self._takes_channels_last and any(t.dim() == 4 for t in tensors_of(inputs)):
+            # Convolutions on a CPU run about twice as fast this way. A model that cannot take it, because it calls
+            # .view() on what comes out of them, says so by an error.
+            with suppress(RuntimeError):
+                return self._predict(inputs, _clone_channels_last, need_representations=need_representations)
+            self._takes_channels_last = False
+        return self._predict(inputs, torch.clone, need_representations=need_representations)
+
+    def _predict(self, inputs: Any, clone: Callable[[Tensor], Tensor], *, need_representations: bool) -> Predictions:
+        inputs = map_tensors(clone, inputs)  # a model may work in place
         with torch.no_grad(), evaluating(self._model), self._autocast(), _without_compilation():
             if self._layer is not None and not isinstance(self._layer, nn.Module):
                 logits, representations = _checked_pair(self._layer(self._model, inputs))
@@ -142,11 +152,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _as_device(device: torch.device | str | None) -> torch.device | None:
-    try:
-        return None if device is None else torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device must be None or a torch device such as 'cuda:0', got {device!r}") from error
+def _clone_channels_last(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.channels_last if tensor.dim() == 4 else torch.preserve_format)
 
 
 def _without_compilation() -> AbstractContextManager[object]:

@@ -6,6 +6,7 @@ workers that stay alive between epochs never hold stale state.
 
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,12 +53,14 @@ class IndexBatch(NamedTuple):
         number: the batch's place in the epoch, from 0.
         indices: (B,) the samples.
         neighbors: (B, K) their neighbors.
+        seed: seeds the random transforms of the samples; None: they draw from the random streams as they are.
         neighbor_seed: seeds the random transforms of the neighbors.
     """
 
     number: int
     indices: np.ndarray
     neighbors: np.ndarray
+    seed: int | None
     neighbor_seed: int
 
 
@@ -97,11 +100,14 @@ class NeighborBatchSampler(Sampler[IndexBatch]):
     Args:
         batch_sampler: the user's: yields lists of dataset indices.
         seed: of the random draws of neighbors.
+        reseeds: whether the samples' own random transforms are seeded, too, so that they depend neither on the user's
+            random streams nor on what a worker did before.
     """
 
-    def __init__(self, batch_sampler: Any, seed: int) -> None:
+    def __init__(self, batch_sampler: Any, seed: int, *, reseeds: bool = False) -> None:
         self._batch_sampler = batch_sampler
         self._seed = seed
+        self._reseeds = reseeds
         self._epoch = 0
         self._draw: DrawPartners = no_partners
 
@@ -117,7 +123,9 @@ class NeighborBatchSampler(Sampler[IndexBatch]):
         for number, batch in enumerate(self._batch_sampler):
             indices = np.array([_as_index(index) for index in batch], dtype=np.int64)
             rng = derived_rng(self._seed, self._epoch, number, _NEIGHBOR_STREAM)
-            yield IndexBatch(number, indices, self._draw(indices, rng), int(rng.integers(2**32)))
+            neighbors, neighbor_seed = self._draw(indices, rng), int(rng.integers(2**32))
+            seed = int(rng.integers(2**32)) if self._reseeds else None
+            yield IndexBatch(number, indices, neighbors, seed, neighbor_seed)
 
 
 class IndexedDataset(Dataset[Any]):
@@ -147,7 +155,8 @@ class IndexedDataset(Dataset[Any]):
         return self._wrapped[index]
 
     def __getitems__(self, batch: IndexBatch) -> tuple[IndexBatch, list[Any]]:
-        samples = self._fetch(batch.indices)
+        with nullcontext() if batch.seed is None else forked_random_state(batch.seed):
+            samples = self._fetch(batch.indices)
         if batch.neighbors.size > 0:
             with forked_random_state(batch.neighbor_seed):
                 samples += self._fetch(batch.neighbors.reshape(-1))

@@ -1,73 +1,53 @@
-"""One pass over the training data: the loss of every sample against its given label, and its representation."""
+"""Step 1 of Algorithm 1: one pass over the data -> the loss and the representation of every sample."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mixnn_loader.model_view import ModelView
-from mixnn_loader.nested import map_tensors
-from mixnn_loader.sampling import LoadedBatch
-from mixnn_loader.unpacking import Unpack, class_labels
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """The model's view of n samples, in the order of the pass.
-
-    Attributes:
-        labels: (n,) int64 on the CPU, as given.
-        losses: (n,) float32 on the model's device, cross-entropy against the given label.
-        representations: (n, d) float32 on the model's device, or None where they were not asked for.
-        num_classes: C, the width of the model's output.
-    """
-
-    labels: Tensor
-    losses: Tensor
-    representations: Tensor | None
-    num_classes: int
+from mixnn_loader.model_view import ModelView, Predictions
+from mixnn_loader.receiving import ReceivedBatch
+from mixnn_loader.state import SampleState
+from mixnn_loader.unpacking import class_labels
 
 
 def scan(
-    batches: Iterable[LoadedBatch],
-    num_samples: int,
+    batches: Iterable[ReceivedBatch],
     view: ModelView,
-    unpack: Unpack,
+    state: SampleState,
     *,
     need_representations: bool,
-) -> ScanResult:
-    """Run the model over all batches, in eval mode and without gradient.
+) -> None:
+    """Run the model over all batches, in eval mode and without gradient, and record what it says.
 
     Args:
-        batches: a pass over n samples.
-        num_samples: n.
+        batches: the pass.
         view: the model.
-        unpack: collated batch -> (inputs, labels).
+        state: gets labels, losses and representations.
         need_representations: also keep what enters the feature layer.
 
     Raises:
-        ValueError: a label is no class index.
+        ValueError: a label is no class index, or not what it was.
     """
-    device = view.device
-    labels = torch.empty(num_samples, dtype=torch.int64)
-    losses = torch.empty(num_samples, device=device)
-    representations = None
-    num_classes = start = 0
     for batch in batches:
-        inputs, given = unpack(batch.samples)
-        inputs = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), inputs)
-        predictions = view.predict(inputs, need_representations=need_representations)
+        indices = batch.loaded.indices
+        predictions = view.predict(batch.inputs, need_representations=need_representations)
         num_classes = predictions.logits.shape[1]
-        rows = slice(start, start + len(batch.indices))
-        start = rows.stop
-        labels[rows] = class_labels(given, batch.indices, num_classes)
-        losses[rows] = functional.cross_entropy(
-            predictions.logits, labels[rows].to(device, non_blocking=True), reduction="none"
-        )
-        if predictions.representations is not None:
-            if representations is None:
-                representations = torch.empty(num_samples, predictions.representations.shape[1], device=device)
-            representations[rows] = predictions.representations
-    return ScanResult(labels, losses, representations, num_classes)
+        state.set_num_classes(num_classes)
+        state.to(view.device)
+        labels = class_labels(batch.labels, indices, num_classes)
+        state.record_labels(indices, labels)
+        losses = losses_of(predictions, labels.to(predictions.logits.device, non_blocking=True))
+        state.record_predictions(indices, losses, predictions.representations)
+
+
+def losses_of(predictions: Predictions, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of each sample against its given label, (B,).
+
+    Args:
+        predictions: of B samples.
+        labels: (B,) int64 beside the logits, in 0..C-1.
+    """
+    with torch.no_grad():
+        return functional.cross_entropy(predictions.logits, labels, reduction="none")

@@ -10,6 +10,7 @@ from mixnn_loader.neighbors import NeighborSearch
 
 Neighbors = Literal["dataset", "batch", "random", "random-batch"]
 Weighting = Literal["mixture", "uniform", "beta"]
+Scan = Literal["epoch", "running"]
 Phase = Literal["warm-up", "mixing", "correction"]
 
 
@@ -29,6 +30,8 @@ class Settings:
     neighbor_pool: int | None
     search: str | NeighborSearch
     weighting: Weighting
+    scan: Scan
+    scan_every: int | None
     seed: int
 
     def __post_init__(self) -> None:
@@ -40,6 +43,9 @@ class Settings:
         check_fraction("momentum", self.momentum)
         check_choice("neighbors", self.neighbors, get_args(Neighbors))
         check_choice("weighting", self.weighting, get_args(Weighting))
+        check_choice("scan", self.scan, get_args(Scan))
+        if self.scan_every is not None:
+            check_count("scan_every", self.scan_every, 1, "None or an integer")
         if self.neighbor_pool is not None:
             if self.neighbors != "dataset":
                 raise ValueError(
@@ -81,6 +87,23 @@ class Settings:
     def needs_representations(self) -> bool:
         """Whether the model's representations are needed at all."""
         return self.neighbors in ("dataset", "batch") and self.num_neighbors > 0
+
+    @property
+    def keeps_representations(self) -> bool:
+        """Whether the representations met during an epoch are kept, for the next one's search."""
+        return self.searches and self.scan == "running" and self.scan_every is None
+
+    @property
+    def scans_again(self) -> bool:
+        """Whether there is more than one scan."""
+        return self.scan == "epoch" or self.scan_every is not None
+
+    def scans(self, epoch: int) -> bool:
+        """Whether an epoch past warm-up starts with a scan of the dataset."""
+        past_warmup = epoch - self.warmup_epochs
+        if self.scan_every is not None:
+            return past_warmup % self.scan_every == 0
+        return self.scan == "epoch" or past_warmup == 0
 
     def phase(self, epoch: int) -> Phase:
         """Name what an epoch does; epochs are counted from 0 and include warm-up."""

@@ -15,18 +15,36 @@ def moving_average_(soft_targets: Tensor, indices: Tensor, probabilities: Tensor
     Args:
         soft_targets: (N, C) float, the targets of the whole dataset.
         indices: (B,) int64 on the CPU, the batch's rows.
-        probabilities: (B, C) float on the targets' device, p of the batch.
+        probabilities: (B, C) float32 or wider, p of the batch; the average is taken in this type.
         momentum: α in [0, 1].
     """
-    _, first, inverse, counts = np.unique(indices.numpy(), return_index=True, return_inverse=True, return_counts=True)
     device = soft_targets.device
-    if len(first) < len(indices):
+    probabilities = probabilities.to(device)
+    first = first_of_each(indices)
+    if first is not None:
         # Every occurrence of a sample gets the same mean, and so writes the same value below.
-        group = torch.from_numpy(inverse).to(device)
-        sums = torch.zeros(len(first), probabilities.shape[1], dtype=probabilities.dtype, device=device)
-        sums.index_add_(0, group, probabilities)
-        probabilities = (sums / torch.from_numpy(counts).to(sums).unsqueeze(1))[group]
+        counts = torch.bincount(first, minlength=len(indices))[first]
+        sums = torch.zeros_like(probabilities).index_add_(0, first.to(device), probabilities)
+        probabilities = sums[first.to(device)] / counts.to(probabilities).unsqueeze(1)
     rows = indices.to(device, non_blocking=True)
     before = soft_targets[rows]
-    after = momentum * before + (1 - momentum) * probabilities.to(before.dtype)
-    soft_targets[rows] = torch.where(probabilities.isfinite().all(dim=1, keepdim=True), after, before)
+    after = momentum * before.to(probabilities.dtype) + (1 - momentum) * probabilities
+    finite = probabilities.isfinite().all(dim=1, keepdim=True)
+    soft_targets[rows] = torch.where(finite, after.to(before.dtype), before)
+
+
+def first_of_each(indices: Tensor) -> Tensor | None:
+    """Find where in a batch each of its samples stands for the first time.
+
+    Args:
+        indices: (B,) int64 on the CPU.
+
+    Returns:
+        (B,) int64 positions, or None where no sample is in the batch twice.
+
+    Example:
+        >>> first_of_each(torch.tensor([7, 3, 7]))
+        tensor([0, 1, 0])
+    """
+    _, first, inverse = np.unique(indices.numpy(), return_index=True, return_inverse=True)
+    return None if len(first) == len(indices) else torch.from_numpy(first[inverse])

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mixnn_loader.checks import check_count
+from mixnn_loader.checks import check_count, check_floating_type
+from mixnn_loader.memory import announce
+from mixnn_loader.soft_targets import first_of_each
 
 
 class SampleState:
@@ -18,26 +20,55 @@ class SampleState:
         neighbor_pool: (N, M) int64 on the CPU, nearest first, -1 where no search was made.
         losses: (N,) float32, NaN where no loss was taken.
         log_clean_probability: (N,) float32, log P(clean), NaN where it is not known.
-        soft_targets: (N, C) float32, t; None until C is known. Rows are zero until the label has been seen.
+        soft_targets: (N, C) of ``target_dtype``, t; None until C is known. Rows are zero until the label has been seen.
+        representations: (N, d) of ``representation_dtype`` beside the model, or None while they are not needed.
 
     Args:
         num_samples: N.
         pool_size: M.
         num_classes: C, or None where the model is yet to tell.
+        device: where losses, P and targets are kept; None: where `to` says.
+        target_dtype: the floating-point type of the kept targets.
+        representation_dtype: the floating-point type of the kept representations.
+
+    Raises:
+        ValueError: an argument is outside its range.
     """
 
-    def __init__(self, num_samples: int, pool_size: int, num_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        pool_size: int,
+        num_classes: int | None = None,
+        *,
+        device: torch.device | None = None,
+        target_dtype: torch.dtype = torch.float32,
+        representation_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        check_floating_type("target_dtype", target_dtype)
+        check_floating_type("representation_dtype", representation_dtype)
+        self._device = device
+        self._target_dtype = target_dtype
+        self._representation_dtype = representation_dtype
         self.given_labels = torch.full((num_samples,), -1, dtype=torch.int64)
         self.neighbor_pool = torch.full((num_samples, pool_size), -1, dtype=torch.int64)
         self.losses = torch.full((num_samples,), torch.nan)
         self.log_clean_probability = torch.full((num_samples,), torch.nan)
         self.soft_targets: Tensor | None = None
+        self.representations: Tensor | None = None
         if num_classes is not None:
             check_count("num_classes", num_classes, 1, "None or an integer")
             self.set_num_classes(num_classes)
 
     def to(self, device: torch.device) -> None:
-        """Move what mini-batches are made of to the model's device."""
+        """Move what mini-batches are made of to the one device that was asked for, or else to the model's.
+
+        Args:
+            device: the model's.
+        """
+        if self.representations is not None:
+            self.representations = self.representations.to(device)
+        device = device if self._device is None else self._device
         self.losses = self.losses.to(device)
         self.log_clean_probability = self.log_clean_probability.to(device)
         if self.soft_targets is not None:
@@ -50,7 +81,9 @@ class SampleState:
             ValueError: it is not what it was.
         """
         if self.soft_targets is None:
-            self.soft_targets = torch.zeros(len(self.given_labels), num_classes, device=self.losses.device)
+            shape = (len(self.given_labels), num_classes)
+            announce("soft targets", shape, self._target_dtype, self.losses.device, "state_device= and target_dtype=")
+            self.soft_targets = torch.zeros(shape, dtype=self._target_dtype, device=self.losses.device)
         elif self.soft_targets.shape[1] != num_classes:
             raise ValueError(
                 f"the model's output is {num_classes} wide, the soft targets are over {self.soft_targets.shape[1]} "
@@ -82,6 +115,37 @@ class SampleState:
             one_hot = functional.one_hot(labels[new], targets.shape[1])
             targets[rows.to(targets.device)] = one_hot.to(targets)
 
+    def record_predictions(self, indices: Tensor, losses: Tensor, representations: Tensor | None) -> None:
+        """Take in what the model says of a batch. Of a sample that is in it more than once, the first counts.
+
+        Args:
+            indices: (n,) int64 on the CPU, rows of the dataset.
+            losses: (n,) float on the model's device.
+            representations: (n, d) float on the model's device; None: not kept.
+        """
+        first = first_of_each(indices)
+        if first is not None:
+            losses = losses[first.to(losses.device)]
+        self.losses[indices.to(self.losses.device, non_blocking=True)] = losses.to(self.losses)
+        if representations is None:
+            return
+        if first is not None:
+            representations = representations[first.to(representations.device)]
+        if self.representations is None:
+            shape = (len(self.given_labels), representations.shape[1])
+            announce(
+                "representations", shape, self._representation_dtype, representations.device, "representation_dtype="
+            )
+            # Zeros: a row that nothing is written to must not look like one of a model that has diverged.
+            self.representations = representations.new_zeros(shape, dtype=self._representation_dtype)
+        rows = indices.to(self.representations.device, non_blocking=True)
+        self.representations[rows] = representations.to(self.representations)
+
+    @property
+    def estimated(self) -> bool:
+        """Whether P(clean) is known of any sample."""
+        return not bool(self.log_clean_probability.isnan().all())
+
     def known_targets(self) -> Tensor:
         """Return the soft targets (N, C).
 
@@ -98,7 +162,7 @@ class SampleState:
     def state_dict(self) -> dict[str, Tensor | None]:
         """Return copies of all rows on the CPU."""
         return {
-            name: None if value is None else value.detach().to("cpu", copy=True) for name, value in vars(self).items()
+            name: None if rows is None else rows.detach().to("cpu", copy=True) for name, rows in self._rows().items()
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -115,10 +179,14 @@ class SampleState:
         ):
             if saved is not None and own is not None and saved != own:
                 raise ValueError(f"the state is of a run over {saved} {what}, this loader has {own}")
-        for name in vars(self):
+        types = {"soft_targets": self._target_dtype, "representations": self._representation_dtype}
+        for name in self._rows():
             if (rows := state[name]) is not None:
                 # Wherever the file was loaded to: labels and neighbors live on the CPU, the rest follows the model.
-                setattr(self, name, rows.detach().to("cpu", copy=True))
+                setattr(self, name, rows.detach().to("cpu", types.get(name, rows.dtype), copy=True))
+
+    def _rows(self) -> dict[str, Tensor | None]:
+        return {name: rows for name, rows in vars(self).items() if not name.startswith("_")}
 
 
 def _width(soft_targets: Tensor | None) -> int | None:

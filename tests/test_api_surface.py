@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
+import torch
 
 import mixnn_loader
 from mixnn_loader import MixNNDataLoader, MixNNLoss
@@ -23,12 +24,17 @@ LOADER_KEYWORDS: list[tuple[str, Any]] = [
     ("neighbor_pool", None),
     ("search", "auto"),
     ("weighting", "mixture"),
-    ("feature_layer", None),
+    ("scan", "epoch"),
+    ("scan_every", None),
     ("scan_dataset", None),
+    ("feature_layer", None),
     ("num_classes", None),
     ("unpack", None),
     ("device", None),
     ("autocast_dtype", None),
+    ("state_device", None),
+    ("target_dtype", torch.float32),
+    ("representation_dtype", torch.float32),
     ("seed", 0),
     ("progress", False),
 ]

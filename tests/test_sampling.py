@@ -30,7 +30,7 @@ def test_neighbors_are_added_to_the_users_batches() -> None:
 
 def test_originals_come_first_and_neighbors_behind_them_in_order() -> None:
     data = IndexedDataset(Samples([f"sample {i}" for i in range(6)]))
-    batch = IndexBatch(0, np.array([4, 0]), np.array([[1, 2], [3, 5]]), 7)
+    batch = IndexBatch(0, np.array([4, 0]), np.array([[1, 2], [3, 5]]), None, 7)
     loaded = IndexedCollate(list)(data.__getitems__(batch))
     assert loaded.samples == [f"sample {i}" for i in (4, 0, 1, 2, 3, 5)]
     assert loaded.indices.tolist() == [4, 0]
@@ -47,8 +47,8 @@ def test_neighbors_draw_from_a_stream_of_their_own() -> None:
 
     def draw(neighbors: np.ndarray, seed: int) -> list[float]:
         torch.manual_seed(0)
-        first = data.__getitems__(IndexBatch(0, np.array([0, 1]), neighbors, seed))[1]
-        second = data.__getitems__(IndexBatch(1, np.array([2, 3]), neighbors, seed + 1))[1]
+        first = data.__getitems__(IndexBatch(0, np.array([0, 1]), neighbors, None, seed))[1]
+        second = data.__getitems__(IndexBatch(1, np.array([2, 3]), neighbors, None, seed + 1))[1]
         return [*first[:2], *second[:2], *first[2:]]
 
     plain, with_neighbors = draw(none, 1), draw(np.array([[2], [3]]), 1)

@@ -16,6 +16,8 @@ DEFAULTS: dict[str, Any] = {
     "neighbor_pool": None,
     "search": "auto",
     "weighting": "mixture",
+    "scan": "epoch",
+    "scan_every": None,
     "seed": 0,
 }
 

@@ -1,0 +1,94 @@
+"""Loaded batches onto the model's device, where possible while it still works on the batch before."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mixnn_loader.nested import map_tensors, tensors_of
+from mixnn_loader.sampling import LoadedBatch
+from mixnn_loader.unpacking import Unpack
+
+
+class ReceivedBatch(NamedTuple):
+    """A loaded batch whose inputs are on the device.
+
+    Attributes:
+        loaded: what came from the workers.
+        inputs: the B·(K+1) inputs, on the device.
+        labels: the B·(K+1) labels as the dataset gives them, unchecked.
+        rows: (B·(K+1),) int64 on the device, dataset indices: the samples' and then their neighbors'.
+    """
+
+    loaded: LoadedBatch
+    inputs: Any
+    labels: Any
+    rows: Tensor
+
+
+class Receiver:
+    """Unpacks batches and copies them to the device.
+
+    Args:
+        unpack: collated batch -> (inputs, labels).
+        mixes: whether inputs will be mixed, and so must be floating-point.
+    """
+
+    def __init__(self, unpack: Unpack, *, mixes: bool) -> None:
+        self._unpack = unpack
+        self._mixes = mixes
+
+    def receive(self, loaded: LoadedBatch, device: torch.device) -> ReceivedBatch:
+        """Unpack and copy one batch.
+
+        Raises:
+            TypeError: samples or inputs are of a kind that cannot be used.
+            ValueError: the collated batch has the wrong length.
+        """
+        indices = torch.cat([loaded.indices, loaded.neighbors.flatten()])
+        inputs, labels = self._unpack(loaded.samples)
+        self._check_inputs(inputs, len(indices))
+        inputs = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), inputs)
+        return ReceivedBatch(loaded, inputs, labels, indices.to(device, non_blocking=True))
+
+    def one_ahead(self, batches: Iterable[LoadedBatch], device: torch.device) -> Iterator[ReceivedBatch]:
+        """Receive every batch before the one in front of it is worked on.
+
+        The copies run on a stream of their own, beside the kernels of the training step, if the batches are in
+        page-locked memory (DataLoader's ``pin_memory``). As a batch is loaded earlier than without, this is for
+        batches that are loaded with random streams of their own, as workers do.
+        """
+        streams = torch.get_device_module(device)
+        copies = streams.Stream()
+        loaded = iter(batches)
+
+        def fetch() -> ReceivedBatch | None:
+            batch = next(loaded, None)
+            if batch is None:
+                return None
+            with streams.stream(copies):
+                return self.receive(batch, device)
+
+        ahead = fetch()
+        while ahead is not None:
+            training = streams.current_stream()
+            training.wait_stream(copies)
+            for tensor in [ahead.rows, *tensors_of(ahead.inputs)]:
+                if tensor.device.type != "cpu":
+                    tensor.record_stream(training)  # so that its memory is not given away while it is in use there
+            received, ahead = ahead, fetch()
+            yield received
+
+    def _check_inputs(self, inputs: Any, num_rows: int) -> None:
+        for tensor in tensors_of(inputs):
+            if tensor.shape[:1] != (num_rows,):
+                raise ValueError(
+                    f"the collated batch must have a row for each of its {num_rows} samples (the batch and its "
+                    f"neighbors), got inputs of shape {tuple(tensor.shape)}; collate_fn must keep every sample"
+                )
+            if self._mixes and not tensor.is_floating_point():
+                raise TypeError(
+                    f"inputs must be floating-point tensors to be mixed, got {tensor.dtype}; convert images in the "
+                    "dataset's transform (ToTensor), give embeddings in place of token ids, or pass num_neighbors=0"
+                )
