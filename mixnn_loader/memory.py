@@ -24,10 +24,10 @@ def announce(what: str, shape: tuple[int, int], dtype: torch.dtype, device: torc
     num_bytes = math.prod(shape) * dtype.itemsize
     _logger.log(
         logging.WARNING if num_bytes >= LARGE_BYTES else logging.INFO,
-        "the %s of %s samples take %.2f GiB on %s (%d x %s); see %s",
+        "the %s of %s samples take %s MiB on %s (%d x %s); see %s",
         what,
         f"{shape[0]:,}",
-        num_bytes / 2**30,
+        f"{num_bytes / 2**20:,.1f}",
         device,
         shape[1],
         dtype,

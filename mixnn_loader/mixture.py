@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -114,5 +115,7 @@ def _check_vector(losses: Tensor) -> None:
 
 
 def _half_are_the_same(values: Tensor) -> bool:
-    """Whether one value makes up half of ``values`` (N,) or more."""
-    return 2 * int((values == values.mode().values).sum()) >= len(values)
+    """Whether one value makes up half of ``values`` (N,) or more: in order, one of the two middle ones would be it."""
+    count = len(values)
+    middles = [(count - 1) // 2, count // 2]
+    return any(2 * int((values == x).sum()) >= count for x in np.partition(values.numpy(), middles)[middles])

@@ -50,6 +50,7 @@ class SampleState:
         self._device = device
         self._target_dtype = target_dtype
         self._representation_dtype = representation_dtype
+        self._announced = False
         self.given_labels = torch.full((num_samples,), -1, dtype=torch.int64)
         self.neighbor_pool = torch.full((num_samples, pool_size), -1, dtype=torch.int64)
         self.losses = torch.full((num_samples,), torch.nan)
@@ -133,9 +134,10 @@ class SampleState:
             representations = representations[first.to(representations.device)]
         if self.representations is None:
             shape = (len(self.given_labels), representations.shape[1])
-            announce(
-                "representations", shape, self._representation_dtype, representations.device, "representation_dtype="
-            )
+            if not self._announced:  # a scan an epoch takes and gives back the same
+                device = representations.device
+                announce("representations", shape, self._representation_dtype, device, "representation_dtype=")
+                self._announced = True
             # Zeros: a row that nothing is written to must not look like one of a model that has diverged.
             self.representations = representations.new_zeros(shape, dtype=self._representation_dtype)
         rows = indices.to(self.representations.device, non_blocking=True)

@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
-from mixnn_loader.gaussian_mixture import Mixture, fit_mixture
+from mixnn_loader.gaussian_mixture import VARIANCE_FLOOR, Mixture, fit_mixture
 from mixnn_loader.mixture import log_clean_posterior, normalize_losses
 
 Array = NDArray[np.float64]
@@ -192,6 +193,26 @@ def test_the_tail_of_overlapping_components_is_not_taken_for_a_component() -> No
     assert ((posterior.numpy() < 0.5) == wrong).mean() > 0.8
 
 
+@pytest.mark.parametrize("components", [GAUSSIAN, SKEWED, HEAVY_TAILED], ids=["gaussian", "skewed", "heavy-tailed"])
+@pytest.mark.parametrize("noise", [0.05, 0.4, 0.8])
+def test_the_end_is_a_fixed_point_of_expectation_maximization(
+    components: tuple[Sampler, Sampler], noise: float
+) -> None:
+    normalized = normalize_losses(torch.tensor(draw(components, noise)[0])).numpy()
+
+    mixture = fit_mixture(torch.tensor(normalized))
+
+    assert mixture is not None
+    densities = mixture.density(torch.tensor(normalized)).numpy()
+    shares = densities / densities.sum(1, keepdims=True)
+    means = shares.T @ normalized / shares.sum(0)
+    variances = (shares * (normalized[:, None] - means) ** 2).sum(0) / shares.sum(0) + VARIANCE_FLOOR
+    # One step further moves them by no more than the tolerance of the posteriors allows.
+    np.testing.assert_allclose(mixture.means, means, atol=1e-5)
+    np.testing.assert_allclose(mixture.variances, variances, rtol=1e-3)
+    np.testing.assert_allclose(mixture.priors, shares.mean(0), atol=1e-5)
+
+
 def test_a_large_set_agrees_with_scikit_learn_on_all_of_it() -> None:
     losses, wrong = draw(GAUSSIAN, 0.4, count=80_000)
     normalized = normalize_losses(torch.tensor(losses)).numpy()
@@ -315,6 +336,20 @@ def test_of_two_distinct_losses_the_small_one_is_clean(small: int, large: int) -
     assert mixture is not None
     assert mixture.priors[0] == pytest.approx(small / (small + large), abs=1e-4)
     np.testing.assert_allclose(posterior.numpy(), [1.0] * small + [0.0] * large, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.5, 0.9]), min_size=3, max_size=12), st.randoms())
+def test_it_says_when_half_of_the_losses_are_the_same(values: list[float], shuffler: random.Random) -> None:
+    values = [*values, 0.0, 1.0]
+    shuffler.shuffle(values)
+    expected = 2 * max(Counter(values).values()) >= len(values)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clean_posterior(torch.tensor(values))
+
+    assert any("half of the losses or more" in str(warning.message) for warning in caught) == expected
 
 
 def test_mostly_exact_zeros() -> None:

@@ -1,4 +1,4 @@
-"""Matrix products in real float32, whatever speed-ups the surrounding training has switched on."""
+"""The numbers that matrix products are made of, whatever speed-ups the surrounding training has switched on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,16 +6,33 @@ from typing import Any
 
 import torch
 
+CPU_BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16")
+"""Instruction sets with a bfloat16 product; by others it is emulated, and slower than float32."""
+
 
 @contextmanager
 def full_float32(device_type: str) -> Iterator[None]:
-    """Turn autocast, TF32 and bfloat16 products off inside the block, and back as they were after it.
+    """Turn autocast, TF32 and bfloat16 in place of float32 off inside the block, and back as they were after it.
 
-    A squared distance is a small difference of large products; the 10 bits of TF32 do not reach it.
+    A squared distance is a small difference of large products; the 10 bits of TF32 do not reach it. Products of
+    bfloat16 rows stay possible, and add up in float32.
     https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
     """
-    with torch.autocast(device_type, enabled=False), _ieee_products():
+    with torch.autocast(device_type, enabled=False), _ieee_products(), _float32_sums():
         yield
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices faster than float32 ones.
+
+    Older releases of torch do not tell for a CPU; the answer is then no.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(bool(capabilities.get(unit)) for unit in CPU_BFLOAT16_UNITS)
 
 
 @contextmanager
@@ -41,3 +58,15 @@ def _ieee_products() -> Iterator[None]:
     finally:
         for switch, setting in zip(switches, settings, strict=True):
             switch.fp32_precision = setting
+
+
+@contextmanager
+def _float32_sums() -> Iterator[None]:
+    # By default CUDA may add up the parts of a split bfloat16 product in bfloat16.
+    products: Any = torch.backends.cuda.matmul
+    before = products.allow_bf16_reduced_precision_reduction
+    products.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        products.allow_bf16_reduced_precision_reduction = before
