@@ -39,7 +39,9 @@ METHODS: dict[str, dict[str, Any] | None] = {
     "dataset": {"neighbors": "dataset", "search": "exact"},
     "dataset, pool of 10": {"neighbors": "dataset", "search": "exact", "neighbor_pool": 10},
     "dataset, pool of 100": {"neighbors": "dataset", "search": "exact", "neighbor_pool": 100},
+    "dataset, running": {"neighbors": "dataset", "search": "exact", "scan": "running"},
     "batch": {"neighbors": "batch"},
+    "batch, running": {"neighbors": "batch", "scan": "running"},
     "random": {"neighbors": "random"},
     "random-batch": {"neighbors": "random-batch"},
 }

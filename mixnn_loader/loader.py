@@ -108,11 +108,12 @@ class MixNNDataLoader:
         **dataloader_kwargs: DataLoader arguments, only with a dataset.
 
     Attributes:
-        history: one plain dict an epoch: ``epoch``, ``phase`` ("warm-up", "mixing" or "correction"), ``noise_rate``
-            (estimated), ``means``, ``variances`` and ``priors`` of the mixture (clean component first), ``search``
-            (the backend), ``same_label_share`` (of neighbors, by given label), and ``scan_seconds``,
-            ``mixture_seconds``, ``search_seconds``, ``batches_seconds`` (spent in the loader, without the user's
-            step). What an epoch does not have, or not yet, is None.
+        history: one plain dict an epoch: ``epoch``, ``phase`` ("warm-up", "mixing" or "correction"), ``scan`` (what
+            the estimates were made of: "epoch", a scan, or "running"), ``noise_rate`` (estimated), ``means``,
+            ``variances`` and ``priors`` of the mixture (clean component first), ``search`` (the backend),
+            ``same_label_share`` (of neighbors, by given label), and ``scan_seconds``, ``mixture_seconds``,
+            ``search_seconds``, ``batches_seconds`` (spent in the loader, without the user's step). What an epoch does
+            not have, or not yet, is None.
 
     Raises:
         TypeError: ``data`` cannot be wrapped, or an argument is unknown.
@@ -293,13 +294,13 @@ class MixNNDataLoader:
     def losses(self) -> Tensor:
         """(N,) float32, cross-entropy against the given labels at the last scan; NaN if that did not include it.
 
-        Every scan writes over it: clone what you want to keep.
+        With ``scan="running"``, when the sample was last drawn. It is written over: clone what you want to keep.
         """
         return self._state.losses
 
     @property
     def clean_probability(self) -> Tensor:
-        """(N,) float32, the probability that the given label is right (Eq. 9); NaN if the last scan did not include it.
+        """(N,) float32, the probability that the given label is right (Eq. 9); NaN where there is no loss to tell.
 
         It can be too small for float32 and then is zero; the weights are made of its logarithm.
         """
@@ -322,9 +323,9 @@ class MixNNDataLoader:
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, as tensors and primitives, at an epoch boundary.
 
-        The state of random generators that were passed to the DataLoader or its sampler is included. A loader that
-        shuffles without one draws from PyTorch's global generator, whose state is the caller's to keep
-        (`torch.get_rng_state`).
+        With ``scan="running"`` and ``neighbors="dataset"`` the representations are part of it, N·d numbers. The state
+        of random generators that were passed to the DataLoader or its sampler is included. A loader that shuffles
+        without one draws from PyTorch's global generator, whose state is the caller's to keep (`torch.get_rng_state`).
 
         Raises:
             RuntimeError: an epoch is running.

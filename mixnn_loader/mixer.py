@@ -178,8 +178,8 @@ class BatchMixer:
     def _check_model(self, inputs: Any) -> None:
         """Ask the model once, on the first batch: what is wrong with it shows now rather than after warm-up."""
         predictions = self._view.predict(inputs, need_representations=self._settings.needs_representations)
-        self._state.set_num_classes(predictions.logits.shape[1])
         self._state.to(self._view.device)
+        self._state.set_num_classes(predictions.logits.shape[1])
         self._model_checked = True
 
 

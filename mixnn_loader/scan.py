@@ -34,8 +34,8 @@ def scan(
         indices = batch.loaded.indices
         predictions = view.predict(batch.inputs, need_representations=need_representations)
         num_classes = predictions.logits.shape[1]
-        state.set_num_classes(num_classes)
         state.to(view.device)
+        state.set_num_classes(num_classes)
         labels = class_labels(batch.labels, indices, num_classes)
         state.record_labels(indices, labels)
         losses = losses_of(predictions, labels.to(predictions.logits.device, non_blocking=True))
