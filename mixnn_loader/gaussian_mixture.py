@@ -242,7 +242,7 @@ def _maximization(components: tuple[Any, Any], spread: Tensor, shares: Shares) -
 def _expectation(components: tuple[Any, Any], values: Tensor, priors: tuple[float, float]) -> Shares:
     """Eq. 9 for both components, as they were fitted last, at values (N, 1)."""
     first, second = (component.log_probability(values) for component in components)
-    log_odds = first - second + 0.0
+    log_odds = first - second + math.log(priors[0] / priors[1])
     # 1 less the first share would round a small second one to nothing.
     return log_odds.sigmoid(), (-log_odds).sigmoid()
 
