@@ -16,6 +16,7 @@ that losses and representations are those of a network that has learned somethin
 import argparse
 import contextlib
 import functools
+import json
 import resource
 import statistics
 import time
@@ -308,13 +309,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
-    parser.add_argument("--rounds", type=int, default=3, help="epochs measured of each method")
+    parser.add_argument("--rounds", type=int, default=2, help="epochs measured of each method")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--bfloat16", action="store_true", help="train under autocast")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="keep the cases that the output file already has")
     parser.add_argument("--output", type=Path, default=RESULTS / "overhead.json")
     args = parser.parse_args()
     args.methods = ["plain", *(method for method in args.methods if method != "plain")]
@@ -327,7 +329,10 @@ def main() -> None:
     command = f"python benchmarks/overhead.py --cases {' '.join(args.cases)} --rounds {args.rounds}"
     command += f" --workers {args.workers}" + " --bfloat16" * args.bfloat16 + " --channels-last" * args.channels_last
     measurements: list[dict[str, Any]] = []
-    for case in args.cases:
+    if args.resume and args.output.exists():
+        measurements = json.loads(args.output.read_text())["measurements"]
+    done = {entry["case"] for entry in measurements}
+    for case in [case for case in args.cases if case not in done]:
         size = CASES[case].num_samples_on_cpu if args.device == "cpu" else CASES[case].num_samples
         runs = [
             Run(case, method, args.device, size, args.workers, args.bfloat16, args.channels_last, args.seed)

@@ -25,9 +25,11 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_floating_type(name: str, value: object, kind: str = "a floating-point torch.dtype") -> None:
-    """Raise a `ValueError` that names the argument and its value unless it is a floating-point type."""
-    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+def check_floating_type(
+    name: str, value: object, kind: str = "a floating-point torch.dtype of 16 bits or more"
+) -> None:
+    """Raise a `ValueError` that names the argument and its value unless it is a floating-point type to compute in."""
+    if not isinstance(value, torch.dtype) or not value.is_floating_point or value.itemsize < 2:
         raise ValueError(f"{name} must be {kind}, got {value!r}")
 
 

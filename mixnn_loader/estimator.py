@@ -80,7 +80,7 @@ class Estimator:
             batch_sampler=self._batch_sampler,
             generator=self._generator,
             in_order=True,
-            persistent_workers=loader.num_workers > 0 and settings.scans_again,
+            persistent_workers=loader.persistent_workers and settings.scans_again,
         )
 
     def estimate(self, epoch: int) -> tuple[DrawPartners, dict[str, Any]]:
@@ -98,7 +98,7 @@ class Estimator:
         if len(self._members) == 0:
             raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
         self._state.to(self._view.device)
-        scans = self._settings.scans(epoch) or not self._state.estimated
+        scans = self._settings.scans(epoch) or not self._state.estimated or self._lacks_neighbors()
         if not scans and self._settings.scan == "epoch":
             return self._partners(), {}
 
@@ -106,18 +106,19 @@ class Estimator:
         if scans:
             with record_function("mixnn_loader.scan"):
                 self._scan(epoch)
-        # What a sampler can draw only from now on has not been met yet where there was no scan.
         members = torch.from_numpy(self._members.indices)
-        members = members[self._state.given_labels[members] >= 0]
+        if not scans:  # what a sampler can draw only from now on has not been met yet
+            met = self._state.losses.isfinite() | ~self._state.log_clean_probability.isnan()
+            members = members[met.cpu()[members]]
         usable = self._usable(members)
         scanned = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
             log_posterior, mixture = self._fit(members, usable)
         fitted = time.perf_counter()
-        backend = None
+        backend, recall = None, None
         if self._state.representations is not None:
             with record_function("mixnn_loader.search"):
-                backend = self._search(self._state.representations, members[usable.cpu()])
+                backend, recall = self._search(self._state.representations, members[usable.cpu()])
         return self._partners(), {
             "scan": "epoch" if scans else "running",
             "noise_rate": 1 - float(log_posterior[usable].exp().mean()) if mixture else None,
@@ -125,10 +126,15 @@ class Estimator:
             "variances": mixture and mixture.variances,
             "priors": mixture and mixture.priors,
             "search": backend,
+            "search_recall": recall,
             "scan_seconds": scanned - started,
             "mixture_seconds": fitted - scanned,
             "search_seconds": time.perf_counter() - fitted,
         }
+
+    def _lacks_neighbors(self) -> bool:
+        """Whether neighbors are needed and have never been searched, as in the state of a run without a search."""
+        return self._settings.searches and bool((self._state.neighbor_pool < 0).any())
 
     def _scan(self, epoch: int) -> None:
         """Step 1: take the loss and the representation of every sample."""
@@ -178,22 +184,23 @@ class Estimator:
         self._state.log_clean_probability[rows] = log_posterior
         return log_posterior, mixture
 
-    def _search(self, representations: Tensor, rows: Tensor) -> str:
-        """Step 3: find the neighbors of the dataset's ``rows`` (n,) among each other; the backend's name."""
+    def _search(self, representations: Tensor, rows: Tensor) -> tuple[str | None, float | None]:
+        """Step 3: find the neighbors of the dataset's ``rows`` (n,) among each other; the backend and its recall."""
         settings = self._settings
-        backend = resolve_search(settings.search, num_rows=len(rows), device=representations.device)
         num_samples = len(self._state.given_labels)
         pool = torch.arange(num_samples).unsqueeze(1).repeat(1, settings.pool_size)
+        backend, recall = None, None
         num_found = min(settings.pool_size, len(rows) - 1)
         if num_found > 0:
             if len(rows) < num_samples:  # no copy where nothing is left out
                 representations = representations[rows.to(representations.device)]
-            found = search_all(backend, representations, num_found)
+            search = resolve_search(settings.search, num_rows=len(rows), device=representations.device)
+            found, backend, recall = search_all(search, representations, num_found)
             pool[rows, :num_found] = rows[found.cpu()]
         self._state.neighbor_pool = pool
         if not settings.keeps_representations:
             self._state.representations = None
-        return type(backend).__name__
+        return backend, recall
 
     def _partners(self) -> DrawPartners:
         """Say where the partners of a batch come from, by what the state holds."""

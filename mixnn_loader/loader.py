@@ -42,6 +42,7 @@ _MEASURED = (
     "variances",
     "priors",
     "search",
+    "search_recall",
     "same_label_share",
     "scan_seconds",
     "mixture_seconds",
@@ -77,8 +78,9 @@ class MixNNDataLoader:
             ``"random-batch"``, uniform draws from either.
         neighbor_pool: M >= K, ``"dataset"`` only: draw the K from the M nearest, afresh for every batch; None: the K
             nearest.
-        search: ``"dataset"`` only: ``"exact"``, ``"hnsw"``, an object with the method of
-            `mixnn_loader.neighbors.NeighborSearch`, or ``"auto"``, which chooses between the first two.
+        search: ``"dataset"`` only: ``"exact"``; ``"cells"``, faster from about 10,000 samples on at a recall that is
+            measured; ``"hnsw"``; an object with the method of `mixnn_loader.neighbors.NeighborSearch`; or ``"auto"``,
+            which chooses between the first two.
         weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"uniform"``, equal;
             ``"beta"``, λ from Beta(1, 1) and the rest shared equally.
         scan: where the losses and representations that an epoch starts from come of: ``"epoch"``, a scan of the
@@ -111,6 +113,7 @@ class MixNNDataLoader:
         history: one plain dict an epoch: ``epoch``, ``phase`` ("warm-up", "mixing" or "correction"), ``scan`` (what
             the estimates were made of: "epoch", a scan, or "running"), ``noise_rate`` (estimated), ``means``,
             ``variances`` and ``priors`` of the mixture (clean component first), ``search`` (the backend),
+            ``search_recall`` (of the k nearest neighbors, measured on a sample of rows; None where it was not),
             ``same_label_share`` (of neighbors, by given label), and ``scan_seconds``, ``mixture_seconds``,
             ``search_seconds``, ``batches_seconds`` (spent in the loader, without the user's step). What an epoch does
             not have, or not yet, is None.
@@ -308,7 +311,7 @@ class MixNNDataLoader:
 
     @property
     def soft_targets(self) -> Tensor:
-        """(N, C) float32, the targets t, corrected so far (Eq. 12). Not to be written to.
+        """(N, C) of ``target_dtype``, the targets t, corrected so far (Eq. 12). Not to be written to.
 
         Raises:
             RuntimeError: read before the first batch, and without ``num_classes``.

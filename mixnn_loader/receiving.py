@@ -77,8 +77,13 @@ class Receiver:
             for tensor in [ahead.rows, *tensors_of(ahead.inputs)]:
                 if tensor.device.type != "cpu":
                     tensor.record_stream(training)  # so that its memory is not given away while it is in use there
-            received, ahead = ahead, fetch()
-            yield received
+            try:
+                following = fetch()
+            except Exception:
+                yield ahead  # which is whole: what is wrong is the batch behind it
+                raise
+            yield ahead
+            ahead = following
 
     def _check_inputs(self, inputs: Any, num_rows: int) -> None:
         for tensor in tensors_of(inputs):

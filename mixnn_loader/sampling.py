@@ -177,12 +177,10 @@ class IndexedCollate:
 
     def __call__(self, fetched: tuple[IndexBatch, list[Any]]) -> LoadedBatch:
         batch, samples = fetched
-        return LoadedBatch(
-            batch.number,
-            torch.from_numpy(batch.indices),
-            torch.from_numpy(batch.neighbors),
-            self.collate_fn(samples),
-        )
+        # A seed next to that of the samples: what is drawn here must not repeat what they drew.
+        with nullcontext() if batch.seed is None else forked_random_state((batch.seed + 1) % 2**32):
+            collated = self.collate_fn(samples)
+        return LoadedBatch(batch.number, torch.from_numpy(batch.indices), torch.from_numpy(batch.neighbors), collated)
 
 
 def rebuilt(loader: DataLoader[Any], dataset: Any, **replaced: Any) -> DataLoader[Any]:

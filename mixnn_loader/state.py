@@ -53,8 +53,8 @@ class SampleState:
         self._announced = False
         self.given_labels = torch.full((num_samples,), -1, dtype=torch.int64)
         self.neighbor_pool = torch.full((num_samples, pool_size), -1, dtype=torch.int64)
-        self.losses = torch.full((num_samples,), torch.nan)
-        self.log_clean_probability = torch.full((num_samples,), torch.nan)
+        self.losses = torch.full((num_samples,), torch.nan, device=device)
+        self.log_clean_probability = torch.full((num_samples,), torch.nan, device=device)
         self.soft_targets: Tensor | None = None
         self.representations: Tensor | None = None
         if num_classes is not None:

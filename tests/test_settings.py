@@ -50,6 +50,11 @@ def settings(**changes: Any) -> Settings:
         ({"neighbor_pool": 2.5}, "neighbor_pool must be None or an integer >= 0, got 2.5"),
         ({"num_neighbors": 3, "neighbor_pool": 2}, "neighbor_pool must be None or >= num_neighbors (3), got 2"),
         ({"neighbors": "batch", "neighbor_pool": 5}, "neighbor_pool must be None with neighbors='batch', got 5"),
+        ({"scan": "never"}, "scan must be one of 'epoch', 'running', got 'never'"),
+        ({"scan": None}, "scan must be one of 'epoch', 'running', got None"),
+        ({"scan_every": 0}, "scan_every must be None or an integer >= 1, got 0"),
+        ({"scan_every": 2.0}, "scan_every must be None or an integer >= 1, got 2.0"),
+        ({"scan_every": True}, "scan_every must be None or an integer >= 1, got True"),
     ],
 )
 def test_an_argument_outside_its_range_is_named(changes: dict[str, Any], message: str) -> None:
@@ -64,6 +69,7 @@ def test_an_argument_outside_its_range_is_named(changes: dict[str, Any], message
         {"num_neighbors": 0, "warmup_epochs": 0, "correction_epoch": 0, "momentum": 0},
         {"momentum": 1, "correction_epoch": None, "seed": 2**40},
         {"num_neighbors": 3, "neighbor_pool": 3},
+        {"scan": "running", "scan_every": 1},
     ],
 )
 def test_the_ends_of_the_ranges_are_allowed(changes: dict[str, Any]) -> None:
@@ -126,3 +132,49 @@ def test_a_dataset_must_be_larger_than_the_pool(
     made.check_dataset(pool_size + 1)
     with pytest.raises(ValueError, match=rf"{name} must be smaller than .* \({pool_size}\), got {pool_size}"):
         made.check_dataset(pool_size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "scanning"),
+    [
+        ({}, [3, 4, 5, 6, 7, 8, 9, 10]),
+        ({"scan_every": 1}, [3, 4, 5, 6, 7, 8, 9, 10]),
+        ({"scan_every": 2}, [3, 5, 7, 9]),
+        ({"scan_every": 3}, [3, 6, 9]),
+        ({"scan_every": 100}, [3]),
+        ({"scan": "running"}, [3]),
+        ({"scan": "running", "scan_every": 1}, [3, 4, 5, 6, 7, 8, 9, 10]),
+        ({"scan": "running", "scan_every": 4}, [3, 7]),
+    ],
+)
+def test_which_epochs_scan(changes: dict[str, Any], scanning: list[int]) -> None:
+    made = settings(warmup_epochs=3, **changes)
+    assert [epoch for epoch in range(3, 11) if made.scans(epoch)] == scanning
+
+
+@pytest.mark.parametrize(
+    ("changes", "scans_again"),
+    [
+        ({}, True),
+        ({"scan_every": 5}, True),
+        ({"scan": "running"}, False),
+        ({"scan": "running", "scan_every": 5}, True),
+    ],
+)
+def test_whether_there_is_another_scan(changes: dict[str, Any], scans_again: bool) -> None:
+    assert settings(**changes).scans_again is scans_again
+
+
+@pytest.mark.parametrize(
+    ("changes", "keeps"),
+    [
+        ({}, False),
+        ({"scan": "running"}, True),
+        ({"scan": "running", "num_neighbors": 0}, False),
+        ({"scan": "running", "neighbors": "batch"}, False),
+        ({"scan": "running", "neighbors": "random"}, False),
+        ({"scan": "running", "scan_every": 2}, False),
+    ],
+)
+def test_representations_are_kept_for_a_search_without_a_scan(changes: dict[str, Any], keeps: bool) -> None:
+    assert settings(**changes).keeps_representations is keeps

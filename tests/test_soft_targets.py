@@ -1,12 +1,13 @@
 """The moving average of the soft targets, against a loop."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mixnn_loader.soft_targets import moving_average_
+from mixnn_loader.soft_targets import first_of_each, moving_average_
 
 Update = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], float]
 
@@ -59,3 +60,35 @@ def test_predictions_are_not_changed() -> None:
     moving_average_(targets, torch.tensor([1, 1]), probabilities, 0.5)
     assert probabilities.tolist() == [[0.25, 0.75], [0.75, 0.25]]
     assert targets.tolist() == [[0, 0], [0.25, 0.25]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@settings(deadline=None, max_examples=30)
+@given(update=updates())
+def test_in_half_precision_the_average_is_rounded_once(dtype: torch.dtype, update: Update) -> None:
+    targets, rows, probabilities, momentum = update
+    kept = torch.from_numpy(targets).to(dtype)
+    start = kept.float().numpy()
+    moving_average_(kept, torch.from_numpy(rows), torch.from_numpy(probabilities), momentum)
+    assert kept.dtype == dtype
+    exact = moved((start, rows, probabilities, momentum)).numpy()
+    # A number of [0.5, 1) is at most a quarter of eps from its neighbor in the type.
+    np.testing.assert_allclose(kept.float().numpy(), exact, rtol=0, atol=torch.finfo(dtype).eps / 4 + 1e-6)
+
+
+def test_a_prediction_that_is_not_finite_leaves_the_target_where_it_is() -> None:
+    targets = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    probabilities = torch.tensor([[torch.nan, 0.5], [0.0, 1.0]])
+    moving_average_(targets, torch.tensor([0, 1]), probabilities, 0.5)
+    assert targets.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=20))
+def test_where_each_sample_stands_first(indices: list[int]) -> None:
+    first = first_of_each(torch.tensor(indices, dtype=torch.int64))
+    if len(set(indices)) == len(indices):
+        assert first is None
+    else:
+        assert first is not None
+        assert first.tolist() == [indices.index(index) for index in indices]

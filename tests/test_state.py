@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixnn_loader.state import SampleState
 
-NAMES = ["given_labels", "neighbor_pool", "losses", "log_clean_probability", "soft_targets"]
+NAMES = ["given_labels", "neighbor_pool", "losses", "log_clean_probability", "soft_targets", "representations"]
 
 
 def filled() -> SampleState:
@@ -21,6 +21,7 @@ def filled() -> SampleState:
     state.losses[:3] = torch.tensor([0.1, 0.2, 0.3])
     state.log_clean_probability[:3] = torch.tensor([0.9, 0.5, 0.1])
     state.known_targets()[1] = torch.tensor([0.7, 0.2, 0.1])
+    state.representations = torch.arange(8.0).reshape(4, 2)
     return state
 
 
@@ -72,7 +73,7 @@ def test_to_moves_what_batches_are_made_of() -> None:
     state = filled()
     state.to(torch.device("meta"))
     on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
-    assert on_meta == ["losses", "log_clean_probability", "soft_targets"]
+    assert on_meta == ["losses", "log_clean_probability", "soft_targets", "representations"]
 
 
 def test_round_trip_through_a_file() -> None:
@@ -119,3 +120,57 @@ def test_a_state_of_another_run_is_refused(other: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loader.load_state_dict(filled().state_dict())
     assert_same(loader.state_dict(), before)
+
+
+def test_predictions_are_taken_in_and_the_first_of_a_sample_counts() -> None:
+    state = SampleState(4, 2, 3)
+    state.record_predictions(torch.tensor([2, 0, 2]), torch.tensor([0.1, 0.2, 0.3]), torch.eye(3, 5))
+    torch.testing.assert_close(state.losses, torch.tensor([0.2, torch.nan, 0.1, torch.nan]), equal_nan=True)
+    assert state.representations is not None
+    assert state.representations.tolist() == [[0, 1, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 0], [0] * 5]
+
+    state.record_predictions(torch.tensor([3, 0]), torch.tensor([0.4, 0.5]), 2 * torch.eye(2, 5))
+    torch.testing.assert_close(state.losses, torch.tensor([0.5, torch.nan, 0.1, 0.4]), equal_nan=True)
+    assert state.representations[[0, 3]].tolist() == [[0, 2, 0, 0, 0], [2, 0, 0, 0, 0]]
+    assert state.representations[2].tolist() == [1, 0, 0, 0, 0]
+
+
+def test_losses_alone_keep_no_representations() -> None:
+    state = SampleState(4, 2, 3)
+    state.record_predictions(torch.tensor([1]), torch.tensor([0.1], dtype=torch.float64), None)
+    assert state.representations is None
+    assert state.losses.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
+    state = SampleState(4, 2, 3, target_dtype=dtype, representation_dtype=dtype)
+    state.record_labels(torch.tensor([2, 0]), torch.tensor([1, 2]))
+    state.record_predictions(torch.tensor([2, 0]), torch.tensor([0.1, 0.2]), torch.tensor([[0.1], [0.2]]))
+    assert state.representations is not None
+    assert {state.known_targets().dtype, state.representations.dtype} == {dtype}
+    assert state.known_targets()[2].tolist() == [0, 1, 0]
+    assert torch.equal(state.representations.flatten(), torch.tensor([0.2, 0, 0.1, 0]).to(dtype))
+    assert state.losses.dtype == state.log_clean_probability.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "moved"),
+    [
+        (None, ["losses", "log_clean_probability", "soft_targets", "representations"]),
+        (torch.device("cpu"), ["representations"]),
+    ],
+)
+def test_representations_always_go_to_the_model(device: torch.device | None, moved: list[str]) -> None:
+    state = SampleState(4, 2, 3, device=device)
+    state.record_predictions(torch.tensor([0]), torch.tensor([0.1]), torch.ones(1, 5))
+    state.to(torch.device("meta"))
+    on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
+    assert on_meta == moved
+
+
+def test_p_is_known_once_it_is_of_any_sample() -> None:
+    state = SampleState(3, 0)
+    assert not state.estimated
+    state.log_clean_probability[1] = -torch.inf
+    assert state.estimated

@@ -1,15 +1,32 @@
 """Whole rows from any backend."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mixnn_loader.neighbors.cell_search import CellSearch
 from mixnn_loader.neighbors.exact import ExactSearch
 from mixnn_loader.neighbors.protocol import NeighborSearch
 from mixnn_loader.neighbors.rows import without_self
 
 
-def search_all(backend: NeighborSearch, representations: Tensor, k: int) -> Tensor:
+class Found(NamedTuple):
+    """Every row's neighbors, and how they were found.
+
+    Attributes:
+        neighbors: (N, k) int64 row numbers, nearest first.
+        backend: the name of the class that found them.
+        recall: the share of the true neighbors among them; None where nobody has measured it.
+    """
+
+    neighbors: Tensor
+    backend: str
+    recall: float | None
+
+
+def search_all(backend: NeighborSearch, representations: Tensor, k: int) -> Found:
     """Let a backend find every row's ``k`` nearest other rows, and find by exact search what it leaves out.
 
     Args:
@@ -18,14 +35,16 @@ def search_all(backend: NeighborSearch, representations: Tensor, k: int) -> Tens
         representations: (N, d) floating point, every entry finite.
         k: neighbors a row, in 1..N-1.
 
-    Returns:
-        (N, k) int64 row numbers, nearest first.
-
     Raises:
         ValueError: the backend's answer is not a tensor of N rows of row numbers.
     """
     num_rows = len(representations)
-    found = backend.search(representations, k)
+    name, recall = type(backend).__name__, 1.0 if isinstance(backend, ExactSearch) else None
+    if isinstance(backend, CellSearch):
+        found, report = backend.search_and_report(representations, k)
+        name, recall = name if report.how == "cells" else ExactSearch.__name__, report.recall
+    else:
+        found = backend.search(representations, k)
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != num_rows or found.is_floating_point():
         kind = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
         raise ValueError(
@@ -42,4 +61,4 @@ def search_all(backend: NeighborSearch, representations: Tensor, k: int) -> Tens
     neighbors, complete = without_self(found, rows, k)
     if not complete.all():
         neighbors[~complete] = ExactSearch().search(representations, k, rows[~complete])
-    return neighbors
+    return Found(neighbors, name, recall)

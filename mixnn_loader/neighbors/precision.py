@@ -28,11 +28,29 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     Older releases of torch do not tell for a CPU; the answer is then no.
     """
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(bool(capabilities.get(unit)) for unit in CPU_BFLOAT16_UNITS)
+
+
+@contextmanager
+def fast_float32(device: torch.device) -> Iterator[None]:
+    """Let a CPU that multiplies bfloat16 fast round the float32 factors of products; sums and results stay float32.
+
+    On others, and on accelerators, nothing changes.
+    """
+    products: Any = torch.backends.mkldnn
+    if device.type != "cpu" or not hasattr(products, "matmul") or not has_fast_bfloat16(device):
+        yield
+        return
+    before = products.matmul.fp32_precision
+    products.matmul.fp32_precision = "bf16"
+    try:
+        yield
+    finally:
+        products.matmul.fp32_precision = before
 
 
 @contextmanager

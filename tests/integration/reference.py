@@ -1,8 +1,8 @@
 """Algorithm 1 of MixNN (Lu & He, 2021) in plain NumPy: slow, obvious, and independent of the library.
 
-It never runs a model. It is told what the model answered (logits and representations of the epoch's scan, class
-probabilities of each mini-batch, logits of the mixed samples) and says what MixNN makes of those answers, one sample
-and one neighbor at a time, in float64.
+It never runs a model. It is told what the model answered (logits and representations of the epoch's scan, or of the
+mini-batches of the epoch before, class probabilities of each mini-batch, logits of the mixed samples) and says what
+MixNN makes of those answers, one sample and one neighbor at a time, in float64.
 """
 
 from dataclasses import dataclass, field
@@ -72,6 +72,41 @@ def clean_posteriors(losses: Floats) -> Floats:
     return np.asarray(mixture.predict_proba(monotone[:, None])[:, clean], dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """Which epochs start with a scan: ``scan=`` and ``scan_every=``."""
+
+    running: bool = False
+    every: int | None = None
+
+    def scans(self, past_warmup: int) -> bool:
+        """Whether the epoch scans; the first one after warm-up, number 0, always does."""
+        if past_warmup == 0:
+            return True
+        if self.every is None:
+            return not self.running
+        return past_warmup % self.every == 0
+
+
+@dataclass
+class LastAnswers:
+    """What the model said of every sample when it was asked last."""
+
+    losses: Floats  # (N,)
+    representations: Floats  # (N, d)
+
+    def take(self, indices: Integers, losses: Floats, representations: Floats | None) -> None:
+        """Take in a mini-batch (B,); of a sample that occurs several times in it, the first counts."""
+        taken: set[int] = set()
+        for place, i in enumerate(indices.tolist()):
+            if i in taken:
+                continue
+            taken.add(i)
+            self.losses[i] = losses[place]
+            if representations is not None:
+                self.representations[i] = representations[place]
+
+
 @dataclass
 class Mixed:
     """What Algorithm 1 makes of one mini-batch of B samples."""
@@ -115,9 +150,9 @@ class Reference:
         """Start every soft target at the given label."""
         self.soft_targets = one_hot(self.labels, self.num_classes)
 
-    def given_label_losses(self, scan_logits: Floats) -> Floats:
-        """Cross-entropy of every sample against its given label, (N,)."""
-        return cross_entropies(scan_logits, one_hot(self.labels, self.num_classes))
+    def given_label_losses(self, logits: Floats, indices: Integers) -> Floats:
+        """Cross-entropy of some samples (B,) against their given labels, (B,)."""
+        return cross_entropies(logits, one_hot(self.labels[indices], self.num_classes))
 
     def warmup_batch(self, indices: Integers) -> Mixed:
         """A mini-batch of plain training on ŷ."""

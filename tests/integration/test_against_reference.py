@@ -7,7 +7,7 @@ the comparison, P(clean).
 
 import copy
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,10 @@ from integration.reference import (
     MISSING,
     Floats,
     Integers,
+    LastAnswers,
     Mixed,
     Reference,
+    Schedule,
     clean_posteriors,
     nearest,
     one_hot,
@@ -167,19 +169,44 @@ def check_step(step: Step, expected: Mixed, reference: Reference) -> None:
     assert step.loss == pytest.approx(expected.losses(step.logits.double().numpy()).mean(), abs=TOLERANCE)
 
 
-def check(epochs: list[Epoch], reference: Reference, find_neighbors: FindNeighbors) -> None:
+def make_schedule(**arguments: Any) -> Schedule:
+    return Schedule(arguments.get("scan") == "running", arguments.get("scan_every"))
+
+
+def answers_known(
+    epochs: list[Epoch], reference: Reference, schedule: Schedule
+) -> Iterator[tuple[LastAnswers, LastAnswers]]:
+    """For each epoch past warm-up: what is known of every sample when it starts, and when it is over."""
+    everyone = np.arange(NUM_SAMPLES)
+    for past_warmup, epoch in enumerate(epochs[reference.warmup_epochs :]):
+        if schedule.scans(past_warmup):
+            logits, representations = answer(epoch.weights_at_scan, reference.samples)
+            known = LastAnswers(reference.given_label_losses(logits, everyone), representations)
+        at_start = copy.deepcopy(known)
+        for step in epoch.steps if schedule.running else ():
+            indices = step.batch.targets.indices.numpy()
+            logits, representations = answer(step.weights_before, reference.samples[indices])
+            losses = reference.given_label_losses(logits, indices)
+            known.take(indices, losses, representations if schedule.every is None else None)
+        yield at_start, copy.deepcopy(known)
+
+
+def check(
+    epochs: list[Epoch], reference: Reference, find_neighbors: FindNeighbors, schedule: Schedule | None = None
+) -> None:
     """Compare every batch of every epoch with what the reference makes of the recorded model."""
-    for number, epoch in enumerate(epochs):
+    for number, epoch in enumerate(epochs[: reference.warmup_epochs]):
         assert epoch.number == number
-        if number < reference.warmup_epochs:
-            for step in epoch.steps:
-                check_step(step, reference.warmup_batch(step.batch.targets.indices.numpy()), reference)
-            continue
-        scan_logits, scan_representations = answer(epoch.weights_at_scan, reference.samples)
+        for step in epoch.steps:
+            check_step(step, reference.warmup_batch(step.batch.targets.indices.numpy()), reference)
+    known = answers_known(epochs, reference, schedule or Schedule())
+    for number, (at_start, at_end) in enumerate(known, start=reference.warmup_epochs):
+        epoch = epochs[number]
+        assert epoch.number == number
         if not reference.uniform:
-            assert_close(epoch.losses, reference.given_label_losses(scan_logits))
+            assert_close(epoch.losses, at_end.losses)
             assert epoch.clean_probability.min() > 1e-30
-        pools = nearest(scan_representations, np.arange(NUM_SAMPLES), POOL)
+        pools = nearest(at_start.representations, np.arange(NUM_SAMPLES), POOL)
         if find_neighbors is in_dataset:
             np.testing.assert_array_equal(epoch.neighbor_indices.numpy(), pools[:, : reference.num_neighbors])
         for step in epoch.steps:
@@ -233,6 +260,7 @@ def anywhere_in_batch(_: Integers, of_batch: Floats, step: Step, k: int) -> Inte
 PAPER: dict[str, Any] = {"num_neighbors": 1, "warmup_epochs": 1, "correction_epoch": 3, "momentum": 0.9}
 THREE = PAPER | {"num_neighbors": 3}
 UNIFORM = THREE | {"weighting": "uniform"}
+RUNNING: dict[str, Any] = {"scan": "running"}
 
 
 @pytest.mark.parametrize(
@@ -250,6 +278,12 @@ UNIFORM = THREE | {"weighting": "uniform"}
         # The last batch has two samples: one neighbor is there, two are missing.
         pytest.param(THREE | {"neighbors": "batch"}, in_batch, id="three neighbors in the batch"),
         pytest.param(UNIFORM | {"neighbors": "random-batch"}, anywhere_in_batch, id="random partners in the batch"),
+        pytest.param(PAPER | RUNNING, in_dataset, id="running, one neighbor"),
+        pytest.param(UNIFORM | RUNNING | {"neighbor_pool": POOL}, in_pool, id="running, three of a pool"),
+        pytest.param(PAPER | RUNNING | {"neighbors": "batch"}, in_batch, id="running, in the batch"),
+        pytest.param(THREE | RUNNING | {"neighbors": "random"}, anywhere, id="running, random partners"),
+        pytest.param(PAPER | {"scan_every": 2}, in_dataset, id="every other epoch"),
+        pytest.param(THREE | RUNNING | {"scan_every": 2}, in_dataset, id="running, every other epoch"),
     ],
 )
 def test_every_batch_of_a_training_run(arguments: dict[str, Any], find_neighbors: FindNeighbors) -> None:
@@ -270,7 +304,7 @@ def check_training_run(arguments: dict[str, Any], find_neighbors: FindNeighbors,
     plain = shuffled(TensorDataset(torch.arange(NUM_SAMPLES)), torch.Generator().manual_seed(3))
     assert order_of(epochs) == [[indices.tolist() for (indices,) in plain] for _ in range(EPOCHS)]
     reference = make_reference(dataset, **arguments)
-    check(epochs, reference, find_neighbors)
+    check(epochs, reference, find_neighbors, make_schedule(**arguments))
     movement = np.abs(reference.soft_targets - one_hot(reference.labels, NUM_CLASSES)).max()
     assert movement == 0 if arguments["correction_epoch"] is None else movement > 0.05
 
@@ -288,6 +322,8 @@ def order_of(epochs: list[Epoch]) -> list[list[list[int]]]:
     [
         pytest.param(PAPER, in_dataset, id="one neighbor in the dataset"),
         pytest.param(UNIFORM | {"neighbors": "batch"}, in_batch, id="three neighbors in the batch"),
+        pytest.param(PAPER | RUNNING, in_dataset, id="running, one neighbor in the dataset"),
+        pytest.param(PAPER | RUNNING | {"neighbors": "batch"}, in_batch, id="running, one neighbor in the batch"),
     ],
 )
 def test_sampling_with_replacement(arguments: dict[str, Any], find_neighbors: FindNeighbors) -> None:
@@ -302,7 +338,23 @@ def test_sampling_with_replacement(arguments: dict[str, Any], find_neighbors: Fi
         list(drawn) for _ in range(EPOCHS)
     ]
     assert all(len(set(batches[0])) < len(batches[0]) for batches in order_of(epochs))
-    check(epochs, make_reference(dataset, **arguments), find_neighbors)
+    check(epochs, make_reference(dataset, **arguments), find_neighbors, make_schedule(**arguments))
+
+
+def test_samples_that_are_not_drawn_keep_what_was_said_of_them() -> None:
+    dataset, model, arguments = make_dataset(), make_model(), PAPER | RUNNING
+    generator = torch.Generator().manual_seed(3)
+    loader = MixNNDataLoader(
+        DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True, generator=generator, drop_last=True),
+        model,
+        **arguments,
+    )
+
+    torch.manual_seed(1)
+    epochs = train(loader, model, make_optimizer(model), EPOCHS)
+
+    assert [sum(map(len, batches)) for batches in order_of(epochs)] == [NUM_SAMPLES // BATCH_SIZE * BATCH_SIZE] * EPOCHS
+    check(epochs, make_reference(dataset, **arguments), in_dataset, make_schedule(**arguments))
 
 
 class JitteredDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -342,21 +394,47 @@ def test_a_sample_drawn_twice_takes_one_step_towards_the_mean_of_its_predictions
         assert_close(epoch.soft_targets, reference.soft_targets)
 
 
+def test_of_a_sample_drawn_twice_into_a_batch_the_first_view_counts() -> None:
+    dataset, model = make_dataset(), make_model()
+    loader = MixNNDataLoader(
+        JitteredDataset(dataset),
+        model,
+        batch_size=BATCH_SIZE,
+        sampler=with_replacement(),
+        **(PAPER | RUNNING | {"num_neighbors": 0, "warmup_epochs": 0, "correction_epoch": None}),
+    )
+
+    torch.manual_seed(1)
+    (epoch,) = train(loader, model, make_optimizer(model), 1)
+
+    reference = make_reference(dataset, **PAPER)
+    known = LastAnswers(np.full(NUM_SAMPLES, np.nan), np.empty((NUM_SAMPLES, 0)))
+    for step in epoch.steps:
+        logits, _ = answer(step.weights_before, step.batch.inputs.double().numpy())
+        indices = step.batch.targets.indices.numpy()
+        known.take(indices, reference.given_label_losses(logits, indices), None)
+    drawn = np.flatnonzero(~np.isnan(known.losses))
+    assert 0 < len(drawn) < NUM_SAMPLES
+    assert_close(epoch.losses[drawn], known.losses[drawn])
+
+
 def with_replacement() -> WeightedRandomSampler:
     weights = (torch.arange(NUM_SAMPLES) % 4 == 0).double() + 0.2
     return WeightedRandomSampler(weights.tolist(), NUM_SAMPLES, generator=torch.Generator().manual_seed(5))
 
 
-def test_posteriors_are_those_of_scikit_learn() -> None:
-    dataset, model = make_dataset(separation=6.0), make_model()
-    loader = MixNNDataLoader(dataset, model, batch_size=BATCH_SIZE, **PAPER)
+@pytest.mark.parametrize("scan", [{}, RUNNING, RUNNING | {"scan_every": 2}], ids=str)
+def test_posteriors_are_those_of_scikit_learn(scan: dict[str, Any]) -> None:
+    dataset, model, arguments = make_dataset(separation=6.0), make_model(), PAPER | scan
+    loader = MixNNDataLoader(dataset, model, batch_size=BATCH_SIZE, **arguments)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 
     torch.manual_seed(1)
     epochs = train(loader, model, optimizer, EPOCHS)
 
-    for epoch in epochs[1:]:
-        expected = clean_posteriors(epoch.losses.double().numpy())
+    known = answers_known(epochs, make_reference(dataset, **arguments), make_schedule(**arguments))
+    for epoch, (at_start, _) in zip(epochs[1:], known, strict=True):
+        expected = clean_posteriors(at_start.losses)
         assert 0.2 < (expected < 0.5).mean() < 0.5
         assert_close(epoch.clean_probability, expected, tolerance=1e-3)
 
@@ -382,6 +460,14 @@ def make_shuffler(shuffling: str, seed: int) -> dict[str, Any]:
         pytest.param(4, "loader", THREE | {"weighting": "beta", "neighbor_pool": POOL}, id="drawn from a pool"),
         pytest.param(4, "loader", UNIFORM | {"neighbors": "random"}, id="random partners"),
         pytest.param(4, "loader", UNIFORM | {"neighbors": "random-batch"}, id="random partners in the batch"),
+        pytest.param(1, "loader", PAPER | RUNNING, id="before the only scan"),
+        pytest.param(2, "loader", THREE | RUNNING, id="running, before the correction"),
+        pytest.param(4, "global", PAPER | RUNNING | {"neighbors": "batch"}, id="running, in the batch"),
+        pytest.param(3, "loader", THREE | RUNNING | {"neighbors": "random"}, id="running, random partners"),
+        pytest.param(2, "loader", THREE | {"scan_every": 2}, id="between two scans"),
+        pytest.param(4, "loader", PAPER | {"scan_every": 2, "neighbors": "random"}, id="between, random partners"),
+        pytest.param(2, "sampler", THREE | RUNNING | {"scan_every": 2}, id="running, between two scans"),
+        pytest.param(3, "loader", PAPER | RUNNING | {"scan_every": 2}, id="running, before a scan"),
     ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(stop: int, shuffling: str, arguments: dict[str, Any]) -> None:

@@ -26,12 +26,12 @@ def test_what_is_missing_is_searched(width: int) -> None:
     rows = torch.randn(20, 4)
     whole = ExactSearch().search(rows, 3)
     wide = ExactSearch().search(rows, 5)
-    assert torch.equal(search_all(Fixed(wide[:, :width]), rows, 3), whole)
+    assert torch.equal(search_all(Fixed(wide[:, :width]), rows, 3).neighbors, whole)
 
 
 def test_a_complete_answer_is_kept_as_it_is() -> None:
     answer = torch.tensor([[3], [2], [1], [0]])
-    assert torch.equal(search_all(Fixed(answer.int()), torch.randn(4, 2), 1), answer)
+    assert torch.equal(search_all(Fixed(answer.int()), torch.randn(4, 2), 1).neighbors, answer)
 
 
 @pytest.mark.parametrize(

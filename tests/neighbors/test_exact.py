@@ -83,18 +83,54 @@ def test_any_memory_budget_gives_the_same_answer(memory_budget: int) -> None:
 
 def test_distances_in_memory_stay_within_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    addmm = torch.addmm
+    mm = torch.mm
 
-    def recording(bias: Tensor, left: Tensor, right: Tensor, *, alpha: float) -> Tensor:
-        product = addmm(bias, left, right, alpha=alpha)
-        sizes.append(product.nbytes)
-        return product
+    def recording(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
+        sizes.append(out.nbytes)
+        return mm(left, right, out=out)
 
-    monkeypatch.setattr(torch, "addmm", recording)
-    ExactSearch(memory_budget=100_000).search(normal_rows(1000, 4), 2)
+    monkeypatch.setattr(torch, "mm", recording)
+    ExactSearch(memory_budget=100_000, shortlist_dtype=torch.float32).search(normal_rows(1000, 4), 2)
     assert len(sizes) > 1
     assert max(sizes) <= 100_000
-    assert sum(sizes) == 1000 * 1000 * 4
+    assert sum(sizes) >= 1000 * 1000 * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("k", [1, 6])
+def test_tiles_are_put_together(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, k: int) -> None:
+    monkeypatch.setattr("mixnn_loader.neighbors.shortlist.TILE_COLUMNS", 400)
+    monkeypatch.setattr("mixnn_loader.neighbors.shortlist.TILE_ROWS", 100)
+    rows = normal_rows(1501, 6)
+    assert_nearest(rows, ExactSearch(shortlist_dtype=dtype).search(rows, k), k)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("spread", [1.0, 1e-2, 1e-3])
+def test_what_products_do_not_tell_apart_is_searched_with_wider_ones(dtype: torch.dtype, spread: float) -> None:
+    centers = normal_rows(10, 64, seed=1)
+    rows = centers.repeat_interleave(60, dim=0) + spread * normal_rows(600, 64, seed=2)
+    assert_nearest(rows, ExactSearch(shortlist_dtype=dtype).search(rows, 1), 1)
+
+
+def test_a_row_far_from_all_others_takes_no_exactness_from_them() -> None:
+    rows = normal_rows(500, 16)
+    rows[0] *= 1e4
+    assert_nearest(rows, ExactSearch(shortlist_dtype=torch.bfloat16).search(rows, 3), 3)
+
+
+def test_bfloat16_settles_nearly_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: dict[torch.dtype, int] = {}
+    mm = torch.mm
+
+    def counting(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
+        widths[left.dtype] = widths.get(left.dtype, 0) + len(left)
+        return mm(left, right, out=out)
+
+    monkeypatch.setattr(torch, "mm", counting)
+    ExactSearch(shortlist_dtype=torch.bfloat16).search(normal_rows(2000, 12), 1)
+    assert widths[torch.bfloat16] == 2000
+    assert widths.get(torch.float32, 0) < 100
 
 
 def test_queries_are_answered_in_their_order() -> None:
@@ -170,3 +206,10 @@ def test_bad_queries(queries: Tensor, message: str) -> None:
 def test_bad_memory_budget() -> None:
     with pytest.raises(ValueError, match="memory_budget must be a number of bytes >= 1, got 0"):
         ExactSearch(memory_budget=0)
+
+
+def test_bad_shortlist_dtype() -> None:
+    with pytest.raises(
+        ValueError, match=r"shortlist_dtype must be torch\.float32, torch\.bfloat16 or None, got torch\.f"
+    ):
+        ExactSearch(shortlist_dtype=torch.float16)

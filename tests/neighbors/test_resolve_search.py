@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixnn_loader.neighbors import ExactSearch, HNSWSearch, NeighborSearch, resolve_search
+from mixnn_loader.neighbors import CellSearch, ExactSearch, HNSWSearch, NeighborSearch, resolve_search
 from mixnn_loader.neighbors.auto import EXACT_UP_TO_ROWS
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ class NextRow:
     [
         (10, "cpu", ExactSearch),
         (EXACT_UP_TO_ROWS, "cpu", ExactSearch),
-        (EXACT_UP_TO_ROWS + 1, "cpu", HNSWSearch),
+        (EXACT_UP_TO_ROWS + 1, "cpu", CellSearch),
         (EXACT_UP_TO_ROWS + 1, "cuda", ExactSearch),
         (EXACT_UP_TO_ROWS + 1, "mps", ExactSearch),
     ],
@@ -36,7 +36,7 @@ def test_auto(num_rows: int, device: str, expected: type) -> None:
     assert isinstance(resolve_search("auto", num_rows=num_rows, device=torch.device(device)), expected)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("exact", ExactSearch), ("hnsw", HNSWSearch)])
+@pytest.mark.parametrize(("name", "expected"), [("exact", ExactSearch), ("cells", CellSearch), ("hnsw", HNSWSearch)])
 @pytest.mark.parametrize("num_rows", [10, EXACT_UP_TO_ROWS + 1])
 def test_by_name(name: str, expected: type, num_rows: int) -> None:
     assert isinstance(resolve_search(name, num_rows=num_rows, device=CPU), expected)
@@ -54,7 +54,7 @@ def test_a_backend_of_the_users_own_answers() -> None:
 
 
 def test_unknown_name() -> None:
-    choices = re.escape('"auto", "exact", "hnsw" or an object with a search')
+    choices = re.escape('"auto", "exact", "cells", "hnsw" or an object with a search')
     with pytest.raises(ValueError, match=f"search must be {choices}.*got 'annoy'"):
         resolve_search("annoy", num_rows=3, device=CPU)
 
