@@ -146,15 +146,19 @@ def recall(rows: Tensor, sample: Tensor, neighbors: Tensor, truth: Tensor) -> fl
 
 @contextmanager
 def peak_memory() -> Iterator[list[float]]:
-    """Watch the process, and put the MiB that it grew by at most into the list; nan where that cannot be seen."""
-    statm, found, done = Path("/proc/self/statm"), [math.nan], threading.Event()
+    """Watch the process, and put the MiB that it grew by at most into the list; nan where that cannot be seen.
+
+    What an earlier search has left in the heap can be used again and is not seen: a lower bound.
+    """
+    statm, done = Path("/proc/self/statm"), threading.Event()
 
     def resident() -> float:
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
 
+    before = resident() if statm.exists() else math.nan
+    found = [before - before]
+
     def watch() -> None:
-        before = resident()
-        found[0] = 0.0
         while not done.wait(0.01):
             found[0] = max(found[0], resident() - before)
 
@@ -171,10 +175,14 @@ def peak_memory() -> Iterator[list[float]]:
 
 def measure(backend: NeighborSearch, rows: Tensor, k: int, sample: Tensor, truth: Tensor) -> dict[str, Any]:
     """Search once."""
+    synchronize = torch.cuda.synchronize if rows.is_cuda else time.perf_counter
     with peak_memory() as peak:
+        synchronize()
         start = time.perf_counter()
         neighbors = backend.search(rows, k)
+        synchronize()
         seconds = time.perf_counter() - start
+    rows, neighbors = rows.cpu(), neighbors.cpu()
     return {
         "seconds": round(seconds, 3),
         "recall": round(recall(rows, sample, neighbors[sample], truth), 5),
@@ -236,7 +244,7 @@ def run(args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, 
             sample = torch.randperm(num_rows, generator=torch.Generator().manual_seed(1))[:SAMPLE_ROWS]
             truth = true_distances(rows, sample, max(args.neighbors))
             for name, k in todo:
-                result = measure(chosen[name], rows, k, sample, truth)
+                result = measure(chosen[name], rows.to(args.device), k, sample, truth)
                 growth[name, width, k].add(num_rows, result["seconds"])
                 measurements.append({"backend": name, "num_rows": num_rows, "width": width, "k": k, **result})
                 print(
@@ -311,8 +319,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--backends", nargs="+", default=[], choices=list(backends()), metavar="NAME")
     parser.add_argument("--rows", choices=["learned", "round"], default="learned")
     parser.add_argument("--max-seconds", type=float, default=40, help="skip what is predicted to take longer")
-    parser.add_argument("--output", type=Path, default=RESULTS / "neighbor_search.json")
+    parser.add_argument("--device", default="cpu", help="where the rows are; only exact and cells search elsewhere")
+    parser.add_argument("--output", type=Path, help="default: a file of benchmarks/results, by the kind of rows")
     args = parser.parse_args()
+    if args.output is None:
+        name = "neighbor_search" if args.rows == "learned" else f"neighbor_search_{args.rows}"
+        args.output = RESULTS / f"{name}.json"
     if args.large:
         args.sizes = [*args.sizes, 1_000_000]
     return args
@@ -322,6 +334,7 @@ def command_line(args: argparse.Namespace) -> str:
     """Give the command that repeats the measurements."""
     words = ["python benchmarks/neighbor_search.py", "--sizes", *args.sizes, "--widths", *args.widths]
     words += ["--neighbors", *args.neighbors, "--rows", args.rows, "--max-seconds", f"{args.max_seconds:g}"]
+    words += ["--device", args.device] if args.device != "cpu" else []
     if args.backends:
         words += ["--backends", *(f'"{name}"' for name in args.backends)]
     return " ".join(map(str, words))

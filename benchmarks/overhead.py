@@ -4,7 +4,8 @@ Every method trains a copy of one network on the same images, in the same order,
 precision. In each round every method runs one epoch; a ratio is that of two epochs of one round, so that a machine
 that slows down slows both. Measured are the epochs after the first one past warm-up, in which targets are already
 corrected: the dearest kind. Where the time goes comes from one more epoch under `torch.profiler`; the peak memory from
-an epoch in a process of its own.
+an epoch in a process of its own. On a CPU the library makes its own forward passes in channels_last, and the training
+steps are made in whatever format the loop has: a loop in channels_last (`--channels-last`) has cheaper steps.
 
 The images are random class patterns under noise, and 40 % of the labels are wrong: as easy to generate as to learn, so
 that losses and representations are those of a network that has learned something.
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _machine import describe_machine
 from _results import RESULTS, caption, write_json
 from torch import Tensor, nn
 from torch.nn import functional
@@ -167,7 +169,10 @@ def random_patterns(num_samples: int, image_shape: tuple[int, int, int], seed: i
     coarse = torch.randn(NUM_CLASSES, channels, 4, 4, generator=generator)
     patterns = functional.interpolate(coarse, size=(height, width), mode="bilinear")
     labels = torch.randint(NUM_CLASSES, (num_samples,), generator=generator)
-    images = torch.randn(num_samples, *image_shape, generator=generator).add_(patterns[labels])
+    images = torch.randn(num_samples, *image_shape, generator=generator)
+    # In chunks, so that making the data is not what takes most memory.
+    for chunk, chunk_labels in zip(torch.split(images, 1000), torch.split(labels, 1000), strict=True):
+        chunk.add_(patterns[chunk_labels])
     return TensorDataset(images, symmetric(labels, NOISE_RATE, NUM_CLASSES, seed=seed).labels)
 
 
@@ -182,9 +187,11 @@ def take_turns(runs: Sequence[Run], rounds: int) -> tuple[dict[str, list[float]]
     trainings = {run.method: Training(run) for run in runs}
     seconds: dict[str, list[float]] = {method: [] for method in trainings}
     bar = tqdm(total=len(runs) * (UNMEASURED_EPOCHS + rounds + 1), desc=runs[0].case, unit="epoch")
+    methods = list(trainings)
     for number in range(UNMEASURED_EPOCHS + rounds):
-        for method, training in trainings.items():
-            elapsed = training.epoch()
+        for i in range(len(methods)):
+            method = methods[(number + i) % len(methods)]  # another one goes first in each round
+            elapsed = trainings[method].epoch()
             bar.update()
             if number >= UNMEASURED_EPOCHS:
                 seconds[method].append(elapsed)
@@ -230,14 +237,23 @@ def peak_memory(run: Run) -> dict[str, float]:
 
 def _peak_memory_here(run: Run) -> dict[str, float]:
     training = Training(run)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = _peak_resident()
     if isinstance(training.loader, MixNNDataLoader):
         training.loader.set_epoch(1)
     training.epoch()
-    peaks = {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "resident_before": before}
+    peaks = {"resident": _peak_resident(), "resident_before": before}
     if run.device != "cpu":
         peaks["device"] = torch.cuda.max_memory_allocated() / 2**20
     return peaks
+
+
+def _peak_resident() -> float:
+    """Return this process's largest resident set so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # where it can be had without what the parent process once held
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(runs: Sequence[Run], rounds: int, *, with_memory: bool) -> list[dict[str, Any]]:
@@ -327,10 +343,14 @@ def main() -> None:
     """Measure all cases, print the table, and write it down with a picture."""
     args = parse_args()
     command = f"python benchmarks/overhead.py --cases {' '.join(args.cases)} --rounds {args.rounds}"
-    command += f" --workers {args.workers}" + " --bfloat16" * args.bfloat16 + " --channels-last" * args.channels_last
+    command += f" --workers {args.workers} --device {args.device} --seed {args.seed}"
+    command += " --bfloat16" * args.bfloat16 + " --channels-last" * args.channels_last
     measurements: list[dict[str, Any]] = []
     if args.resume and args.output.exists():
-        measurements = json.loads(args.output.read_text())["measurements"]
+        saved = json.loads(args.output.read_text())
+        if any(saved["machine"][key] != value for key, value in describe_machine().items()):
+            raise SystemExit(f"--resume: {args.output} is of another machine or day: {saved['machine']}")
+        measurements = saved["measurements"]
     done = {entry["case"] for entry in measurements}
     for case in [case for case in args.cases if case not in done]:
         size = CASES[case].num_samples_on_cpu if args.device == "cpu" else CASES[case].num_samples

@@ -98,7 +98,9 @@ class Estimator:
         if len(self._members) == 0:
             raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
         self._state.to(self._view.device)
-        scans = self._settings.scans(epoch) or not self._state.estimated or self._lacks_neighbors()
+        members = torch.from_numpy(self._members.indices)
+        met = self._met(members)
+        scans = self._settings.scans(epoch) or self._lacks_something() or not met.any()
         if not scans and self._settings.scan == "epoch":
             return self._partners(), {}
 
@@ -106,10 +108,8 @@ class Estimator:
         if scans:
             with record_function("mixnn_loader.scan"):
                 self._scan(epoch)
-        members = torch.from_numpy(self._members.indices)
-        if not scans:  # what a sampler can draw only from now on has not been met yet
-            met = self._state.losses.isfinite() | ~self._state.log_clean_probability.isnan()
-            members = members[met.cpu()[members]]
+        if not scans:
+            members = members[met]
         usable = self._usable(members)
         scanned = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
@@ -118,7 +118,7 @@ class Estimator:
         backend, recall = None, None
         if self._state.representations is not None:
             with record_function("mixnn_loader.search"):
-                backend, recall = self._search(self._state.representations, members[usable.cpu()])
+                backend, recall = self._search(members[usable.cpu()])
         return self._partners(), {
             "scan": "epoch" if scans else "running",
             "noise_rate": 1 - float(log_posterior[usable].exp().mean()) if mixture else None,
@@ -132,9 +132,16 @@ class Estimator:
             "search_seconds": time.perf_counter() - fitted,
         }
 
-    def _lacks_neighbors(self) -> bool:
-        """Whether neighbors are needed and have never been searched, as in the state of a run without a search."""
-        return self._settings.searches and bool((self._state.neighbor_pool < 0).any())
+    def _met(self, members: Tensor) -> Tensor:
+        """Mark the members (n,) of whom something is known, (n,) bool: not those drawn only from this epoch on."""
+        met = self._state.losses.isfinite() | ~self._state.log_clean_probability.isnan()
+        return met.cpu()[members]
+
+    def _lacks_something(self) -> bool:
+        """Whether the state is that of a run with other settings, which did not collect what this one needs."""
+        lacks_neighbors = self._settings.searches and bool((self._state.neighbor_pool < 0).any())
+        lacks_representations = self._settings.keeps_representations and self._state.representations is None
+        return lacks_neighbors or lacks_representations
 
     def _scan(self, epoch: int) -> None:
         """Step 1: take the loss and the representation of every sample."""
@@ -184,22 +191,23 @@ class Estimator:
         self._state.log_clean_probability[rows] = log_posterior
         return log_posterior, mixture
 
-    def _search(self, representations: Tensor, rows: Tensor) -> tuple[str | None, float | None]:
+    def _search(self, rows: Tensor) -> tuple[str | None, float | None]:
         """Step 3: find the neighbors of the dataset's ``rows`` (n,) among each other; the backend and its recall."""
         settings = self._settings
         num_samples = len(self._state.given_labels)
         pool = torch.arange(num_samples).unsqueeze(1).repeat(1, settings.pool_size)
         backend, recall = None, None
         num_found = min(settings.pool_size, len(rows) - 1)
+        representations = self._state.known_representations()
+        if not settings.keeps_representations:
+            self._state.representations = None  # before a part is copied: only that part stays in memory
+        if len(rows) < num_samples:
+            representations = representations[rows.to(representations.device)]
         if num_found > 0:
-            if len(rows) < num_samples:  # no copy where nothing is left out
-                representations = representations[rows.to(representations.device)]
             search = resolve_search(settings.search, num_rows=len(rows), device=representations.device)
             found, backend, recall = search_all(search, representations, num_found)
             pool[rows, :num_found] = rows[found.cpu()]
         self._state.neighbor_pool = pool
-        if not settings.keeps_representations:
-            self._state.representations = None
         return backend, recall
 
     def _partners(self) -> DrawPartners:

@@ -56,10 +56,10 @@ class MixNNDataLoader:
     """Wraps a data loader so that every batch comes mixed with its nearest neighbors.
 
     The first epochs are the warm-up: batches come as they are, with one-hot targets. Every later epoch starts with
-    a scan of the dataset, from which each label's probability of being right and each sample's neighbors are
-    estimated; its batches are convex combinations of samples and neighbors, weighted by these probabilities, and
-    from ``correction_epoch`` on their soft targets follow the model's predictions (Lu & He, "MixNN: Combating
-    Noisy Labels in Deep Learning by Mixing with Nearest Neighbours", Algorithm 1).
+    a scan of the dataset (see ``scan`` for less), from which each label's probability of being right and each sample's
+    neighbors are estimated; its batches are convex combinations of samples and neighbors, weighted by these
+    probabilities, and from ``correction_epoch`` on their soft targets follow the model's predictions (Lu & He,
+    "MixNN: Combating Noisy Labels in Deep Learning by Mixing with Nearest Neighbours", Algorithm 1).
 
     The order of the samples, the random streams, the model's flags and its BatchNorm statistics are those of the
     plain loader. Iterating yields `MixNNBatch`, which is a pair ``(inputs, targets)``, on the model's device;
@@ -83,17 +83,17 @@ class MixNNDataLoader:
             which chooses between the first two.
         weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"uniform"``, equal;
             ``"beta"``, λ from Beta(1, 1) and the rest shared equally.
-        scan: where the losses and representations that an epoch starts from come of: ``"epoch"``, a scan of the
+        scan: where the losses and representations that an epoch starts from come from: ``"epoch"``, a scan of the
             dataset (the paper); ``"running"``, what the model said of each sample when it was drawn in the epoch
-            before, so that only the first epoch after warm-up scans.
+            before, with the augmentation of that draw, so that only the first epoch after warm-up scans.
         scan_every: n >= 1: scan, and search, in the first epoch after warm-up and every n-th from there. In between,
             ``scan="epoch"`` leaves P and neighbors as they are, and ``"running"`` the neighbors. None: in every epoch
             with ``"epoch"``; with ``"running"`` scan once, and search in every epoch.
         feature_layer: the layer whose input is the representation: a module, its dotted name, or a function
             ``(model, inputs) -> (logits, representations)``; None: looked for, see
             `mixnn_loader.features.find_feature_layer`.
-        scan_dataset: the same samples in the same order without random augmentation, for the scan; None: the
-            training dataset.
+        scan_dataset: the same samples in the same order without random augmentation, for scans; None: the training
+            dataset.
         num_classes: C; None: the width of the model's output.
         unpack: which part of a collated batch is what: the keys ``(inputs, labels)`` or a function
             ``batch -> (inputs, labels)``; None: the first two parts.
@@ -188,11 +188,13 @@ class MixNNDataLoader:
         self._state = SampleState(
             self._num_samples,
             self._settings.pool_size,
-            num_classes,
             device=as_device("state_device", state_device),
             target_dtype=target_dtype,
             representation_dtype=representation_dtype,
         )
+        self._state.to(view.device)
+        if num_classes is not None:
+            self._state.set_num_classes(num_classes)
         self._estimator = Estimator(
             self._settings,
             view,
@@ -362,6 +364,8 @@ class MixNNDataLoader:
                 f"{self._settings.num_neighbors}"
             )
         self._state.load_state_dict(state["samples"])
+        if not self._settings.keeps_representations:
+            self._state.representations = None
         generators = generators_of(self._wrapped)
         if missing := [name for name in state["generators"] if name not in generators]:
             warnings.warn(

@@ -86,7 +86,7 @@ class ModelView:
         if self.device.type == "cpu" and self._takes_channels_last and any(t.dim() == 4 for t in tensors_of(inputs)):
             # Convolutions on a CPU run about twice as fast this way. A model that cannot take it, because it calls
             # .view() on what comes out of them, says so by an error.
-            with suppress(RuntimeError):
+            with suppress(Exception):
                 return self._predict(inputs, _clone_channels_last, need_representations=need_representations)
             self._takes_channels_last = False
         return self._predict(inputs, torch.clone, need_representations=need_representations)

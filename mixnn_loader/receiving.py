@@ -10,6 +10,9 @@ from mixnn_loader.nested import map_tensors, tensors_of
 from mixnn_loader.sampling import LoadedBatch
 from mixnn_loader.unpacking import Unpack
 
+STREAMED = ("cuda", "xpu")
+"""Types of devices whose copies can overlap with their kernels."""
+
 
 class ReceivedBatch(NamedTuple):
     """A loaded batch whose inputs are on the device.
@@ -38,6 +41,7 @@ class Receiver:
     def __init__(self, unpack: Unpack, *, mixes: bool) -> None:
         self._unpack = unpack
         self._mixes = mixes
+        self._copies: dict[torch.device, Any] = {}  # streams
 
     def receive(self, loaded: LoadedBatch, device: torch.device) -> ReceivedBatch:
         """Unpack and copy one batch.
@@ -46,11 +50,7 @@ class Receiver:
             TypeError: samples or inputs are of a kind that cannot be used.
             ValueError: the collated batch has the wrong length.
         """
-        indices = torch.cat([loaded.indices, loaded.neighbors.flatten()])
-        inputs, labels = self._unpack(loaded.samples)
-        self._check_inputs(inputs, len(indices))
-        inputs = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), inputs)
-        return ReceivedBatch(loaded, inputs, labels, indices.to(device, non_blocking=True))
+        return _copied(self._unpacked(loaded), device)
 
     def one_ahead(self, batches: Iterable[LoadedBatch], device: torch.device) -> Iterator[ReceivedBatch]:
         """Receive every batch before the one in front of it is worked on.
@@ -59,23 +59,26 @@ class Receiver:
         page-locked memory (DataLoader's ``pin_memory``). As a batch is loaded earlier than without, this is for
         batches that are loaded with random streams of their own, as workers do.
         """
-        streams = torch.get_device_module(device)
-        copies = streams.Stream()
+        streams = _streams_of(device)
+        if device not in self._copies:  # one for all passes: memory that is freed on a stream is used on it again
+            self._copies[device] = streams.Stream(device)
+        copies = self._copies[device]
         loaded = iter(batches)
 
         def fetch() -> ReceivedBatch | None:
             batch = next(loaded, None)
             if batch is None:
                 return None
+            unpacked = self._unpacked(batch)  # the user's code, and so on the user's stream
             with streams.stream(copies):
-                return self.receive(batch, device)
+                return _copied(unpacked, device)
 
         ahead = fetch()
         while ahead is not None:
-            training = streams.current_stream()
+            training = streams.current_stream(device)
             training.wait_stream(copies)
-            for tensor in [ahead.rows, *tensors_of(ahead.inputs)]:
-                if tensor.device.type != "cpu":
+            if device.type in STREAMED:
+                for tensor in [ahead.rows, *tensors_of(ahead.inputs)]:
                     tensor.record_stream(training)  # so that its memory is not given away while it is in use there
             try:
                 following = fetch()
@@ -84,6 +87,12 @@ class Receiver:
                 raise
             yield ahead
             ahead = following
+
+    def _unpacked(self, loaded: LoadedBatch) -> ReceivedBatch:
+        rows = torch.cat([loaded.indices, loaded.neighbors.flatten()])
+        inputs, labels = self._unpack(loaded.samples)
+        self._check_inputs(inputs, len(rows))
+        return ReceivedBatch(loaded, inputs, labels, rows)
 
     def _check_inputs(self, inputs: Any, num_rows: int) -> None:
         for tensor in tensors_of(inputs):
@@ -97,3 +106,13 @@ class Receiver:
                     f"inputs must be floating-point tensors to be mixed, got {tensor.dtype}; convert images in the "
                     "dataset's transform (ToTensor), give embeddings in place of token ids, or pass num_neighbors=0"
                 )
+
+
+def _copied(batch: ReceivedBatch, device: torch.device) -> ReceivedBatch:
+    inputs = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch.inputs)
+    return batch._replace(inputs=inputs, rows=batch.rows.to(device, non_blocking=True))
+
+
+def _streams_of(device: torch.device) -> Any:
+    """Return the module with the streams of ``device``; the CPU's, which do nothing, where there are none."""
+    return torch.get_device_module(device) if device.type in STREAMED else torch.cpu

@@ -24,8 +24,9 @@ def moving_average_(soft_targets: Tensor, indices: Tensor, probabilities: Tensor
     if first is not None:
         # Every occurrence of a sample gets the same mean, and so writes the same value below.
         counts = torch.bincount(first, minlength=len(indices))[first]
-        sums = torch.zeros_like(probabilities).index_add_(0, first.to(device), probabilities)
-        probabilities = sums[first.to(device)] / counts.to(probabilities).unsqueeze(1)
+        group = first.to(device, non_blocking=True)
+        sums = torch.zeros_like(probabilities).index_add_(0, group, probabilities)
+        probabilities = sums[group] / counts.to(probabilities, non_blocking=True).unsqueeze(1)
     rows = indices.to(device, non_blocking=True)
     before = soft_targets[rows]
     after = momentum * before.to(probabilities.dtype) + (1 - momentum) * probabilities

@@ -58,7 +58,6 @@ class SampleState:
         self.soft_targets: Tensor | None = None
         self.representations: Tensor | None = None
         if num_classes is not None:
-            check_count("num_classes", num_classes, 1, "None or an integer")
             self.set_num_classes(num_classes)
 
     def to(self, device: torch.device) -> None:
@@ -79,8 +78,9 @@ class SampleState:
         """Take in the width of the model's output, C.
 
         Raises:
-            ValueError: it is not what it was.
+            ValueError: it is not what it was, or no positive integer.
         """
+        check_count("num_classes", num_classes, 1, "None or an integer")
         if self.soft_targets is None:
             shape = (len(self.given_labels), num_classes)
             announce("soft targets", shape, self._target_dtype, self.losses.device, "state_device= and target_dtype=")
@@ -114,7 +114,7 @@ class SampleState:
             rows, targets = indices[new], self.known_targets()
             self.given_labels[rows] = labels[new]
             one_hot = functional.one_hot(labels[new], targets.shape[1])
-            targets[rows.to(targets.device)] = one_hot.to(targets)
+            targets[rows.to(targets.device, non_blocking=True)] = one_hot.to(targets, non_blocking=True)
 
     def record_predictions(self, indices: Tensor, losses: Tensor, representations: Tensor | None) -> None:
         """Take in what the model says of a batch. Of a sample that is in it more than once, the first counts.
@@ -126,12 +126,12 @@ class SampleState:
         """
         first = first_of_each(indices)
         if first is not None:
-            losses = losses[first.to(losses.device)]
-        self.losses[indices.to(self.losses.device, non_blocking=True)] = losses.to(self.losses)
+            losses = losses[first.to(losses.device, non_blocking=True)]
+        self.losses[indices.to(self.losses.device, non_blocking=True)] = losses.to(self.losses, non_blocking=True)
         if representations is None:
             return
         if first is not None:
-            representations = representations[first.to(representations.device)]
+            representations = representations[first.to(representations.device, non_blocking=True)]
         if self.representations is None:
             shape = (len(self.given_labels), representations.shape[1])
             if not self._announced:  # a scan an epoch takes and gives back the same
@@ -161,6 +161,16 @@ class SampleState:
             )
         return self.soft_targets
 
+    def known_representations(self) -> Tensor:
+        """Return the representations (N, d).
+
+        Raises:
+            RuntimeError: none has been recorded.
+        """
+        if self.representations is None:
+            raise RuntimeError("there are no representations: none has been recorded")
+        return self.representations
+
     def state_dict(self) -> dict[str, Tensor | None]:
         """Return copies of all rows on the CPU."""
         return {
@@ -182,6 +192,7 @@ class SampleState:
             if saved is not None and own is not None and saved != own:
                 raise ValueError(f"the state is of a run over {saved} {what}, this loader has {own}")
         types = {"soft_targets": self._target_dtype, "representations": self._representation_dtype}
+        self.representations = None  # not those of another epoch, where the saved run had none
         for name in self._rows():
             if (rows := state[name]) is not None:
                 # Wherever the file was loaded to: labels and neighbors live on the CPU, the rest follows the model.

@@ -169,3 +169,49 @@ def test_what_a_sampler_draws_only_later_counts_once_it_was_met(seen_in_warm_up:
     assert loader.clean_probability.isfinite().all()
     assert ((loader.neighbor_indices >= 0) & (loader.neighbor_indices < 40)).all()
     assert (loader.neighbor_indices.flatten() != torch.arange(40)).all()
+
+
+def test_a_sampler_that_turns_to_samples_never_met_is_scanned() -> None:
+    sampler = torch.utils.data.SubsetRandomSampler(range(20))
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8, sampler=sampler, scan="running", warmup_epochs=0)
+    for _ in range(2):
+        list(loader)
+    sampler.indices = range(20, 40)
+    list(loader)
+    assert [record["scan"] for record in loader.history] == ["epoch", "running", "epoch"]
+    assert loader.clean_probability[20:].isfinite().all()
+    assert (loader.neighbor_indices[20:] >= 20).all()
+
+
+def test_a_state_without_representations_is_scanned_before_it_goes_on_without_scans() -> None:
+    def make(scan: Any) -> MixNNDataLoader:
+        return MixNNDataLoader(Points(), mlp(), warmup_epochs=0, batch_size=8, drop_last=True, scan=scan)
+
+    scanned, running = make("epoch"), make("running")
+    list(scanned)
+    running.load_state_dict(scanned.state_dict())
+    for _ in range(2):
+        list(running)
+    assert [record["scan"] for record in running.history] == ["epoch", "epoch", "running"]
+    assert torch.equal(running.neighbor_indices, scanned.neighbor_indices)
+
+
+def test_representations_of_a_state_that_are_not_needed_are_not_searched() -> None:
+    def make(neighbors: Any) -> MixNNDataLoader:
+        return MixNNDataLoader(Points(), mlp(), warmup_epochs=0, batch_size=8, scan="running", neighbors=neighbors)
+
+    in_dataset, in_batch = make("dataset"), make("batch")
+    list(in_dataset)
+    assert in_dataset.state_dict()["samples"]["representations"] is not None
+    in_batch.load_state_dict(in_dataset.state_dict())
+    list(in_batch)
+    assert in_batch.history[-1]["search"] is None
+    assert in_batch.state_dict()["samples"]["representations"] is None
+
+
+def test_representations_of_a_later_epoch_do_not_outlive_a_rollback() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), warmup_epochs=0, batch_size=8, scan="running")
+    start = loader.state_dict()
+    list(loader)
+    loader.load_state_dict(start)
+    assert loader.state_dict()["samples"]["representations"] is None

@@ -48,16 +48,6 @@ SCANS = pytest.mark.parametrize("scan", ["epoch", "running"])
 
 @SCANS
 @pytest.mark.parametrize("neighbors", ["dataset", "batch"])
-def test_a_state_on_the_cpu_gives_the_same_batches(neighbors: Any, scan: Any) -> None:
-    beside, apart = (
-        batches_of(mlp(), learning_rate=0.05, neighbors=neighbors, scan=scan, state_device=device)
-        for device in (None, "cpu")
-    )
-    assert_same(apart, beside, tolerance=0)
-
-
-@SCANS
-@pytest.mark.parametrize("neighbors", ["dataset", "batch"])
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_state_on_the_cpu_beside_a_model_on_a_gpu(neighbors: Any, scan: Any) -> None:
     beside, apart = (

@@ -21,8 +21,8 @@ measured in each search):
 | 200,000 | 32.5 / 3.3  |   -  / 14.9 |             |
 
 Without bfloat16 exact search takes three times as long, and cells pay from where they start. HNSW is slower than cells
-at any number of rows measured, three to ten times, so it is only used when asked for. An accelerator does all of an
-exact search at the speed of its matrix units.
+at any number of rows measured, three to ten times, so it is only used when asked for. On an accelerator, for which an
+exact search is matrix products, nothing has been measured.
 """
 
 CHOICES = '"auto", "exact", "cells", "hnsw" or an object with a search(representations, k, queries) method'

@@ -149,7 +149,7 @@ def _probes_needed(cells: Cells, queries: Tensor, neighbors: Tensor, recall: flo
     """Count the nearest cells to search so that ``recall`` of the (Q, k) true neighbors are in them."""
     ranks = cells.center_distances(queries).argsort(dim=1).argsort(dim=1)  # (Q, C), 0 for the nearest cell
     needed = ranks.gather(1, cells.cell[neighbors]).flatten().sort().values  # (Q * k,)
-    return int(needed[math.ceil(recall * len(needed)) - 1]) + 1 if recall > 0 else 1
+    return int(needed[math.ceil(recall * len(needed)) - 1]) + 1
 
 
 def _recall(cells: Cells, queries: Tensor, neighbors: Tensor, num_probes: int) -> float:

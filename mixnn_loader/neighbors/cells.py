@@ -11,7 +11,7 @@ from mixnn_loader.neighbors.precision import fast_float32
 from mixnn_loader.neighbors.rerank import Nearest
 
 MEMORY_BUDGET = 64 * 2**20
-"""Bytes for any temporary tensor: a block of distances to all centers, a tile, or what was found in each cell."""
+"""Bytes for a block of distances to all centers, for a tile, and, unless there are many centers, for what is found."""
 
 TILE_ROWS = 2_048
 ROW_STEP = 512
@@ -69,13 +69,17 @@ class Cells:
             others. They are infinite where the cells hold too few rows.
         """
         bytes_found = (FLOAT32_BYTES + INT64_BYTES) * num_probes * k
-        width = max(self.centers.shape)
-        blocks = torch.split(queries, _block_rows(max(bytes_found, FLOAT32_BYTES * width)))
+        # Every block visits nearly every cell, and gathers its rows: with fewer queries than fill a tile in each
+        # cell, that would be most of the work.
+        least = ROW_STEP * len(self.centers) // num_probes
+        blocks = torch.split(queries, max(least, _block_rows(bytes_found)))
         found = [self._search_block(block, num_probes, k) for block in blocks]
         return Nearest(torch.cat([each.neighbors for each in found]), torch.cat([each.distances for each in found]))
 
     def _search_block(self, queries: Tensor, num_probes: int, k: int) -> Nearest:
-        probed = self.center_distances(queries).topk(num_probes, dim=1, largest=False).indices  # (B, P)
+        parts = torch.split(queries, _block_rows(FLOAT32_BYTES * max(self.centers.shape)))
+        nearest_cells = [self.center_distances(part).topk(num_probes, dim=1, largest=False).indices for part in parts]
+        probed = torch.cat(nearest_cells)  # (B, P)
         # By cell rather than by query: all queries of a cell meet its rows in one matrix product.
         visits = probed.flatten().argsort(stable=True)  # (B * P,), each a place in `probed`
         starts = _starts(probed.flatten(), len(self.centers))

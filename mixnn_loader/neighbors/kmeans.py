@@ -8,6 +8,9 @@ ROWS_A_CELL = 32
 
 NUM_ROUNDS = 4
 
+BLOCK_ROWS = 8_192
+"""Rows whose distances to all centers are held at a time."""
+
 
 def find_centers(rows: Tensor, num_cells: int, generator: torch.Generator) -> Tensor:
     """Run a few rounds of Lloyd's algorithm on a sample of the rows.
@@ -28,7 +31,8 @@ def find_centers(rows: Tensor, num_cells: int, generator: torch.Generator) -> Te
     sample = rows[chosen.to(rows.device)].cpu()
     centers = sample[:num_cells].clone()
     for _ in range(NUM_ROUNDS):
-        cells = squared_distances(sample, centers).argmin(dim=1)  # (size,)
+        blocks = torch.split(sample, BLOCK_ROWS)
+        cells = torch.cat([squared_distances(block, centers).argmin(dim=1) for block in blocks])  # (size,)
         sums = torch.zeros_like(centers).index_add_(0, cells, sample)
         counts = torch.bincount(cells, minlength=num_cells)[:, None]  # (C, 1)
         centers = torch.where(counts > 0, sums / counts.clamp_min(1), centers)

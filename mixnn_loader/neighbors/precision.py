@@ -28,7 +28,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     Older releases of torch do not tell for a CPU; the answer is then no.
     """
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
         return False
     capabilities = torch.cpu.get_capabilities()

@@ -8,6 +8,9 @@ from torch import Tensor
 BLOCK_BYTES = 4 * 2**20
 """Coordinates gathered at a time: what is written and read several times over should stay in the cache."""
 
+ACCELERATOR_BLOCK_BYTES = 256 * 2**20
+"""An accelerator is busy only with many rows at a time."""
+
 FLOAT32_BYTES = 4
 
 
@@ -34,7 +37,8 @@ def rerank(rows: Tensor, queries: Tensor, candidates: Tensor, k: int) -> Nearest
         candidates: (Q, at least k) int64 row numbers.
         k: neighbors a query.
     """
-    block_rows = max(1, BLOCK_BYTES // (FLOAT32_BYTES * candidates.shape[1] * rows.shape[1]))
+    block_bytes = BLOCK_BYTES if rows.device.type == "cpu" else ACCELERATOR_BLOCK_BYTES
+    block_rows = max(1, block_bytes // (FLOAT32_BYTES * candidates.shape[1] * rows.shape[1]))
     blocks = zip(torch.split(queries, block_rows), torch.split(candidates, block_rows), strict=True)
     nearest = [_nearest(rows, *block, k) for block in blocks]
     return Nearest(torch.cat([each.neighbors for each in nearest]), torch.cat([each.distances for each in nearest]))
@@ -47,4 +51,6 @@ def _nearest(rows: Tensor, queries: Tensor, candidates: Tensor, k: int) -> Neare
     distances = torch.linalg.vector_norm(differences, dim=2)  # (B, S)
     distances = distances.masked_fill_(candidates == queries[:, None], torch.inf)
     distances, places = distances.sort(dim=1, stable=True)
-    return Nearest(candidates.gather(1, places[:, :k]), distances[:, :k])
+    return Nearest(
+        candidates.gather(1, places[:, :k]), distances[:, :k].clone()
+    )  # not a view that keeps the rest alive

@@ -5,6 +5,9 @@ from torch import Tensor
 
 from mixnn_loader.checks import check_count
 
+CENTER_ROWS = 1_024
+"""About as many rows, evenly spaced, say where the middle is."""
+
 
 def check_rows(representations: Tensor, k: int) -> None:
     """Refuse rows that cannot each have ``k`` neighbors.
@@ -41,15 +44,17 @@ def query_rows(queries: Tensor | None, representations: Tensor) -> Tensor:
 
 
 def center(representations: Tensor) -> Tensor:
-    """Move the rows' mean to the origin and shrink them into [-1, 1], as (N, d) float32.
+    """Move the rows' middle to the origin and shrink them into [-1, 1], as (N, d) float32.
 
     Neither changes which rows are nearest. The first keeps |x|² - 2xy + |y|² from canceling when
     the rows lie far from the origin, the second keeps squares from overflowing when a network diverges.
     """
     wide = torch.promote_types(representations.dtype, torch.float32)
-    rows = representations.detach().to(wide)
-    rows = rows - rows.mean(dim=0)  # before float64 is narrowed: its digits may be all in the mean
-    largest = rows.abs().amax()
+    rows = representations.detach().to(wide, copy=True)
+    # The median of some: one huge row would move the mean so far that all others lose their digits. Before float64
+    # is narrowed: its digits may be all in what is taken away.
+    rows -= rows[:: max(1, len(rows) // CENTER_ROWS)].median(dim=0).values
+    largest = torch.linalg.vector_norm(rows, torch.inf)
     return rows.div_(largest.clamp_min(torch.finfo(torch.float32).tiny)).float()
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 TILE_COLUMNS = 16_384
 """Rows that a block of queries is compared with at a time: what is picked from each tile is shared by many columns."""
@@ -17,6 +18,9 @@ A block that does not fit is written to memory and read from there as slowly as 
 
 VECTOR = 32
 """Minima are taken over whole 64-byte vectors of bfloat16; four times slower where they are cut."""
+
+ALIGNED_COLUMNS = 8
+"""Factors have a multiple of this width: the fast kernels of a GPU want rows of whole 16 bytes."""
 
 FAR = 1e30
 """The squared distance of the rows that fill a tile up. Rows within [-1, 1] never come near it."""
@@ -53,7 +57,8 @@ def shortlist(rows: Tensor, queries: Tensor, size: int, *, dtype: torch.dtype, m
     stride = VECTOR * math.ceil(len(rows) / (num_tiles * group * VECTOR))
     width = group * stride  # columns in a tile
     bytes_a_query = width * (dtype.itemsize + 4 / group) + BYTES_A_CANDIDATE * min(size * group, width)
-    block_rows = min(TILE_ROWS, max(1, int(memory_budget / bytes_a_query)))
+    most_rows = TILE_ROWS if rows.device.type == "cpu" else len(queries)
+    block_rows = min(most_rows, max(1, int(memory_budget / bytes_a_query)))
     buffer = rows.new_empty(min(block_rows, len(queries)) * width, dtype=dtype)
 
     # Allocated once: small results that outlive large temporaries would keep the heap from reusing their place.
@@ -72,7 +77,7 @@ def shortlist(rows: Tensor, queries: Tensor, size: int, *, dtype: torch.dtype, m
 
 def _left(rows: Tensor, dtype: torch.dtype) -> Tensor:
     rounded, norms, ones = _rounded(rows, dtype)
-    return torch.cat([rounded.mul_(-2), norms, ones], dim=1)
+    return _aligned(torch.cat([rounded.mul_(-2), norms, ones], dim=1))
 
 
 def _right(rows: Tensor, width: int, dtype: torch.dtype) -> Tensor:
@@ -81,7 +86,11 @@ def _right(rows: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     right = torch.cat([rounded, ones, norms], dim=1)  # left @ right = -2xy + |x|² + |y|²
     filling = right.new_zeros(width - len(rows), right.shape[1])
     filling[:, -1] = FAR
-    return torch.cat([right, filling])
+    return _aligned(torch.cat([right, filling]))
+
+
+def _aligned(factors: Tensor) -> Tensor:
+    return functional.pad(factors, (0, -factors.shape[1] % ALIGNED_COLUMNS))
 
 
 def _rounded(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

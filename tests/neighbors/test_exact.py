@@ -119,6 +119,16 @@ def test_a_row_far_from_all_others_takes_no_exactness_from_them() -> None:
     assert_nearest(rows, ExactSearch(shortlist_dtype=torch.bfloat16).search(rows, 3), 3)
 
 
+@pytest.mark.parametrize("value", [1e8, 1e13, 1e17])
+def test_a_huge_row_does_not_move_the_others_together(value: float) -> None:
+    rows = normal_rows(500, 16)
+    rows[7] = value
+    others = torch.arange(500) != 7
+    neighbors = ExactSearch().search(rows, 3)
+    places = torch.where(others, others.cumsum(0) - 1, -1)  # among the others
+    assert_nearest(rows[others], places[neighbors[others]], 3)
+
+
 def test_bfloat16_settles_nearly_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
     widths: dict[torch.dtype, int] = {}
     mm = torch.mm

@@ -7,14 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from torch import Tensor
 
-from mixnn_loader.neighbors import CellSearch, ExactSearch, HNSWSearch, NeighborSearch
+from mixnn_loader.neighbors import ExactSearch, HNSWSearch, NeighborSearch
 
 BACKENDS = [
     pytest.param(ExactSearch(), id="exact"),
     pytest.param(ExactSearch(shortlist_dtype=torch.float32), id="exact, float32"),
     pytest.param(ExactSearch(shortlist_dtype=torch.bfloat16), id="exact, bfloat16"),
     pytest.param(ExactSearch(memory_budget=1), id="exact, row by row"),
-    pytest.param(CellSearch(), id="cells"),
     pytest.param(HNSWSearch(), id="hnsw"),
 ]
 for_every_backend = pytest.mark.parametrize("search", BACKENDS)
