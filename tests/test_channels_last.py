@@ -138,15 +138,13 @@ class Failing(nn.Module):
         raise self.error
 
 
-@pytest.mark.parametrize(
-    ("error", "count"), [(RuntimeError("mat1 and mat2"), 2), (ValueError("no such image"), 1), (OSError("gone"), 1)]
-)
-def test_the_models_own_errors_come_out_as_they_are(error: Exception, count: int, images: Tensor) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2"), ValueError("no such image"), OSError("gone")])
+def test_the_models_own_errors_come_out_as_they_are(error: Exception, images: Tensor) -> None:
     model = Failing(error).train()
     with pytest.raises(type(error)) as caught:
         ModelView(model).predict(images)
     assert caught.value is error
-    assert model.count == count
+    assert model.count == 2  # in channels_last, and as the images are
     assert model.training
 
 
