@@ -164,7 +164,10 @@ class Estimator:
     def _usable(self, members: Tensor) -> Tensor:
         """Mark the members (n,) with a finite loss and a finite representation, (n,) bool."""
         usable = self._state.losses[members.to(self._state.losses.device)].isfinite()
+        overflow = ""
         if self._state.representations is not None:
+            if self._state.representations.dtype == torch.float16:
+                overflow = "; representation_dtype=torch.float16 holds none beyond 65,504"
             chunks = torch.split(self._state.representations, _CHUNK_ROWS)
             finite = torch.cat([chunk.isfinite().all(dim=1) for chunk in chunks])
             usable &= finite[members.to(finite.device)].to(usable.device)
@@ -172,12 +175,12 @@ class Estimator:
         if num_usable == 0:
             raise RuntimeError(
                 "the model gives no sample a finite loss and representation: it has diverged; lower the learning rate "
-                "or resume from an earlier checkpoint"
+                f"or resume from an earlier checkpoint{overflow}"
             )
         if num_usable < len(usable):
             warnings.warn(
                 f"{len(usable) - num_usable} of {len(usable)} samples have a NaN or infinite loss or representation; "
-                "they count as wrong and are not mixed with others",
+                f"they count as wrong and are not mixed with others{overflow}",
                 RuntimeWarning,
                 stacklevel=2,
             )

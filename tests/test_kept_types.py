@@ -153,3 +153,14 @@ def test_a_state_is_taken_over_in_the_types_of_the_loader(saved: torch.dtype) ->
         assert torch.equal(taken[name], state["samples"][name].to(torch.bfloat16))
     list(second)
     assert second.soft_targets.dtype == torch.bfloat16
+
+
+def test_representations_too_large_for_float16_are_told_of() -> None:
+    inputs = torch.arange(40.0).unsqueeze(1).repeat(1, 5)
+    dataset = TensorDataset(inputs, torch.arange(40) % 3)
+    hidden = nn.Linear(5, 4)
+    nn.init.constant_(hidden.weight, 350)
+    model = nn.Sequential(hidden, nn.ReLU(), nn.Linear(4, 3))
+    loader = MixNNDataLoader(dataset, model, batch_size=8, warmup_epochs=0, representation_dtype=torch.float16)
+    with pytest.warns(RuntimeWarning, match="representation_dtype=torch.float16 holds none beyond 65,504"):
+        next(iter(loader))
