@@ -16,9 +16,9 @@ measured in each search):
 | rows    | d = 64      | d = 512     | d = 2048    |
 |--------:|------------:|------------:|------------:|
 |  10,000 | 0.10 / 0.09 | 0.25 / 0.22 | 0.91 / 0.94 |
-|  20,000 | 0.34 / 0.17 | 0.90 / 0.63 | 2.99 / 2.17 |
-|  50,000 | 1.8 / 0.5   | 5.6 / 1.9   | 15.8 / 7.5  |
-| 200,000 | 32.5 / 3.3  |   -  / 14.9 |             |
+|  20,000 | 0.34 / 0.18 | 0.93 / 0.60 | 3.06 / 1.91 |
+|  50,000 | 1.9 / 0.5   | 5.1 / 1.6   | 16.9 / 6.0  |
+| 200,000 | 33 / 3.6    |   - / 13.0  |   - / 43    |
 
 Without bfloat16 exact search takes three times as long, and cells pay from where they start. HNSW is slower than cells
 at any number of rows measured, three to ten times, so it is only used when asked for. On an accelerator, for which an

@@ -41,7 +41,7 @@ class ExactSearch:
             representations. A tile is never smaller than one row.
         shortlist_dtype: what the candidates are found with, torch.float32 or torch.bfloat16; None for bfloat16 where
             the hardware has it at speed. At 50,000 x 512 on two cores with AVX-512 BF16 that is
-            5.6 s rather than 15.9 s.
+            5.1 s rather than 16.2 s.
 
     Raises:
         ValueError: ``memory_budget`` is not positive, or ``shortlist_dtype`` is another type.
