@@ -135,7 +135,7 @@ def fit_mixture(normalized: Tensor) -> Mixture | None:
         return None
     # pomegranate creates its tensors on the default device, which the user may have changed. Where that is the CPU
     # it is not set again, because within such a block every call takes longer.
-    on_cpu = torch.get_default_device().type == "cpu"
+    on_cpu = torch.empty(0).device.type == "cpu"  # older releases' get_default_device does not see a `with` block
     with contextlib.nullcontext() if on_cpu else torch.device("cpu"):
         return _expectation_maximization(ordered)
 
