@@ -108,7 +108,7 @@ class Estimator:
         if scans:
             with record_function("mixnn_loader.scan"):
                 self._scan(epoch)
-        if not scans:
+        else:
             members = members[met]
         usable = self._usable(members)
         scanned = time.perf_counter()

@@ -116,9 +116,8 @@ class BatchMixer:
         loaded = received.loaded
         if not self._model_checked:
             self._check_model(map_tensors(lambda tensor: tensor[: len(loaded.indices)], received.inputs))
-        indices = torch.cat([loaded.indices, loaded.neighbors.flatten()])
-        labels = class_labels(received.labels, indices, self._state.known_targets().shape[1])
-        self._state.record_labels(indices, labels)
+        labels = class_labels(received.labels, loaded.rows, self._state.known_targets().shape[1])
+        self._state.record_labels(loaded.rows, labels)
         return labels.to(received.rows.device, non_blocking=True)
 
     def _unmixed(self, inputs: Any, rows: Tensor, labels: Tensor) -> MixNNBatch:

@@ -89,8 +89,8 @@ class Receiver:
             ahead = following
 
     def _unpacked(self, loaded: LoadedBatch) -> ReceivedBatch:
-        rows = torch.cat([loaded.indices, loaded.neighbors.flatten()])
         inputs, labels = self._unpack(loaded.samples)
+        rows = loaded.rows
         self._check_inputs(inputs, len(rows))
         return ReceivedBatch(loaded, inputs, labels, rows)
 

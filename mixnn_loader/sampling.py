@@ -80,6 +80,11 @@ class LoadedBatch(NamedTuple):
     neighbors: Tensor
     samples: Any
 
+    @property
+    def rows(self) -> Tensor:
+        """The dataset indices of all samples, (B·(K+1),), in their order."""
+        return torch.cat([self.indices, self.neighbors.flatten()])
+
 
 class MemberSampler(Sampler[int]):
     """Some of the dataset's indices, in order; ``indices`` (n,) may be replaced between passes."""

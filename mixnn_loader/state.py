@@ -26,7 +26,6 @@ class SampleState:
     Args:
         num_samples: N.
         pool_size: M.
-        num_classes: C, or None where the model is yet to tell.
         device: where losses, P and targets are kept; None: where `to` says.
         target_dtype: the floating-point type of the kept targets.
         representation_dtype: the floating-point type of the kept representations.
@@ -39,7 +38,6 @@ class SampleState:
         self,
         num_samples: int,
         pool_size: int,
-        num_classes: int | None = None,
         *,
         device: torch.device | None = None,
         target_dtype: torch.dtype = torch.float32,
@@ -57,8 +55,6 @@ class SampleState:
         self.log_clean_probability = torch.full((num_samples,), torch.nan, device=device)
         self.soft_targets: Tensor | None = None
         self.representations: Tensor | None = None
-        if num_classes is not None:
-            self.set_num_classes(num_classes)
 
     def to(self, device: torch.device) -> None:
         """Move what mini-batches are made of to the one device that was asked for, or else to the model's.
@@ -142,11 +138,6 @@ class SampleState:
             self.representations = representations.new_zeros(shape, dtype=self._representation_dtype)
         rows = indices.to(self.representations.device, non_blocking=True)
         self.representations[rows] = representations.to(self.representations)
-
-    @property
-    def estimated(self) -> bool:
-        """Whether P(clean) is known of any sample."""
-        return not bool(self.log_clean_probability.isnan().all())
 
     def known_targets(self) -> Tensor:
         """Return the soft targets (N, C).

@@ -13,9 +13,15 @@ from mixnn_loader.state import SampleState
 NAMES = ["given_labels", "neighbor_pool", "losses", "log_clean_probability", "soft_targets", "representations"]
 
 
+def sample_state(num_samples: int, pool_size: int, num_classes: int, **arguments: Any) -> SampleState:
+    state = SampleState(num_samples, pool_size, **arguments)
+    state.set_num_classes(num_classes)
+    return state
+
+
 def filled() -> SampleState:
     """Four samples, a pool of two, three classes; the last sample has not been seen."""
-    state = SampleState(4, 2, 3)
+    state = sample_state(4, 2, 3)
     state.record_labels(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0]))
     state.neighbor_pool = torch.tensor([[1, 2], [0, 2], [0, 1], [-1, -1]])
     state.losses[:3] = torch.tensor([0.1, 0.2, 0.3])
@@ -42,7 +48,7 @@ def test_starts_with_nothing_known() -> None:
 
 
 def test_a_first_label_gives_a_one_hot_target() -> None:
-    state = SampleState(4, 0, 3)
+    state = sample_state(4, 0, 3)
     state.record_labels(torch.tensor([2, 0]), torch.tensor([1, 2]))
     assert state.given_labels.tolist() == [2, -1, 1, -1]
     assert state.known_targets().tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
@@ -115,7 +121,7 @@ def test_a_state_shares_no_memory_with_the_run() -> None:
     ],
 )
 def test_a_state_of_another_run_is_refused(other: Any, message: str) -> None:
-    loader = SampleState(*other)
+    loader = sample_state(*other)
     before = loader.state_dict()
     with pytest.raises(ValueError, match=message):
         loader.load_state_dict(filled().state_dict())
@@ -123,7 +129,7 @@ def test_a_state_of_another_run_is_refused(other: Any, message: str) -> None:
 
 
 def test_predictions_are_taken_in_and_the_first_of_a_sample_counts() -> None:
-    state = SampleState(4, 2, 3)
+    state = sample_state(4, 2, 3)
     state.record_predictions(torch.tensor([2, 0, 2]), torch.tensor([0.1, 0.2, 0.3]), torch.eye(3, 5))
     torch.testing.assert_close(state.losses, torch.tensor([0.2, torch.nan, 0.1, torch.nan]), equal_nan=True)
     assert state.representations is not None
@@ -136,7 +142,7 @@ def test_predictions_are_taken_in_and_the_first_of_a_sample_counts() -> None:
 
 
 def test_losses_alone_keep_no_representations() -> None:
-    state = SampleState(4, 2, 3)
+    state = sample_state(4, 2, 3)
     state.record_predictions(torch.tensor([1]), torch.tensor([0.1], dtype=torch.float64), None)
     assert state.representations is None
     assert state.losses.dtype == torch.float32
@@ -144,7 +150,7 @@ def test_losses_alone_keep_no_representations() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
-    state = SampleState(4, 2, 3, target_dtype=dtype, representation_dtype=dtype)
+    state = sample_state(4, 2, 3, target_dtype=dtype, representation_dtype=dtype)
     state.record_labels(torch.tensor([2, 0]), torch.tensor([1, 2]))
     state.record_predictions(torch.tensor([2, 0]), torch.tensor([0.1, 0.2]), torch.tensor([[0.1], [0.2]]))
     assert state.representations is not None
@@ -162,15 +168,8 @@ def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
     ],
 )
 def test_representations_always_go_to_the_model(device: torch.device | None, moved: list[str]) -> None:
-    state = SampleState(4, 2, 3, device=device)
+    state = sample_state(4, 2, 3, device=device)
     state.record_predictions(torch.tensor([0]), torch.tensor([0.1]), torch.ones(1, 5))
     state.to(torch.device("meta"))
     on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
     assert on_meta == moved
-
-
-def test_p_is_known_once_it_is_of_any_sample() -> None:
-    state = SampleState(3, 0)
-    assert not state.estimated
-    state.log_clean_probability[1] = -torch.inf
-    assert state.estimated

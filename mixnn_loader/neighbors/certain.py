@@ -13,8 +13,8 @@ SHARE_OF_DISTANCE = {torch.bfloat16: 2.0**-8, torch.float32: 2.0**-23}
 SHARE_OF_NORMS = {torch.bfloat16: 2.0**-16, torch.float32: 2.0**-20}
 """...and, before that, by this share of |x|² + |y|², since they were added up and canceled in float32.
 
-For sums of up to `SUMMED_WIDTH` numbers; of more, by as much more as a random walk is longer. Three times what was
-seen at width 2,048, and a choice: the worst case that can be constructed is far larger, and never met.
+For sums of up to `SUMMED_WIDTH` numbers; of more, by as much more as a random walk is longer. Some nine times what
+was seen at width 2,048, and a choice: the worst case that can be constructed is far larger, and never met.
 """
 
 SUMMED_WIDTH = 256
