@@ -131,6 +131,7 @@ def test_a_run_that_starts_past_its_first_scan_scans_anyway(arguments: dict[str,
     first, second = loader.history
     assert (first["epoch"], first["scan"], first["search"]) == (3, "epoch", "ExactSearch")
     assert second["scan"] == ("epoch" if arguments.get("scan_every") else "running")
+    assert first["search_recall"] == 1
 
 
 @pytest.mark.parametrize("arguments", [{"scan": "running"}, {"scan_every": 3}, {"scan": "running", "scan_every": 3}])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixnn_loader.neighbors import ExactSearch, search_all
+from mixnn_loader.neighbors import CellSearch, ExactSearch, search_all
 
 
 class Fixed:
@@ -27,6 +27,19 @@ def test_what_is_missing_is_searched(width: int) -> None:
     whole = ExactSearch().search(rows, 3)
     wide = ExactSearch().search(rows, 5)
     assert torch.equal(search_all(Fixed(wide[:, :width]), rows, 3).neighbors, whole)
+
+
+def test_it_says_who_searched_and_at_what_recall() -> None:
+    few = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    many = torch.randn(9_000, 2, generator=torch.Generator().manual_seed(0))
+    exact, own = search_all(ExactSearch(), few, 1), search_all(Fixed(ExactSearch().search(few, 1)), few, 1)
+    cells, too_few = search_all(CellSearch(), many, 1), search_all(CellSearch(), few, 1)
+    assert (exact.backend, exact.recall) == ("ExactSearch", 1)
+    assert (own.backend, own.recall) == ("Fixed", None)
+    assert (too_few.backend, too_few.recall) == ("ExactSearch", 1)
+    right = (cells.neighbors == ExactSearch().search(many, 1)).double().mean()
+    assert cells.backend == "CellSearch"
+    assert cells.recall == pytest.approx(float(right), abs=0.01)
 
 
 def test_a_complete_answer_is_kept_as_it_is() -> None:
