@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.profiler import record_function
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import DataLoader
 
+from mixnn_loader.distributed import Processes
 from mixnn_loader.gaussian_mixture import Mixture
+from mixnn_loader.member_batches import MemberBatches
+from mixnn_loader.merging import share_predictions
 from mixnn_loader.mixture import log_clean_posterior
 from mixnn_loader.model_view import ModelView
 from mixnn_loader.neighbors import resolve_search, search_all
@@ -19,7 +22,7 @@ from mixnn_loader.partners import DrawPartners, nearest_partners, no_partners, r
 from mixnn_loader.progress import progress_bar
 from mixnn_loader.receiving import Receiver
 from mixnn_loader.rng import derived_rng, forked_random_state
-from mixnn_loader.sampling import LoadedBatch, MemberSampler, NeighborBatchSampler, rebuilt
+from mixnn_loader.sampling import LoadedBatch, NeighborBatchSampler, rebuilt
 from mixnn_loader.scan import scan
 from mixnn_loader.settings import Settings
 from mixnn_loader.source import training_members
@@ -46,6 +49,7 @@ class Estimator:
         loader: the user's loader, whose settings the scan takes over and whose sampler says what is training data.
         dataset: what to scan, a row for each of the user's dataset.
         progress: show a progress bar.
+        processes: which train together, and share the work.
 
     Raises:
         ImportError: what ``search`` or ``progress`` needs is not installed.
@@ -61,19 +65,20 @@ class Estimator:
         loader: DataLoader[Any],
         dataset: Any,
         progress: bool,
+        processes: Processes,
     ) -> None:
         self._settings = settings
         self._view = view
         self._receiver = receiver
         self._state = state
         self._loader = loader
+        self._processes = processes
         self._bar = progress_bar() if progress else None
         if settings.searches:  # what is wrong with the choice shows now rather than after warm-up
             resolve_search(settings.search, num_rows=len(training_members(loader)), device=view.device)
-        self._members = MemberSampler(training_members(loader))
+        self._members = MemberBatches(training_members(loader), loader.batch_size or SCAN_BATCH_SIZE)
         self._generator = torch.Generator()
-        batches = BatchSampler(self._members, loader.batch_size or SCAN_BATCH_SIZE, drop_last=False)
-        self._batch_sampler = NeighborBatchSampler(batches, settings.seed, reseeds=True)
+        self._batch_sampler = NeighborBatchSampler(self._members, settings.seed, reseeds=True)
         self._scan_loader = rebuilt(
             loader,
             dataset,
@@ -94,15 +99,15 @@ class Estimator:
             RuntimeError: the sampler can draw no sample, or none has a finite loss and representation.
         """
         # A sampler's weights or indices may have been changed, as a curriculum does.
-        self._members.indices = training_members(self._loader)
-        if len(self._members) == 0:
+        members = torch.unique(self._processes.gather(torch.from_numpy(training_members(self._loader))))
+        if len(members) == 0:
             raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
+        self._members.share(members.numpy(), self._processes.rank, self._processes.size)
         self._state.to(self._view.device)
-        members = torch.from_numpy(self._members.indices)
         met = self._met(members)
         scans = self._settings.scans(epoch) or self._lacks_something() or not met.any()
         if not scans and self._settings.scan == "epoch":
-            return self._partners(), {}
+            return self.partners(), {}
 
         started = time.perf_counter()
         if scans:
@@ -119,7 +124,7 @@ class Estimator:
         if self._state.representations is not None:
             with record_function("mixnn_loader.search"):
                 backend, recall = self._search(members[usable.cpu()])
-        return self._partners(), {
+        return self.partners(), {
             "scan": "epoch" if scans else "running",
             "noise_rate": 1 - float(log_posterior[usable].exp().mean()) if mixture else None,
             "means": mixture and mixture.means,
@@ -154,12 +159,16 @@ class Estimator:
             batches: Iterable[LoadedBatch] = self._scan_loader
             if self._bar is not None:
                 batches = self._bar(batches, desc=f"scan, epoch {epoch}", leave=False)
-            scan(
-                self._receiver.one_ahead(batches, self._view.device),
-                self._view,
-                self._state,
-                need_representations=self._settings.searches,
-            )
+            with self._view.buffers_of_first(self._processes):
+                scan(
+                    self._receiver.one_ahead(batches, self._view.device),
+                    self._view,
+                    self._state,
+                    need_representations=self._settings.searches,
+                )
+        if self._processes.size > 1:
+            scanned = torch.from_numpy(self._members.own_indices())
+            share_predictions(self._state, scanned, self._processes, self._view.device)
 
     def _usable(self, members: Tensor) -> Tensor:
         """Mark the members (n,) with a finite loss and a finite representation, (n,) bool."""
@@ -190,6 +199,7 @@ class Estimator:
         """Step 2: log P(clean) of the members (n,), also written to the state, and the mixture."""
         rows = members.to(self._state.losses.device)
         log_posterior, mixture = log_clean_posterior(self._state.losses[rows].masked_fill(~usable, torch.nan))
+        log_posterior = self._processes.first(log_posterior)  # other hardware may round differently
         self._state.log_clean_probability.fill_(torch.nan)
         self._state.log_clean_probability[rows] = log_posterior
         return log_posterior, mixture
@@ -208,12 +218,16 @@ class Estimator:
             representations = representations[rows.to(representations.device)]
         if num_found > 0:
             search = resolve_search(settings.search, num_rows=len(rows), device=representations.device)
-            found, backend, recall = search_all(search, representations, num_found)
-            pool[rows, :num_found] = rows[found.cpu()]
+            queries = None
+            if self._processes.size > 1:  # each process answers for its share
+                numbers = torch.arange(len(rows), device=representations.device)
+                queries = numbers.tensor_split(self._processes.size)[self._processes.rank]
+            found, backend, recall = search_all(search, representations, num_found, queries)
+            pool[rows, :num_found] = rows[self._processes.gather(found.cpu())]
         self._state.neighbor_pool = pool
         return backend, recall
 
-    def _partners(self) -> DrawPartners:
+    def partners(self) -> DrawPartners:
         """Say where the partners of a batch come from, by what the state holds."""
         settings = self._settings
         if settings.num_neighbors == 0 or settings.pairs_in_batch:

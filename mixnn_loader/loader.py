@@ -2,38 +2,42 @@
 
 import inspect
 import time
-import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 from torch.profiler import record_function
 
 from mixnn_loader.batch import MixNNBatch
 from mixnn_loader.checks import as_device, check_count
+from mixnn_loader.distributed import Processes
 from mixnn_loader.estimator import Estimator
 from mixnn_loader.features import FeatureLayer
+from mixnn_loader.merging import average_targets, share_predictions
 from mixnn_loader.mixer import BatchMixer
 from mixnn_loader.model_view import ModelView
 from mixnn_loader.neighbors import NeighborSearch
 from mixnn_loader.partners import DrawPartners, no_partners
 from mixnn_loader.receiving import ReceivedBatch, Receiver
+from mixnn_loader.resuming import Position, ResumableBatches
+from mixnn_loader.rng import kept_random_state
+from mixnn_loader.sampler_state import SamplerState
 from mixnn_loader.sampling import NeighborBatchSampler, rebuilt
 from mixnn_loader.settings import Neighbors, Scan, Settings, Weighting
 from mixnn_loader.source import (
     as_data_loader,
     check_map_style,
-    generators_of,
     num_samples,
     samplers_of,
     training_members,
+    warn_of_parts,
 )
 from mixnn_loader.state import SampleState
+from mixnn_loader.state_versions import STATE_VERSION, upgraded
 from mixnn_loader.unpacking import Unpack, resolve_unpack
-
-STATE_VERSION = 2
-"""Written into every state; a change of the format raises it."""
 
 _MEASURED = (
     "scan",
@@ -105,6 +109,8 @@ class MixNNDataLoader:
         target_dtype: the floating-point type in which targets are kept. In half precision they stop moving when the
             prediction is within 0.003 (`torch.float16`) or 0.02 (`torch.bfloat16`) of them, at momentum 0.9.
         representation_dtype: the floating-point type in which representations are kept for the search.
+        process_group: the processes that train together, as for
+            `torch.nn.parallel.DistributedDataParallel`; None: the default group, if there is one when an epoch starts.
         seed: of the loader's own random draws.
         progress: show a progress bar of the scan (needs tqdm).
         **dataloader_kwargs: DataLoader arguments, only with a dataset.
@@ -156,6 +162,7 @@ class MixNNDataLoader:
         state_device: torch.device | str | None = None,
         target_dtype: torch.dtype = torch.float32,
         representation_dtype: torch.dtype = torch.float32,
+        process_group: ProcessGroup | None = None,
         seed: int = 0,
         progress: bool = False,
         **dataloader_kwargs: Any,
@@ -193,6 +200,7 @@ class MixNNDataLoader:
             representation_dtype=representation_dtype,
         )
         self._state.to(view.device)
+        self._processes = Processes(process_group)
         if num_classes is not None:
             self._state.set_num_classes(num_classes)
         self._estimator = Estimator(
@@ -203,14 +211,18 @@ class MixNNDataLoader:
             loader=self._wrapped,
             dataset=self._wrapped.dataset if scan_dataset is None else scan_dataset,
             progress=progress,
+            processes=self._processes,
         )
         self._view = view
         self._mixer = BatchMixer(self._settings, view, self._state)
-        self._batch_sampler = NeighborBatchSampler(self._wrapped.batch_sampler, seed)
+        self._batches = ResumableBatches(self._wrapped)
+        self._batch_sampler = NeighborBatchSampler(self._batches, seed)
         self._loader = rebuilt(self._wrapped, self._wrapped.dataset, batch_sampler=self._batch_sampler)
 
         self._epoch = 0
         self._started = False
+        self._batch = 0
+        self._merged = True  # whether all processes know what each has learned in the epoch that was started last
         self._running: dict[str, Any] | None = None  # the history's record of the epoch that is being iterated
         self.history: list[dict[str, Any]] = []
 
@@ -219,58 +231,94 @@ class MixNNDataLoader:
         return len(self._wrapped)
 
     def __iter__(self) -> Iterator[MixNNBatch]:
-        """Iterate one epoch (Algorithm 1). It starts with the first batch that is asked for, not with ``iter()``.
+        """Iterate one epoch (Algorithm 1), or the rest of the one within which a loaded state was saved.
+
+        It starts with the first batch that is asked for, not with ``iter()``.
 
         Raises:
-            RuntimeError: the dataset's length has changed, the model gives no finite loss at all, or another epoch has
-                been started meanwhile.
+            RuntimeError: the dataset's length has changed, the model gives no finite loss at all, another epoch has
+                been started meanwhile, or the processes are not at the same place.
         """
-        record, draw = self._start_epoch()
+        resumes = self._batches.resumes
+        record, draw = self._start_epoch(resumes)
         self._batch_sampler.begin_epoch(self._epoch, draw)
-        self._mixer.begin_epoch(self._epoch)
-        seconds, resumed = 0.0, time.perf_counter()
+        seconds, resumed = record["batches_seconds"] or 0.0, time.perf_counter()
         try:
-            for received in self._received():
+            for received in self._received(resumes):
                 with record_function("mixnn_loader.mix"):
                     batch = self._mixer.mix(received)
+                self._batches.done(received.loaded.number)
+                self._batch += 1
+                if self._batch == self._num_batches():
+                    self._end_epoch(record)  # now: many a training loop counts, and does not ask for what is behind
                 seconds += time.perf_counter() - resumed
+                record["batches_seconds"] = seconds
                 yield batch
                 resumed = time.perf_counter()
                 if self._running is not record:  # before the next batch is fetched, which would be the other epoch's
                     raise RuntimeError(
                         f"epoch {record['epoch']} is over: another was started; iterate one epoch at a time"
                     )
+            self._end_epoch(record)
         finally:
-            record["batches_seconds"] = seconds
             if self._running is record:
                 self._running = None
                 record["same_label_share"] = self._mixer.same_label_share()
 
-    def _received(self) -> Iterator[ReceivedBatch]:
+    def _received(self, resumes: bool) -> Iterator[ReceivedBatch]:
         """Load the epoch's batches and bring them to the model's device."""
         device = self._view.device
+        # The start of a pass draws a number for its workers: in an epoch that is resumed, it was drawn at its start.
+        with kept_random_state() if resumes else nullcontext():
+            batches = iter(self._loader)
         # Without workers, transforms draw from the random streams of the training loop, and must not draw ahead of it.
         if device.type != "cpu" and self._wrapped.num_workers > 0:
-            yield from self._receiver.one_ahead(self._loader, device)
+            yield from self._receiver.one_ahead(batches, device)
         else:
-            for loaded in self._loader:
+            for loaded in batches:
                 yield self._receiver.receive(loaded, device)
 
-    def _start_epoch(self) -> tuple[dict[str, Any], DrawPartners]:
+    def _start_epoch(self, resumes: bool) -> tuple[dict[str, Any], DrawPartners]:
         """Count the epoch and, after warm-up, estimate: its record in the history, and where its partners come from."""
         self._check_length()
         epoch = self._epoch + self._started
+        self._check_processes(epoch, self._batch if resumes else 0)
         phase = self._settings.phase(epoch)
-        record: dict[str, Any] = {"epoch": epoch, "phase": phase, **dict.fromkeys(_MEASURED)}
         draw: DrawPartners = no_partners
-        if phase != "warm-up":
-            draw, estimates = self._estimator.estimate(epoch)
-            record |= estimates
-        # Only now: an epoch whose scan failed can be started again.
-        self._epoch, self._started = epoch, True
-        self.history.append(record)
-        self._running = record
+        if resumes:
+            record = self.history[-1]
+            draw = no_partners if phase == "warm-up" else self._estimator.partners()
+        else:
+            self._end_epoch(self.history[-1] if self.history else {})  # if it was left early
+            record = {"epoch": epoch, "phase": phase, **dict.fromkeys(_MEASURED)}
+            if phase != "warm-up":
+                draw, estimates = self._estimator.estimate(epoch)
+                record |= estimates
+            # Only now: an epoch whose scan failed can be started again.
+            self.history.append(record)
+            self._mixer.begin_epoch(epoch)
+            self._batch, self._merged = 0, False
+        self._epoch, self._started, self._running = epoch, True, record
         return record, draw
+
+    def _end_epoch(self, record: dict[str, Any]) -> None:
+        """Let all processes know what each has learned; every one of them does so once an epoch."""
+        if self._merged:
+            return
+        if self._processes.size > 1:
+            rows_of = share_predictions(self._state, self._state.take_drawn(), self._processes, self._view.device)
+            if record["phase"] == "correction":
+                average_targets(self._state, rows_of, self._processes)
+            self._mixer.pairs = self._processes.gather(self._mixer.pairs.unsqueeze(0)).sum(dim=0)
+        self._merged = True
+        record["same_label_share"] = self._mixer.same_label_share()
+
+    def _num_batches(self) -> int | None:
+        """Count the batches of a whole epoch; None where the user's batch sampler does not tell."""
+        try:
+            return len(self)
+        except TypeError:
+            return None
 
     @property
     def epoch(self) -> int:
@@ -280,15 +328,25 @@ class MixNNDataLoader:
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration starts, and pass it on to the samplers that have a ``set_epoch``.
 
+        The rest of an epoch that a loaded state was saved within still comes first if it is of this number.
+
         Raises:
             ValueError: ``epoch`` is not an integer >= 0.
         """
         check_count("epoch", epoch)
+        if epoch != self._epoch:
+            self._batches.forget()
+            self._running = None
         self._epoch, self._started = epoch, False
         for sampler in samplers_of(self._wrapped).values():
             pass_on = getattr(sampler, "set_epoch", None)
             if callable(pass_on):
                 pass_on(epoch)
+
+    @property
+    def batch(self) -> int:
+        """Batches that the running epoch has given, or had given when the loaded state was saved; else 0."""
+        return self._batch if self._is_within else 0
 
     @property
     def given_labels(self) -> Tensor:
@@ -326,24 +384,33 @@ class MixNNDataLoader:
         return self._state.neighbor_pool[:, : self._settings.num_neighbors]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs, as tensors and primitives, at an epoch boundary.
+        """Return all that a resumed run needs, as tensors and primitives: between epochs, or behind any batch.
 
         With ``scan="running"`` and ``neighbors="dataset"`` the representations are part of it, N·d numbers. The state
-        of random generators that were passed to the DataLoader or its sampler is included. A loader that shuffles
-        without one draws from PyTorch's global generator, whose state is the caller's to keep (`torch.get_rng_state`).
+        of random generators that were passed to the DataLoader or its sampler is included, and of samplers that have a
+        ``state_dict``. What remains of an epoch comes in the order in which it would have come. The epochs behind it
+        draw from PyTorch's global generator where the loader shuffles without one of its own: its state is the caller's
+        to keep (`torch.get_rng_state`).
 
-        Raises:
-            RuntimeError: an epoch is running.
+        Of several processes, the state between epochs is the same on all; within one, each has its own to save.
         """
-        if self._running is not None:
-            raise RuntimeError("state_dict() must be called between epochs, not while one is iterated")
+        within = None
+        if self._is_within:
+            within = {
+                "position": self._batches.position().state_dict(),
+                "batch_size": self._wrapped.batch_size,
+                "pairs": self._mixer.pairs.cpu(),
+                "process": (self._processes.rank, self._processes.size),
+            }
         return {
             "version": STATE_VERSION,
-            "epoch": self._epoch + self._started,
-            "batch": 0,
+            "epoch": self._epoch if self._is_within else self._epoch + self._started,
+            "batch": self.batch,
+            "merged": self._merged,
             "num_neighbors": self._settings.num_neighbors,
             "samples": self._state.state_dict(),
-            "generators": {name: generator.get_state() for name, generator in generators_of(self._wrapped).items()},
+            "sampler_state": SamplerState.of(self._wrapped).state_dict(),
+            "within": within,
             "history": [dict(record) for record in self.history],
         }
 
@@ -354,10 +421,13 @@ class MixNNDataLoader:
             UserWarning: the saved loader had a generator where this one has none.
 
         Raises:
-            ValueError: the state is of another version, dataset length, number of classes or of neighbors.
+            ValueError: the state is of a newer version, of another dataset length, number of classes or of neighbors,
+                or was saved within an epoch of another batch size or process.
         """
-        if state["version"] != STATE_VERSION:
-            raise ValueError(f"the state is of version {state['version']}, this library reads {STATE_VERSION}")
+        state = upgraded(state)
+        within = state["within"]
+        if within is not None:
+            self._check_within(within)
         if state["num_neighbors"] != self._settings.num_neighbors:
             raise ValueError(
                 f"the state is of a run with num_neighbors={state['num_neighbors']}, this loader has "
@@ -366,22 +436,46 @@ class MixNNDataLoader:
         self._state.load_state_dict(state["samples"])
         if not self._settings.keeps_representations:
             self._state.representations = None
-        generators = generators_of(self._wrapped)
-        if missing := [name for name in state["generators"] if name not in generators]:
-            warnings.warn(
-                f"the state has generators for {', '.join(missing)}, this loader has none: the order will differ",
-                stacklevel=2,
-            )
-        for name in generators.keys() & state["generators"].keys():
-            generators[name].set_state(state["generators"][name].cpu())
+        sampler_state = SamplerState.from_state_dict(state["sampler_state"])
+        sampler_state.warn_of_missing(self._wrapped)
+        sampler_state.restore(self._wrapped)
         self.history = [dict(record) for record in state["history"]]
         self._epoch, self._started, self._running = state["epoch"], False, None
+        self._batch, self._merged = state["batch"], state.get("merged", True)
+        self._batches.forget()
+        if within is not None:
+            self._batches.go_to(Position.from_state_dict(within["position"]), sampler_state)
+            self._mixer.begin_epoch(self._epoch, within["pairs"])
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._wrapped, name)
+
+    @property
+    def _is_within(self) -> bool:
+        return self._running is not None or self._batches.resumes
+
+    def _check_within(self, within: Mapping[str, Any]) -> None:
+        for what, saved, own in (
+            ("with batch_size", within["batch_size"], self._wrapped.batch_size),
+            ("in process (rank, number of processes)", within["process"], (self._processes.rank, self._processes.size)),
+        ):
+            if saved != own:
+                raise ValueError(
+                    f"the state was saved within an epoch {what} {saved}, this loader has {own}; go on with the same, "
+                    "or from a state that was saved between epochs"
+                )
+
+    def _check_processes(self, epoch: int, batch: int) -> None:
+        if not self.history:
+            warn_of_parts(self._wrapped, self._processes.size)
+        if self._processes.size > 1:
+            self._state.track_drawn()
+            self._processes.check_agreement(
+                {"length of the dataset": self._num_samples, "epoch": epoch, "batch": batch}
+            )
 
     def _check_length(self) -> None:
         if (length := num_samples(self._wrapped)) != self._num_samples:

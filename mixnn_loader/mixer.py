@@ -66,16 +66,22 @@ class BatchMixer:
         self._state = state
         self._epoch = 0
         self._model_checked = False
-        self._pairs = torch.zeros(2)
+        self.pairs = torch.zeros(2)
+        """(sample, neighbor) pairs of this epoch: those with the same given label, and all."""
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Set the epoch, which selects the phase and the random draws."""
+    def begin_epoch(self, epoch: int, pairs: Tensor | None = None) -> None:
+        """Set the epoch, which selects the phase and the random draws.
+
+        Args:
+            epoch: its number.
+            pairs: what `pairs` was where an epoch is resumed.
+        """
         self._epoch = epoch
-        self._pairs = torch.zeros(2, device=self._view.device)
+        self.pairs = torch.zeros(2, device=self._view.device) if pairs is None else pairs.to(self._view.device)
 
     def same_label_share(self) -> float | None:
         """Return the share of this epoch's (sample, neighbor) pairs with the same given label."""
-        same, total = self._pairs.tolist()
+        same, total = self.pairs.tolist()
         return same / total if total > 0 else None
 
     def mix(self, received: ReceivedBatch) -> MixNNBatch:
@@ -87,6 +93,7 @@ class BatchMixer:
         phase = self._settings.phase(self._epoch)
         loaded, inputs, rows = received.loaded, received.inputs, received.rows
         labels = self._checked_labels(received)
+        self._state.note_drawn(loaded.indices)
         if phase == "warm-up":
             return self._unmixed(inputs, rows, labels)
 
@@ -172,7 +179,7 @@ class BatchMixer:
     def _count(self, pairing: Pairing, labels: Tensor, rows: Tensor, neighbors: Tensor) -> None:
         others = pairing.found & (neighbors != rows.unsqueeze(1))
         same = (pairing.partners(labels) == pairing.own(labels).unsqueeze(1)) & others
-        self._pairs += torch.stack([same.sum(), others.sum()])
+        self.pairs += torch.stack([same.sum(), others.sum()])
 
     def _check_model(self, inputs: Any) -> None:
         """Ask the model once, on the first batch: what is wrong with it shows now rather than after warm-up."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mixnn_loader.checks import as_device, check_floating_type
+from mixnn_loader.distributed import Processes, buffers_of_first, check_whole
 from mixnn_loader.features import FeatureFunction, FeatureLayer, captured_inputs, find_feature_layer
 from mixnn_loader.nested import map_tensors, tensors_of
 
@@ -39,7 +40,7 @@ class ModelView:
         autocast_dtype: run under `torch.autocast` with this type; None: as the caller's context has it.
 
     Raises:
-        TypeError: ``model`` is no module, or ``feature_layer`` of no known kind.
+        TypeError: ``model`` is no module or sharded, or ``feature_layer`` of no known kind.
         ValueError: ``feature_layer`` is not in the model, ``device`` not one of torch's, or ``autocast_dtype`` not a
             floating-point type.
     """
@@ -55,6 +56,7 @@ class ModelView:
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         if autocast_dtype is not None:
             check_floating_type("autocast_dtype", autocast_dtype, "None or a floating-point torch.dtype")
+        check_whole(model)
         self._model = unwrap(model)
         self._device = as_device("device", device)
         self._autocast_dtype = autocast_dtype
@@ -63,6 +65,10 @@ class ModelView:
         self._layer: nn.Module | FeatureFunction | None = None
         if feature_layer is not None:
             self._layer = find_feature_layer(self._model, feature_layer)
+
+    def buffers_of_first(self, processes: Processes) -> AbstractContextManager[None]:
+        """Look at the model with the first process's buffers; see `mixnn_loader.distributed.buffers_of_first`."""
+        return buffers_of_first(self._model, processes)
 
     @property
     def device(self) -> torch.device:

@@ -1,11 +1,47 @@
 """Random numbers that leave the user's alone, and that depend on nothing but where in the training they are."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
+
+
+class RandomState(NamedTuple):
+    """The states of the global CPU generators of Python, NumPy and PyTorch."""
+
+    python: Any
+    numpy: Any
+    torch: Tensor
+
+    @classmethod
+    def now(cls) -> "RandomState":
+        """Read the generators."""
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state())
+
+    def restore(self) -> None:
+        """Put the generators back."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.torch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and primitives."""
+        name, keys, *rest = self.numpy
+        return {
+            "python": self.python,
+            "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *rest),
+            "torch": self.torch,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "RandomState":
+        """Take over what `state_dict` returned."""
+        name, keys, *rest = state["numpy"]
+        return cls(state["python"], (name, keys.cpu().numpy().astype(np.uint32), *rest), state["torch"].cpu())
 
 
 def derived_rng(seed: int, *position: int) -> np.random.Generator:
@@ -22,6 +58,16 @@ def derived_rng(seed: int, *position: int) -> np.random.Generator:
 
 
 @contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Put the global CPU generators of Python, NumPy and PyTorch back as they were on leaving."""
+    before = RandomState.now()
+    try:
+        yield
+    finally:
+        before.restore()
+
+
+@contextmanager
 def forked_random_state(seed: int) -> Iterator[None]:
     """Seed the global CPU generators of Python, NumPy and PyTorch, and put them back as they were on leaving.
 
@@ -31,15 +77,8 @@ def forked_random_state(seed: int) -> Iterator[None]:
     Args:
         seed: an integer in [0, 2**32), NumPy's range.
     """
-    python_state = random.getstate()
-    numpy_state = np.random.get_state()
-    torch_state = torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
+    with kept_random_state():
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)

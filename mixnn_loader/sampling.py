@@ -4,10 +4,9 @@ The batch sampler lives in the main process and decides everything; workers only
 workers that stay alive between epochs never hold stale state.
 """
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -86,31 +85,25 @@ class LoadedBatch(NamedTuple):
         return torch.cat([self.indices, self.neighbors.flatten()])
 
 
-class MemberSampler(Sampler[int]):
-    """Some of the dataset's indices, in order; ``indices`` (n,) may be replaced between passes."""
+class NumberedBatches(Protocol):
+    """Gives the batches of a pass: each one's number in the epoch, and its dataset indices (B,) int64."""
 
-    def __init__(self, indices: np.ndarray) -> None:
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices.tolist())
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]: ...
 
 
 class NeighborBatchSampler(Sampler[IndexBatch]):
-    """The user's batches, in the user's order, with neighbors added.
+    """Batches in the order in which they come, with neighbors added.
 
     Args:
-        batch_sampler: the user's: yields lists of dataset indices.
+        batches: the samples of each batch.
         seed: of the random draws of neighbors.
         reseeds: whether the samples' own random transforms are seeded, too, so that they depend neither on the user's
             random streams nor on what a worker did before.
     """
 
-    def __init__(self, batch_sampler: Any, seed: int, *, reseeds: bool = False) -> None:
-        self._batch_sampler = batch_sampler
+    def __init__(self, batches: NumberedBatches, seed: int, *, reseeds: bool = False) -> None:
+        self._batches = batches
         self._seed = seed
         self._reseeds = reseeds
         self._epoch = 0
@@ -121,12 +114,11 @@ class NeighborBatchSampler(Sampler[IndexBatch]):
         self._epoch, self._draw = epoch, draw
 
     def __len__(self) -> int:
-        """Return the user's number of batches."""
-        return len(self._batch_sampler)
+        """Return the number of batches."""
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[IndexBatch]:
-        for number, batch in enumerate(self._batch_sampler):
-            indices = np.array([_as_index(index) for index in batch], dtype=np.int64)
+        for number, indices in self._batches:
             rng = derived_rng(self._seed, self._epoch, number, _NEIGHBOR_STREAM)
             neighbors, neighbor_seed = self._draw(indices, rng), int(rng.integers(2**32))
             seed = int(rng.integers(2**32)) if self._reseeds else None
@@ -199,12 +191,3 @@ def rebuilt(loader: DataLoader[Any], dataset: Any, **replaced: Any) -> DataLoade
     arguments: dict[str, Any] = {name: getattr(loader, name) for name in COPIED_ARGUMENTS}
     arguments |= {"collate_fn": IndexedCollate(loader.collate_fn), **replaced}
     return DataLoader(IndexedDataset(dataset), **arguments)
-
-
-def _as_index(index: Any) -> int:
-    try:
-        return operator.index(index)
-    except TypeError:
-        raise TypeError(
-            f"the sampler must yield integer dataset indices, got {index!r}; MixNN keeps its state by index"
-        ) from None

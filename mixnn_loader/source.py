@@ -13,6 +13,8 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     IterableDataset,
+    RandomSampler,
+    SequentialSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
@@ -37,7 +39,7 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequ
         own_names: other argument names that an unknown one may have been meant for.
 
     Warns:
-        UserWarning: ``data`` is of a DataLoader subclass with an ``__iter__`` of its own, or one of several processes'.
+        UserWarning: ``data`` is of a DataLoader subclass with an ``__iter__`` of its own.
 
     Raises:
         TypeError: ``data`` is neither, is iterable-style or already prepared by a framework, or a keyword is
@@ -70,16 +72,29 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequ
         )
     if loader.batch_sampler is None:
         raise ValueError("batch_size must not be None: MixNN mixes within batches; let the DataLoader do the batching")
-    for sampler in samplers_of(loader).values():
-        if getattr(sampler, "num_replicas", 1) <= 1:
-            continue
+    return loader
+
+
+def warn_of_parts(loader: DataLoader[Any], num_processes: int) -> None:
+    """Compare the parts into which the sampler divides the data with the processes that there are.
+
+    Warns:
+        UserWarning: each process gets everything, or there are parts that none gets.
+    """
+    samplers = samplers_of(loader).values()
+    num_parts = max((int(getattr(sampler, "num_replicas", 1)) for sampler in samplers), default=1)
+    if num_parts != num_processes and num_parts > 1:
         warnings.warn(
-            f"{type(sampler).__name__} shares the data out among processes, but targets are corrected by each "
-            "process for its own samples only: they are not gathered",
+            f"the sampler divides the data into {num_parts} parts, and {num_processes} processes train together: init "
+            "torch.distributed before the first epoch, and pass the same group to both",
             stacklevel=3,
         )
-        break
-    return loader
+    elif num_parts == 1 < num_processes and any(isinstance(s, (RandomSampler, SequentialSampler)) for s in samplers):
+        warnings.warn(
+            f"each of {num_processes} processes draws the whole dataset: build the DataLoader with "
+            "sampler=DistributedSampler(dataset), so that each gets its part",
+            stacklevel=3,
+        )
 
 
 def check_map_style(name: str, dataset: Any) -> None:

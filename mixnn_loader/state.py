@@ -22,6 +22,8 @@ class SampleState:
         log_clean_probability: (N,) float32, log P(clean), NaN where it is not known.
         soft_targets: (N, C) of ``target_dtype``, t; None until C is known. Rows are zero until the label has been seen.
         representations: (N, d) of ``representation_dtype`` beside the model, or None while they are not needed.
+        drawn: (N,) bool on the CPU, the samples drawn since the rows were last made the same on all processes; None
+            where there is but one.
 
     Args:
         num_samples: N.
@@ -55,6 +57,7 @@ class SampleState:
         self.log_clean_probability = torch.full((num_samples,), torch.nan, device=device)
         self.soft_targets: Tensor | None = None
         self.representations: Tensor | None = None
+        self.drawn: Tensor | None = None
 
     def to(self, device: torch.device) -> None:
         """Move what mini-batches are made of to the one device that was asked for, or else to the model's.
@@ -128,16 +131,46 @@ class SampleState:
             return
         if first is not None:
             representations = representations[first.to(representations.device, non_blocking=True)]
+        kept = self.representations_of(representations.shape[1], representations.device)
+        kept[indices.to(kept.device, non_blocking=True)] = representations.to(kept)
+
+    def representations_of(self, width: int, device: torch.device) -> Tensor:
+        """Return the representations (N, d), after making room for them where there are none.
+
+        Args:
+            width: d.
+            device: where to keep them.
+        """
         if self.representations is None:
-            shape = (len(self.given_labels), representations.shape[1])
+            shape = (len(self.given_labels), width)
             if not self._announced:  # a scan an epoch takes and gives back the same
-                device = representations.device
                 announce("representations", shape, self._representation_dtype, device, "representation_dtype=")
                 self._announced = True
             # Zeros: a row that nothing is written to must not look like one of a model that has diverged.
-            self.representations = representations.new_zeros(shape, dtype=self._representation_dtype)
-        rows = indices.to(self.representations.device, non_blocking=True)
-        self.representations[rows] = representations.to(self.representations)
+            self.representations = torch.zeros(shape, dtype=self._representation_dtype, device=device)
+        return self.representations
+
+    def track_drawn(self) -> None:
+        """Start to note which samples are drawn."""
+        if self.drawn is None:
+            self.drawn = torch.zeros(len(self.given_labels), dtype=torch.bool)
+
+    def note_drawn(self, indices: Tensor) -> None:
+        """Note that samples have been drawn, where that is noted.
+
+        Args:
+            indices: (n,) int64 on the CPU, rows of the dataset.
+        """
+        if self.drawn is not None:
+            self.drawn[indices] = True
+
+    def take_drawn(self) -> Tensor:
+        """Return the samples (n,) that have been drawn, sorted, and forget that they were."""
+        if self.drawn is None:
+            raise RuntimeError("what is drawn has not been tracked")
+        rows = self.drawn.nonzero().flatten()
+        self.drawn.zero_()
+        return rows
 
     def known_targets(self) -> Tensor:
         """Return the soft targets (N, C).

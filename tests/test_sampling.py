@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 from toy import Points, Samples
 
+from mixnn_loader.member_batches import MemberBatches
 from mixnn_loader.partners import nearest_partners
 from mixnn_loader.sampling import IndexBatch, IndexedCollate, IndexedDataset, NeighborBatchSampler, rebuilt
 
 
-def batches_of(count: int, size: int) -> BatchSampler:
-    return BatchSampler(SequentialSampler(range(count)), size, drop_last=False)
+def batches_of(count: int, size: int) -> MemberBatches:
+    return MemberBatches(np.arange(count), size)
 
 
 def test_neighbors_are_added_to_the_users_batches() -> None:
@@ -79,8 +80,9 @@ def test_a_rebuilt_loader_has_the_users_settings() -> None:
         timeout=60,
         generator=generator,
     )
-    inner = rebuilt(loader, loader.dataset, batch_sampler=NeighborBatchSampler(loader.batch_sampler, 0))
+    inner = rebuilt(loader, loader.dataset, batch_sampler=NeighborBatchSampler(batches_of(40, 4), 0))
     assert (inner.num_workers, inner.prefetch_factor, inner.persistent_workers, inner.timeout) == (2, 5, True, 60)
     assert inner.generator is generator
     other = torch.Generator()
-    assert rebuilt(loader, loader.dataset, batch_sampler=batches_of(40, 8), generator=other).generator is other
+    other_batches = NeighborBatchSampler(batches_of(40, 8), 0)
+    assert rebuilt(loader, loader.dataset, batch_sampler=other_batches, generator=other).generator is other

@@ -132,12 +132,15 @@ def test_members_follow_a_curriculum() -> None:
     assert loader.clean_probability[:5].isnan().all()
 
 
-def test_a_sampler_of_several_processes_is_warned_of() -> None:
+def test_parts_that_no_process_gets_are_warned_of() -> None:
     sampler: DistributedSampler[Any] = DistributedSampler(Points(), num_replicas=2, rank=0)
-    with pytest.warns(UserWarning, match="DistributedSampler shares the data out among processes"):
-        MixNNDataLoader(DataLoader(Points(), sampler=sampler), mlp())
-    with pytest.warns(UserWarning, match="DistributedSampler shares the data out among processes"):
-        MixNNDataLoader(DataLoader(Points(), batch_sampler=BatchSampler(sampler, 4, drop_last=False)), mlp())
+    for plain in (
+        DataLoader(Points(), sampler=sampler),
+        DataLoader(Points(), batch_sampler=BatchSampler(sampler, 4, drop_last=False)),
+    ):
+        loader = MixNNDataLoader(plain, mlp())
+        with pytest.warns(UserWarning, match=r"divides the data into 2 parts, and 1 processes .* init"):
+            next(iter(loader))
 
 
 def test_a_curriculum_that_leaves_nothing() -> None:

@@ -10,7 +10,15 @@ from torch import Tensor
 
 from mixnn_loader.state import SampleState
 
-NAMES = ["given_labels", "neighbor_pool", "losses", "log_clean_probability", "soft_targets", "representations"]
+NAMES = [
+    "given_labels",
+    "neighbor_pool",
+    "losses",
+    "log_clean_probability",
+    "soft_targets",
+    "representations",
+    "drawn",
+]
 
 
 def sample_state(num_samples: int, pool_size: int, num_classes: int, **arguments: Any) -> SampleState:
@@ -28,6 +36,8 @@ def filled() -> SampleState:
     state.log_clean_probability[:3] = torch.tensor([0.9, 0.5, 0.1])
     state.known_targets()[1] = torch.tensor([0.7, 0.2, 0.1])
     state.representations = torch.arange(8.0).reshape(4, 2)
+    state.track_drawn()
+    state.note_drawn(torch.tensor([2, 0]))
     return state
 
 
@@ -170,6 +180,7 @@ def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
 def test_representations_always_go_to_the_model(device: torch.device | None, moved: list[str]) -> None:
     state = sample_state(4, 2, 3, device=device)
     state.record_predictions(torch.tensor([0]), torch.tensor([0.1]), torch.ones(1, 5))
+    state.track_drawn()
     state.to(torch.device("meta"))
     on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
     assert on_meta == moved

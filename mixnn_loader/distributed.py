@@ -1,0 +1,175 @@
+"""Rows of tensors across the processes that train together."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed import ProcessGroup
+
+CHUNK_ROWS = 65_536
+"""Rows are exchanged in chunks: their copies in transit take memory, too."""
+
+_CPU_BACKENDS = ("gloo", "mpi")
+"""What these send comes from the CPU's memory anyway, and not all of their calls take other tensors."""
+
+
+class Processes:
+    """The processes of a group; without `torch.distributed`, the one that there is.
+
+    What sends something is a collective call: every process has to make it, in the same order as its other collective
+    calls. Where one has ended instead, the call raises, after the group's timeout at the latest.
+
+    Args:
+        group: the group; None: the default one, if there is one by the time it is needed.
+    """
+
+    def __init__(self, group: ProcessGroup | None = None) -> None:
+        self._group = group
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return dist.get_world_size(self._group) if _initialized() else 1
+
+    @property
+    def rank(self) -> int:
+        """Which one this is, from 0."""
+        return dist.get_rank(self._group) if _initialized() else 0
+
+    def exchange(self, rows: Tensor) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Show every process the rows of all, a chunk at a time.
+
+        Args:
+            rows: (n,) or (n, width); n is each process's own, and the one without rows need not know the width.
+
+        Yields:
+            Which of a process's rows the chunk holds, and these rows of each process by rank, beside ``rows``.
+        """
+        width = rows[0].numel() if len(rows) > 0 else 0
+        sizes = self._stacked(torch.tensor([len(rows), width]))  # (size, 2)
+        lengths, width = sizes[:, 0].tolist(), int(sizes[:, 1].max())
+        for start in range(0, max(lengths), CHUNK_ROWS):
+            chunk = slice(start, start + CHUNK_ROWS)
+            own = rows[chunk]
+            padded = rows.new_zeros(min(CHUNK_ROWS, max(lengths) - start), width)
+            padded[: len(own)] = own.reshape(len(own), width)
+            parts = self._stacked(padded)  # (size, n, width)
+            yield (
+                chunk,
+                [
+                    (part if rows.dim() > 1 else part.flatten())[: max(0, length - start)]
+                    for part, length in zip(parts, lengths, strict=True)
+                ],
+            )
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Put the rows of all processes one behind the other, by rank.
+
+        Args:
+            rows: as for `exchange`.
+
+        Returns:
+            (sum of n,) or (sum of n, width), the same on every process, on the device of ``rows``.
+        """
+        if self.size == 1:
+            return rows
+        chunks = [parts for _, parts in self.exchange(rows)]
+        if not chunks:
+            return rows
+        return torch.cat([parts[rank] for rank in range(self.size) for parts in chunks])
+
+    def first(self, rows: Tensor) -> Tensor:
+        """Return the first process's ``rows``, which have the same shape on all."""
+        if self.size == 1:
+            return rows
+        sent = rows.detach().to(self._device_for(rows), copy=True)
+        dist.broadcast(sent, 0 if self._group is None else dist.get_global_rank(self._group, 0), group=self._group)
+        return sent.to(rows.device)
+
+    def check_agreement(self, numbers: dict[str, int]) -> None:
+        """Check that numbers are the same on every process.
+
+        Args:
+            numbers: this process's, by what they are called in the message.
+
+        Raises:
+            RuntimeError: on every process, if one is not.
+        """
+        if self.size == 1:
+            return
+        of_all = self._stacked(torch.tensor(list(numbers.values()))).T.tolist()
+        for name, values in zip(numbers, of_all, strict=True):
+            if len(set(values)) > 1:
+                raise RuntimeError(f"the {name} must be the same on all processes, got {values} by rank")
+
+    def _stacked(self, rows: Tensor) -> Tensor:
+        """Return the ``rows`` of every process, (size, ...); they have the same shape on all."""
+        sent = rows.to(self._device_for(rows))
+        received = sent.new_empty(self.size, *sent.shape)
+        # As bytes, which every backend carries, whatever the type.
+        parts = [part.view(torch.uint8) for part in received.unbind()]
+        dist.all_gather(parts, sent.view(torch.uint8), group=self._group)
+        return received.to(rows.device)
+
+    def _device_for(self, rows: Tensor) -> torch.device:
+        """Say where the group's backends take ``rows`` from."""
+        backends = {}
+        for pair in dist.get_backend_config(self._group).split(","):
+            kind, _, backend = pair.partition(":")
+            backends[kind] = backend
+        if backends.get(rows.device.type, "gloo") not in _CPU_BACKENDS:
+            return rows.device
+        if "cpu" in backends:
+            return torch.device("cpu")
+        accelerator = next(iter(backends))
+        return torch.device(accelerator, torch.get_device_module(accelerator).current_device())
+
+
+@contextmanager
+def buffers_of_first(model: nn.Module, processes: Processes) -> Iterator[None]:
+    """Give a model the first process's buffers, such as BatchNorm's statistics, and its own back on leaving.
+
+    `torch.nn.parallel.DistributedDataParallel` does so before each forward pass of the training, but every process
+    then takes up its own part of the batch in them.
+
+    Args:
+        model: the same on every process but for its buffers.
+        processes: which share it.
+    """
+    buffers = list(model.buffers()) if processes.size > 1 else []
+    own = [buffer.clone() for buffer in buffers]
+    try:
+        with torch.no_grad():
+            for buffer in buffers:
+                buffer.copy_(processes.first(buffer))
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in zip(buffers, own, strict=True):
+                buffer.copy_(before)
+
+
+def check_whole(model: nn.Module) -> None:
+    """Check that this process has the whole model.
+
+    Raises:
+        TypeError: it is sharded by FSDP.
+    """
+    # Importing it takes a second. Where nobody has, nothing is sharded.
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is None:
+        return
+    for name, module in model.named_modules():
+        if isinstance(module, (fsdp.FullyShardedDataParallel, fsdp.FSDPModule)):
+            raise TypeError(
+                f"model must be whole on every process, but {name or 'it'!r} is sharded by FSDP "
+                f"({type(module).__name__}): its forward passes wait for all processes, and MixNN's scan gives them "
+                "different numbers of batches; use DistributedDataParallel"
+            )
+
+
+def _initialized() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,150 @@
+"""A training run as a user has it, which can be saved and taken up behind any batch.
+
+``python stoppable.py FOLDER SAMPLING NUM_WORKERS`` trains, and writes every batch and a checkpoint into the folder;
+where there is one, it goes on from it.
+"""
+
+import io
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
+from toy import Points, mlp
+
+from mixnn_loader import MixNNDataLoader, MixNNLoss
+
+EPOCHS = 4
+SETTINGS: dict[str, Any] = {"warmup_epochs": 1, "correction_epoch": 2, "momentum": 0.7, "num_neighbors": 2}
+
+
+class UnevenBatches(Sampler[list[int]]):
+    """Batches of changing sizes, drawn one at a time from PyTorch's global generator and Python's; no length."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(5):
+            yield torch.randint(40, (random.randint(3, 9),)).tolist()
+
+
+class CountingBatches(Sampler[list[int]]):
+    """A batch sampler with a state of its own: every epoch goes on where the last one ended."""
+
+    def __init__(self) -> None:
+        self.first = 0
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(4):
+            self.first += 7
+            yield [index % 40 for index in range(self.first, self.first + 7)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"first": self.first}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.first = state["first"]
+
+
+def make_sampling(kind: str) -> dict[str, Any]:
+    """DataLoader arguments that draw the samples."""
+    generator = torch.Generator().manual_seed(torch.initial_seed())
+    weights = torch.linspace(0, 1, 40).tolist()
+    match kind:
+        case "shuffle":
+            return {"batch_size": 8, "shuffle": True}
+        case "shuffle, own generator":
+            return {"batch_size": 9, "shuffle": True, "generator": generator}
+        case "sampler with a generator":
+            return {"batch_size": 8, "sampler": RandomSampler(range(40), generator=generator)}
+        case "weighted":
+            return {"batch_size": 8, "sampler": WeightedRandomSampler(weights, 37)}
+        case "weighted, own generator":
+            return {"batch_size": 8, "sampler": WeightedRandomSampler(weights, 37, generator=generator)}
+        case "subset, dropped last":
+            return {"batch_size": 7, "sampler": SubsetRandomSampler(range(5, 35)), "drop_last": True}
+        case "drawn one by one":
+            return {"batch_sampler": UnevenBatches()}
+        case _:
+            return {"batch_sampler": CountingBatches()}
+
+
+SAMPLINGS = [
+    "shuffle",
+    "shuffle, own generator",
+    "sampler with a generator",
+    "weighted",
+    "weighted, own generator",
+    "subset, dropped last",
+    "drawn one by one",
+    "counting",
+]
+MODES: list[dict[str, Any]] = [
+    {},
+    {"scan": "running"},
+    {"neighbors": "batch"},
+    {"neighbors": "batch", "scan": "running"},
+    {"neighbor_pool": 6, "scan_every": 2},
+    {"neighbors": "random", "weighting": "beta", "scan": "running"},
+    {"num_neighbors": 0},
+]
+
+
+class Training:
+    """A model, its optimizer and its loader, as a user has them."""
+
+    def __init__(self, seed: int, sampling: str, num_workers: int, mode: dict[str, Any]) -> None:
+        random.seed(seed)
+        torch.manual_seed(seed)
+        self.model = mlp(seed)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+        self.plain = DataLoader(Points(), num_workers=num_workers, **make_sampling(sampling))
+        self.loader = MixNNDataLoader(self.plain, self.model, **(SETTINGS | mode))
+
+    def batches(self) -> Iterator[list[Tensor]]:
+        """Train from where the loader is; behind every batch, say what it was."""
+        for _ in range(self.loader.epoch, EPOCHS):
+            for inputs, targets in self.loader:
+                loss = MixNNLoss()(self.model(inputs), targets)
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+                yield [inputs, *vars(targets).values(), targets.mixed, loss.detach(), self.loader.soft_targets.clone()]
+
+    def save(self) -> bytes:
+        """Return a checkpoint, with what the caller has to keep beside the loader's state."""
+        state: dict[str, Any] = {name: getattr(self, name).state_dict() for name in ("loader", "model", "optimizer")}
+        file = io.BytesIO()
+        torch.save(state | {"python": random.getstate(), "torch": torch.get_rng_state()}, file)
+        return file.getvalue()
+
+    def load(self, checkpoint: bytes) -> None:
+        """Take up what `save` returned."""
+        state = torch.load(io.BytesIO(checkpoint), weights_only=True)
+        for name in ("loader", "model", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        random.setstate(state["python"])
+        torch.set_rng_state(state["torch"])
+
+
+def main(folder: Path, sampling: str, num_workers: int) -> None:
+    """Train to the end, from the checkpoint in the folder if there is one."""
+    torch.set_num_threads(1)
+    checkpoint = folder / "checkpoint.pt"
+    training = Training(4 if checkpoint.exists() else 3, sampling, num_workers, {})
+    if checkpoint.exists():
+        training.load(checkpoint.read_bytes())
+    for batch in training.batches():
+        torch.save(batch, folder / f"batch-{training.loader.epoch}-{training.loader.batch}.pt")
+        temporary = folder / "checkpoint.tmp"
+        temporary.write_bytes(training.save())
+        temporary.replace(checkpoint)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

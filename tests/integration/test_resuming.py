@@ -1,0 +1,220 @@
+"""A run that is stopped behind any batch goes on as if it had not been."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from integration import stoppable
+from integration.stoppable import EPOCHS, MODES, SAMPLINGS, SETTINGS, CountingBatches, Training
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
+from toy import Points, mlp
+
+from mixnn_loader import MixNNDataLoader
+
+
+def outcome(training: Training) -> tuple[list[dict[str, Any]], list[Tensor]]:
+    """What is left at the end of a run, the random stream included."""
+    loader = training.loader
+    history = [{k: v for k, v in entry.items() if not k.endswith("seconds")} for entry in loader.history]
+    rows = [loader.soft_targets, loader.losses, loader.clean_probability, loader.neighbor_indices, loader.given_labels]
+    numbers = [*(row.clone() for row in rows), *training.model.state_dict().values(), torch.rand(3)]
+    return history, numbers
+
+
+def assert_identical(actual: Any, expected: Any) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def check_stopped_anywhere(stop: int, sampling: str, num_workers: int, mode: dict[str, Any]) -> None:
+    with torch.random.fork_rng():
+        before = random.getstate()
+        unstopped = Training(3, sampling, num_workers, mode)
+        batches, checkpoint = [], b""
+        for number, batch in enumerate(unstopped.batches()):
+            batches.append(batch)
+            if number == stop:
+                checkpoint = unstopped.save()
+        history, numbers = outcome(unstopped)
+
+        resumed = Training(4, sampling, num_workers, mode)
+        resumed.load(checkpoint)
+        rest = list(resumed.batches())
+        assert_identical(rest, batches[stop + 1 :])
+        resumed_history, resumed_numbers = outcome(resumed)
+        assert resumed_history == history
+        assert_identical(resumed_numbers, numbers)
+        random.setstate(before)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
+@example(4, "shuffle", {})  # the last batch of an epoch
+@example(14, "drawn one by one", {"scan": "running"})
+def test_stopped_behind_any_batch(stop: int, sampling: str, mode: dict[str, Any]) -> None:
+    check_stopped_anywhere(stop, sampling, 0, mode)
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
+@example(6, "shuffle, own generator", {})
+@example(7, "drawn one by one", {"scan": "running"})
+def test_stopped_behind_any_batch_that_workers_loaded(stop: int, sampling: str, mode: dict[str, Any]) -> None:
+    check_stopped_anywhere(stop, sampling, 2, mode)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_killed(tmp_path: Path, num_workers: int) -> None:
+    command = [sys.executable, stoppable.__file__, str(tmp_path), "shuffle", str(num_workers)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    stopped_in = tmp_path / "batch-2-2.pt"  # the third of four epochs, two of five batches
+    process = subprocess.Popen(command, env=environment)
+    while not stopped_in.exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    written = list(tmp_path.glob("batch-*.pt"))
+    assert process.returncode == -signal.SIGKILL
+    assert 12 <= len(written) < 20
+    subprocess.run(command, env=environment, check=True)
+
+    with torch.random.fork_rng():
+        unstopped = Training(3, "shuffle", num_workers, {})
+        for batch in unstopped.batches():
+            file = tmp_path / f"batch-{unstopped.loader.epoch}-{unstopped.loader.batch}.pt"
+            assert_identical(torch.load(file, weights_only=True), batch)
+
+
+def within(batches: int, **arguments: Any) -> dict[str, Any]:
+    """Return a state that was saved within the first epoch."""
+    loader = MixNNDataLoader(Points(), mlp(), **{"batch_size": 8, **arguments})
+    iterator = iter(loader)
+    for _ in range(batches):
+        next(iterator)
+    return loader.state_dict()
+
+
+def drawn(loader: MixNNDataLoader) -> list[int]:
+    """Return the indices that an epoch gives."""
+    return [index for batch in loader for index in batch.targets.indices.tolist()]
+
+
+def test_the_rest_of_an_epoch_is_followed_by_whole_ones() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    loader.load_state_dict(within(3))
+    assert (loader.epoch, loader.batch) == (0, 3)
+    assert [drawn(loader), drawn(loader)] == [list(range(24, 40)), list(range(40))]
+    assert [entry["epoch"] for entry in loader.history] == [0, 1]
+
+
+def test_nothing_is_left_behind_the_last_batch() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    loader.load_state_dict(within(5))
+    assert (loader.epoch, loader.batch) == (0, 5)
+    assert [drawn(loader), drawn(loader)] == [[], list(range(40))]
+
+
+def test_the_state_that_was_loaded_can_be_saved_again() -> None:
+    state = within(3, shuffle=True, generator=torch.Generator().manual_seed(1))
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8, shuffle=True, generator=torch.Generator())
+    loader.load_state_dict(state)
+    again = MixNNDataLoader(Points(), mlp(), batch_size=8, shuffle=True, generator=torch.Generator())
+    again.load_state_dict(loader.state_dict())
+    assert drawn(again) == drawn(loader)
+
+
+def test_set_epoch_keeps_the_rest_of_its_own_epoch_only() -> None:
+    state = within(3)
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    loader.load_state_dict(state)
+    loader.set_epoch(0)
+    assert drawn(loader) == list(range(24, 40))
+    loader.load_state_dict(state)
+    loader.set_epoch(1)
+    assert (loader.epoch, loader.batch, drawn(loader)) == (1, 0, list(range(40)))
+
+
+def test_an_iterator_from_before_the_load_goes_on_where_the_state_says() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    batches = iter(loader)  # as trainers do, to look at what they were given
+    loader.load_state_dict(within(4))
+    assert [batch.targets.indices.tolist() for batch in batches] == [list(range(32, 40))]
+
+
+def test_the_sampler_gets_its_epoch_back() -> None:
+    def make() -> MixNNDataLoader:
+        sampler: DistributedSampler[Any] = DistributedSampler(Points(), num_replicas=1, rank=0)
+        return MixNNDataLoader(DataLoader(Points(), batch_size=8, sampler=sampler), mlp())
+
+    first = make()
+    first.set_epoch(3)
+    batches = iter(first)
+    next(batches)
+    state = first.state_dict()
+    second = make()
+    second.load_state_dict(state)
+    expected = [index for batch in batches for index in batch.targets.indices.tolist()]
+    assert drawn(second) == expected
+    assert second.sampler.epoch == 3
+
+
+def test_a_position_in_other_batches_is_refused() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=10)
+    with pytest.raises(ValueError, match=r"within an epoch with batch_size 8, this loader has 10.* between epochs"):
+        loader.load_state_dict(within(3))
+    state = within(3)
+    elsewhere = {**state, "within": {**state["within"], "process": (1, 4)}}
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    with pytest.raises(ValueError, match=r"process \(rank, number of processes\) \(1, 4\), this loader has \(0, 1\)"):
+        loader.load_state_dict(elsewhere)
+
+
+def test_a_sampler_that_has_become_shorter() -> None:
+    class Short(CountingBatches):
+        def __iter__(self) -> Any:
+            yield from list(super().__iter__())[:2]
+
+    plain = DataLoader(Points(), batch_sampler=CountingBatches())
+    loader = MixNNDataLoader(plain, mlp(), **SETTINGS)
+    batches = iter(loader)
+    for _ in range(3):
+        next(batches)
+    other = MixNNDataLoader(DataLoader(Points(), batch_sampler=Short()), mlp(), **SETTINGS)
+    other.load_state_dict(loader.state_dict())
+    with pytest.raises(RuntimeError, match=r"of which 3 batches had been drawn, this loader's batch sampler gives 2"):
+        next(iter(other))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_states_of_older_versions(version: int) -> None:
+    """Versions 1 and 2 were saved between epochs only, 1 without representations."""
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8, shuffle=True, generator=torch.Generator(), **SETTINGS)
+    for _ in range(2):
+        drawn(loader)
+    state = loader.state_dict()
+    samples = {name: rows for name, rows in state["samples"].items() if name != "drawn"}
+    if version == 1:
+        del samples["representations"]
+    old = {name: state[name] for name in ("epoch", "batch", "num_neighbors", "history")}
+    old |= {"version": version, "samples": samples, "generators": state["sampler_state"]["generators"]}
+    other = MixNNDataLoader(Points(), mlp(), batch_size=8, shuffle=True, generator=torch.Generator(), **SETTINGS)
+    other.load_state_dict(old)
+    assert other.epoch == 2
+    assert_identical(other.soft_targets, loader.soft_targets)
+    assert drawn(other) == drawn(loader)
+
+
+@pytest.mark.parametrize("version", [0, 4, "3", None])
+def test_states_of_other_versions_are_refused(version: Any) -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 3.* upgrade"):
+        loader.load_state_dict({**loader.state_dict(), "version": version})
