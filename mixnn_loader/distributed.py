@@ -24,9 +24,14 @@ class Processes:
 
     Args:
         group: the group; None: the default one, if there is one by the time it is needed.
+
+    Raises:
+        ValueError: this process is not in the group.
     """
 
     def __init__(self, group: ProcessGroup | None = None) -> None:
+        if group is not None and dist.get_rank(group) < 0:
+            raise ValueError(f"process_group must be one that this process is in, got {group}")
         self._group = group
 
     @property

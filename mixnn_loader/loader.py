@@ -7,13 +7,14 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed import ProcessGroup
 from torch.profiler import record_function
 
 from mixnn_loader.batch import MixNNBatch
 from mixnn_loader.checks import as_device, check_count
 from mixnn_loader.distributed import Processes
+from mixnn_loader.epochs import Epochs, Record
 from mixnn_loader.estimator import Estimator
 from mixnn_loader.features import FeatureLayer
 from mixnn_loader.merging import average_targets, share_predictions
@@ -24,6 +25,7 @@ from mixnn_loader.partners import DrawPartners, no_partners
 from mixnn_loader.receiving import ReceivedBatch, Receiver
 from mixnn_loader.resuming import Position, ResumableBatches
 from mixnn_loader.rng import kept_random_state
+from mixnn_loader.sample_rows import SampleRows
 from mixnn_loader.sampler_state import SamplerState
 from mixnn_loader.sampling import NeighborBatchSampler, rebuilt
 from mixnn_loader.settings import Neighbors, Scan, Settings, Weighting
@@ -39,24 +41,8 @@ from mixnn_loader.state import SampleState
 from mixnn_loader.state_versions import STATE_VERSION, upgraded
 from mixnn_loader.unpacking import Unpack, resolve_unpack
 
-_MEASURED = (
-    "scan",
-    "noise_rate",
-    "means",
-    "variances",
-    "priors",
-    "search",
-    "search_recall",
-    "same_label_share",
-    "scan_seconds",
-    "mixture_seconds",
-    "search_seconds",
-    "batches_seconds",
-)
-"""What the history holds of every epoch besides its number and phase."""
 
-
-class MixNNDataLoader:
+class MixNNDataLoader(SampleRows):
     """Wraps a data loader so that every batch comes mixed with its nearest neighbors.
 
     The first epochs are the warm-up: batches come as they are, with one-hot targets. Every later epoch starts with
@@ -167,7 +153,7 @@ class MixNNDataLoader:
         progress: bool = False,
         **dataloader_kwargs: Any,
     ) -> None:
-        self._settings = Settings(
+        settings = Settings(
             num_neighbors=num_neighbors,
             warmup_epochs=warmup_epochs,
             correction_epoch=correction_epoch,
@@ -182,7 +168,7 @@ class MixNNDataLoader:
         )
         self._wrapped = as_data_loader(data, dataloader_kwargs, _OWN_NAMES)
         self._num_samples = num_samples(self._wrapped)
-        self._settings.check_dataset(len(training_members(self._wrapped)))
+        settings.check_dataset(len(training_members(self._wrapped)))
         if scan_dataset is not None:
             check_map_style("scan_dataset", scan_dataset)
         if scan_dataset is not None and len(scan_dataset) != self._num_samples:
@@ -192,39 +178,34 @@ class MixNNDataLoader:
 
         view = ModelView(model, feature_layer, device, autocast_dtype)
         self._receiver = Receiver(resolve_unpack(unpack), mixes=num_neighbors > 0)
-        self._state = SampleState(
+        state = SampleState(
             self._num_samples,
-            self._settings.pool_size,
+            settings.pool_size,
             device=as_device("state_device", state_device),
             target_dtype=target_dtype,
             representation_dtype=representation_dtype,
         )
-        self._state.to(view.device)
+        state.to(view.device)
+        super().__init__(settings, state)
         self._processes = Processes(process_group)
         if num_classes is not None:
-            self._state.set_num_classes(num_classes)
+            state.set_num_classes(num_classes)
         self._estimator = Estimator(
-            self._settings,
+            settings,
             view,
             self._receiver,
-            self._state,
+            state,
             loader=self._wrapped,
             dataset=self._wrapped.dataset if scan_dataset is None else scan_dataset,
             progress=progress,
             processes=self._processes,
         )
         self._view = view
-        self._mixer = BatchMixer(self._settings, view, self._state)
+        self._mixer = BatchMixer(settings, view, state)
         self._batches = ResumableBatches(self._wrapped)
         self._batch_sampler = NeighborBatchSampler(self._batches, seed)
         self._loader = rebuilt(self._wrapped, self._wrapped.dataset, batch_sampler=self._batch_sampler)
-
-        self._epoch = 0
-        self._started = False
-        self._batch = 0
-        self._merged = True  # whether all processes know what each has learned in the epoch that was started last
-        self._running: dict[str, Any] | None = None  # the history's record of the epoch that is being iterated
-        self.history: list[dict[str, Any]] = []
+        self._epochs = Epochs()
 
     def __len__(self) -> int:
         """Return the number of batches an epoch."""
@@ -239,30 +220,29 @@ class MixNNDataLoader:
             RuntimeError: the dataset's length has changed, the model gives no finite loss at all, another epoch has
                 been started meanwhile, or the processes are not at the same place.
         """
-        resumes = self._batches.resumes
-        record, draw = self._start_epoch(resumes)
-        self._batch_sampler.begin_epoch(self._epoch, draw)
+        resumes = self._epochs.stopped_within
+        record, draw = self._resume_epoch() if resumes else self._start_epoch()
+        self._batch_sampler.begin_epoch(self._epochs.number, draw)
         seconds, resumed = record["batches_seconds"] or 0.0, time.perf_counter()
         try:
             for received in self._received(resumes):
                 with record_function("mixnn_loader.mix"):
                     batch = self._mixer.mix(received)
                 self._batches.done(received.loaded.number)
-                self._batch += 1
-                if self._batch == self._num_batches():
-                    self._end_epoch(record)  # now: many a training loop counts, and does not ask for what is behind
+                if self._epochs.count_batch() == self._num_batches():
+                    self._merge(record)  # now: many a training loop counts, and does not ask for what is behind
                 seconds += time.perf_counter() - resumed
                 record["batches_seconds"] = seconds
                 yield batch
                 resumed = time.perf_counter()
-                if self._running is not record:  # before the next batch is fetched, which would be the other epoch's
+                if not self._epochs.runs(record):  # before the next batch is fetched: it would be the other epoch's
                     raise RuntimeError(
                         f"epoch {record['epoch']} is over: another was started; iterate one epoch at a time"
                     )
-            self._end_epoch(record)
+            self._merge(record)
         finally:
-            if self._running is record:
-                self._running = None
+            if self._epochs.runs(record):
+                self._epochs.end(record)
                 record["same_label_share"] = self._mixer.same_label_share()
 
     def _received(self, resumes: bool) -> Iterator[ReceivedBatch]:
@@ -278,39 +258,41 @@ class MixNNDataLoader:
             for loaded in batches:
                 yield self._receiver.receive(loaded, device)
 
-    def _start_epoch(self, resumes: bool) -> tuple[dict[str, Any], DrawPartners]:
+    def _start_epoch(self) -> tuple[Record, DrawPartners]:
         """Count the epoch and, after warm-up, estimate: its record in the history, and where its partners come from."""
         self._check_length()
-        epoch = self._epoch + self._started
-        self._check_processes(epoch, self._batch if resumes else 0)
-        phase = self._settings.phase(epoch)
+        if self._epochs.history:
+            self._merge(self._epochs.history[-1])  # if it was left early
+        self._check_processes(batch=0)
+        epoch = self._epochs.next
+        record = self._epochs.record(self._settings.phase(epoch))
         draw: DrawPartners = no_partners
-        if resumes:
-            record = self.history[-1]
-            draw = no_partners if phase == "warm-up" else self._estimator.partners()
-        else:
-            self._end_epoch(self.history[-1] if self.history else {})  # if it was left early
-            record = {"epoch": epoch, "phase": phase, **dict.fromkeys(_MEASURED)}
-            if phase != "warm-up":
-                draw, estimates = self._estimator.estimate(epoch)
-                record |= estimates
-            # Only now: an epoch whose scan failed can be started again.
-            self.history.append(record)
-            self._mixer.begin_epoch(epoch)
-            self._batch, self._merged = 0, False
-        self._epoch, self._started, self._running = epoch, True, record
+        if record["phase"] != "warm-up":
+            draw, estimates = self._estimator.estimate(epoch)
+            record |= estimates
+        # Only now: an epoch whose scan failed can be started again.
+        self._epochs.begin(record)
+        self._batches.forget()
+        self._mixer.begin_epoch(epoch)
         return record, draw
 
-    def _end_epoch(self, record: dict[str, Any]) -> None:
+    def _resume_epoch(self) -> tuple[Record, DrawPartners]:
+        """Go on within an epoch, with what was estimated at its start."""
+        self._check_length()
+        self._check_processes(batch=self._epochs.batch)
+        record = self._epochs.resume()
+        return record, no_partners if record["phase"] == "warm-up" else self._estimator.partners()
+
+    def _merge(self, record: Record) -> None:
         """Let all processes know what each has learned; every one of them does so once an epoch."""
-        if self._merged:
+        if self._epochs.merged:
             return
         if self._processes.size > 1:
             rows_of = share_predictions(self._state, self._state.take_drawn(), self._processes, self._view.device)
             if record["phase"] == "correction":
                 average_targets(self._state, rows_of, self._processes)
             self._mixer.pairs = self._processes.gather(self._mixer.pairs.unsqueeze(0)).sum(dim=0)
-        self._merged = True
+        self._epochs.merged = True
         record["same_label_share"] = self._mixer.same_label_share()
 
     def _num_batches(self) -> int | None:
@@ -323,7 +305,17 @@ class MixNNDataLoader:
     @property
     def epoch(self) -> int:
         """The epoch that is running or was started last; before the first, the one that comes."""
-        return self._epoch
+        return self._epochs.number
+
+    @property
+    def batch(self) -> int:
+        """Batches that the running epoch has given, or had given when the loaded state was saved; else 0."""
+        return self._epochs.batch
+
+    @property
+    def history(self) -> list[Record]:
+        """One plain dict an epoch; see the class."""
+        return self._epochs.history
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration starts, and pass it on to the samplers that have a ``set_epoch``.
@@ -334,54 +326,11 @@ class MixNNDataLoader:
             ValueError: ``epoch`` is not an integer >= 0.
         """
         check_count("epoch", epoch)
-        if epoch != self._epoch:
-            self._batches.forget()
-            self._running = None
-        self._epoch, self._started = epoch, False
+        self._epochs.set(epoch)
         for sampler in samplers_of(self._wrapped).values():
             pass_on = getattr(sampler, "set_epoch", None)
             if callable(pass_on):
                 pass_on(epoch)
-
-    @property
-    def batch(self) -> int:
-        """Batches that the running epoch has given, or had given when the loaded state was saved; else 0."""
-        return self._batch if self._is_within else 0
-
-    @property
-    def given_labels(self) -> Tensor:
-        """(N,) int64 on the CPU, the dataset's labels; -1 where none has been seen yet. Not to be written to."""
-        return self._state.given_labels
-
-    @property
-    def losses(self) -> Tensor:
-        """(N,) float32, cross-entropy against the given labels at the last scan; NaN if that did not include it.
-
-        With ``scan="running"``, when the sample was last drawn. It is written over: clone what you want to keep.
-        """
-        return self._state.losses
-
-    @property
-    def clean_probability(self) -> Tensor:
-        """(N,) float32, the probability that the given label is right (Eq. 9); NaN where there is no loss to tell.
-
-        It can be too small for float32 and then is zero; the weights are made of its logarithm.
-        """
-        return self._state.log_clean_probability.exp()
-
-    @property
-    def soft_targets(self) -> Tensor:
-        """(N, C) of ``target_dtype``, the targets t, corrected so far (Eq. 12). Not to be written to.
-
-        Raises:
-            RuntimeError: read before the first batch, and without ``num_classes``.
-        """
-        return self._state.known_targets()
-
-    @property
-    def neighbor_indices(self) -> Tensor:
-        """(N, K) int64 on the CPU, each sample's K nearest neighbors, nearest first; -1 where no search was made."""
-        return self._state.neighbor_pool[:, : self._settings.num_neighbors]
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, as tensors and primitives: between epochs, or behind any batch.
@@ -395,7 +344,7 @@ class MixNNDataLoader:
         Of several processes, the state between epochs is the same on all; within one, each has its own to save.
         """
         within = None
-        if self._is_within:
+        if self._epochs.is_within:
             within = {
                 "position": self._batches.position().state_dict(),
                 "batch_size": self._wrapped.batch_size,
@@ -404,14 +353,11 @@ class MixNNDataLoader:
             }
         return {
             "version": STATE_VERSION,
-            "epoch": self._epoch if self._is_within else self._epoch + self._started,
-            "batch": self.batch,
-            "merged": self._merged,
             "num_neighbors": self._settings.num_neighbors,
+            **self._epochs.state_dict(),
             "samples": self._state.state_dict(),
             "sampler_state": SamplerState.of(self._wrapped).state_dict(),
             "within": within,
-            "history": [dict(record) for record in self.history],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -439,23 +385,16 @@ class MixNNDataLoader:
         sampler_state = SamplerState.from_state_dict(state["sampler_state"])
         sampler_state.warn_of_missing(self._wrapped)
         sampler_state.restore(self._wrapped)
-        self.history = [dict(record) for record in state["history"]]
-        self._epoch, self._started, self._running = state["epoch"], False, None
-        self._batch, self._merged = state["batch"], state.get("merged", True)
-        self._batches.forget()
+        self._epochs.load_state_dict(state, within=within is not None)
         if within is not None:
             self._batches.go_to(Position.from_state_dict(within["position"]), sampler_state)
-            self._mixer.begin_epoch(self._epoch, within["pairs"])
+            self._mixer.begin_epoch(self._epochs.number, within["pairs"])
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._wrapped, name)
-
-    @property
-    def _is_within(self) -> bool:
-        return self._running is not None or self._batches.resumes
 
     def _check_within(self, within: Mapping[str, Any]) -> None:
         for what, saved, own in (
@@ -468,14 +407,13 @@ class MixNNDataLoader:
                     "or from a state that was saved between epochs"
                 )
 
-    def _check_processes(self, epoch: int, batch: int) -> None:
-        if not self.history:
+    def _check_processes(self, batch: int) -> None:
+        if not self._epochs.history:
             warn_of_parts(self._wrapped, self._processes.size)
         if self._processes.size > 1:
             self._state.track_drawn()
-            self._processes.check_agreement(
-                {"length of the dataset": self._num_samples, "epoch": epoch, "batch": batch}
-            )
+            place = {"length of the dataset": self._num_samples, "epoch": self._epochs.next, "batch": batch}
+            self._processes.check_agreement(place)
 
     def _check_length(self) -> None:
         if (length := num_samples(self._wrapped)) != self._num_samples:

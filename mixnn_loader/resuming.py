@@ -69,11 +69,6 @@ class ResumableBatches:
         self._position: Position | None = None
         self._resume_at: tuple[Position, SamplerState] | None = None
 
-    @property
-    def resumes(self) -> bool:
-        """Whether the next pass is the rest of an epoch."""
-        return self._resume_at is not None
-
     def __len__(self) -> int:
         """Return the batches of a whole epoch."""
         batch_sampler: Any = self._loader.batch_sampler

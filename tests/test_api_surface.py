@@ -35,6 +35,7 @@ LOADER_KEYWORDS: list[tuple[str, Any]] = [
     ("state_device", None),
     ("target_dtype", torch.float32),
     ("representation_dtype", torch.float32),
+    ("process_group", None),
     ("seed", 0),
     ("progress", False),
 ]
