@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -192,6 +193,31 @@ def last_and_best(rows: Sequence[Row], accuracy: str) -> dict[str, Row]:
     return {"last_epoch": last, "best_epoch": {"epoch": best["epoch"], accuracy: best[accuracy]}}
 
 
+def save_over(file: Path, state: Mapping[str, Any]) -> None:
+    """Put a new checkpoint in the place of the old one, which stays whole if that fails at any point.
+
+    Raises:
+        OSError: it could not be written; the disk may be full.
+    """
+    # Written beside the old one and moved over it: on one file system that is a single step.
+    temporary = file.with_suffix(".tmp")
+    try:
+        with temporary.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())  # else the new name may be on the disk before its contents when the power fails
+        temporary.replace(file)
+    except (OSError, RuntimeError) as error:
+        # torch.save reports a failed write as an unexpected position in the file; what it met says why.
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        remedy = "the one before is whole: free some space and go on from it with --resume"
+        if not file.exists():
+            remedy = "there is none before it: free some space and start again"
+        raise OSError(f"the checkpoint {file} could not be written ({reason}); {remedy}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 class Run:
     """The files of a training run: ``checkpoint.pt``, ``log.csv`` and ``result.json``.
 
@@ -227,15 +253,16 @@ class Run:
         return self._folder / "checkpoint.pt"
 
     def record(self, row: Row) -> None:
-        """Save and show an epoch that has ended."""
+        """Save and show an epoch that has ended.
+
+        Raises:
+            OSError: it could not be saved.
+        """
         self.rows.append(row)
         state: dict[str, Any] = {name: part.state_dict() for name, part in self._parts.items()}
         state["generator"], state["random_state"] = self._generator.get_state(), torch.get_rng_state()
         state["arguments"], state["rows"] = self._arguments, self.rows
-        # Written beside the old one and moved over it: a crash while writing leaves the old one whole.
-        temporary = self._checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self._checkpoint)
+        save_over(self._checkpoint, state)
         with (self._folder / "log.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(row))
             writer.writeheader()

@@ -5,10 +5,10 @@ import math
 
 import torch
 
+from mixnn_loader.log import logger
+
 LARGE_BYTES = 2**30
 """From 1 GiB on, an allocation is a warning: it may be the one that doesn't fit. Smaller ones are logged as info."""
-
-_logger = logging.getLogger("mixnn_loader")
 
 
 def announce(what: str, shape: tuple[int, int], dtype: torch.dtype, device: torch.device, remedy: str) -> None:
@@ -22,7 +22,7 @@ def announce(what: str, shape: tuple[int, int], dtype: torch.dtype, device: torc
         remedy: the arguments that make it less.
     """
     num_bytes = math.prod(shape) * dtype.itemsize
-    _logger.log(
+    logger.log(
         logging.WARNING if num_bytes >= LARGE_BYTES else logging.INFO,
         "the %s of %s samples take %s MiB on %s (%d x %s); see %s",
         what,

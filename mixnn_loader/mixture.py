@@ -1,13 +1,13 @@
 """From per-sample losses to P(clean): a two-component Gaussian mixture (Lu & He 2021, Eq. 8 and 9)."""
 
 import math
-import warnings
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mixnn_loader.gaussian_mixture import Mixture, fit_mixture
+from mixnn_loader.warn_once import WarnOnce
 
 CLIP_QUANTILE = 0.999
 """Losses above this quantile are clipped: a share far below that of wrong labels worth treating, outliers only."""
@@ -57,7 +57,7 @@ def normalize_losses(losses: Tensor) -> Tensor:
     return (losses.clamp(max=high) - low) / (high - low)
 
 
-def log_clean_posterior(losses: Tensor) -> tuple[Tensor, Mixture | None]:
+def log_clean_posterior(losses: Tensor, warn: WarnOnce | None = None) -> tuple[Tensor, Mixture | None]:
     """Log P(clean) of every sample from its loss against the given label (Eq. 8 and 9).
 
     The logarithm, because Eq. 10 and 11 need the ratio of two P that may both be too small for float32. Samples
@@ -68,6 +68,7 @@ def log_clean_posterior(losses: Tensor) -> tuple[Tensor, Mixture | None]:
 
     Args:
         losses: losses (N,), N >= 1, of any floating dtype, on any device.
+        warn: gives the warnings, each once for all calls with the same ``warn``; None: in every call.
 
     Returns:
         log P(clean) (N,), float32 on the device of ``losses``, and the mixture, None where it could not be fitted.
@@ -88,21 +89,18 @@ def log_clean_posterior(losses: Tensor) -> tuple[Tensor, Mixture | None]:
             f"all {len(losses)} losses are NaN or infinite: the model has diverged; "
             "lower the learning rate or look for bad inputs"
         )
+    warn = WarnOnce() if warn is None else warn
     normalized = normalize_losses(values[finite])
     mixture = fit_mixture(normalized)
     if mixture is None:
-        warnings.warn(
+        warn(
             "two components could not be fitted to the losses (are they all the same?): "
-            f"P(clean) is {NEUTRAL_POSTERIOR} for every sample with a finite loss",
-            RuntimeWarning,
-            stacklevel=2,
+            f"P(clean) is {NEUTRAL_POSTERIOR} for every sample with a finite loss"
         )
     elif _half_are_the_same(normalized):
-        warnings.warn(
+        warn(
             "half of the losses or more are the same value: P(clean) may tell little else than this value "
-            "from the others; has the model memorized its training set?",
-            RuntimeWarning,
-            stacklevel=2,
+            "from the others; has the model memorized its training set?"
         )
     log_posterior = torch.full_like(values, -torch.inf)
     log_posterior[finite] = math.log(NEUTRAL_POSTERIOR) if mixture is None else mixture.log_posterior(normalized)

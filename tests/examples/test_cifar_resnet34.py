@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,13 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 """The smallest runs gain nothing from threads, and lose much where other tests run at the same time."""
 
 
-def run(*flags: str | Path) -> str:
+def start(*flags: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(EXAMPLE), *map(str, flags), "--device", "cpu"]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
+
+
+def run(*flags: str | Path) -> str:
+    finished = start(*flags)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 
@@ -126,6 +131,11 @@ def test_result_holds_arguments_versions_device_and_metrics(uninterrupted: tuple
 def test_resumed_run_equals_the_uninterrupted_one(uninterrupted: tuple[Path, str], scratch: Path) -> None:
     run("--smoke", "--output-dir", scratch, "--epochs", "2")
     assert len(log_of(scratch)) == 2
+    fill_disk(scratch / "checkpoint.tmp")
+    stopped = start("--smoke", "--output-dir", scratch, "--resume")
+    assert stopped.returncode != 0
+    assert stopped.stderr.splitlines()[-1].startswith(f"OSError: the checkpoint {scratch / 'checkpoint.pt'} could not")
+    assert [row["epoch"] for row in checkpoint_of(scratch)["rows"]] == [0, 1]
     run("--smoke", "--output-dir", scratch, "--resume")
 
     whole, resumed = checkpoint_of(uninterrupted[0]), checkpoint_of(scratch)
@@ -155,6 +165,80 @@ def test_cross_entropy_on_an_image_folder(folder_of_images: Path, scratch: Path)
     whole, resumed = (checkpoint_of(scratch / name)["model"] for name in ("whole", "resumed"))
     for name, tensor in whole.items():
         assert torch.equal(resumed[name], tensor), name
+
+
+# -------------------------------------------------------------------------------------- a full disk
+
+
+def fill_disk(file: Path) -> None:
+    """Make every write to ``file`` fail as on a full disk, until it is removed."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs Linux's /dev/full")
+    file.symlink_to("/dev/full")
+
+
+@contextmanager
+def largest_file(num_bytes: int) -> Iterator[None]:
+    """Make writes beyond ``num_bytes`` fail, so that a part of the file has been written."""
+    resource = pytest.importorskip("resource", reason="needs POSIX")
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+@pytest.fixture
+def save_over(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, dict[str, Any]], None]:
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    function: Callable[[Path, dict[str, Any]], None] = runpy.run_path(str(EXAMPLE.parent / "_training.py"))["save_over"]
+    return function
+
+
+LARGE = {"model": torch.ones(2**20)}  # 4 MiB
+
+
+def test_a_new_checkpoint_takes_the_place_of_the_old_one(
+    save_over: Callable[[Path, dict[str, Any]], None], tmp_path: Path
+) -> None:
+    for epoch in range(2):
+        save_over(tmp_path / "checkpoint.pt", {"epoch": epoch})
+        assert checkpoint_of(tmp_path) == {"epoch": epoch}
+        assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize(("full", "reason"), [(True, "No space left on device"), (False, "File too large")])
+@pytest.mark.parametrize("has_old", [True, False])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(
+    save_over: Callable[[Path, dict[str, Any]], None], tmp_path: Path, full: bool, reason: str, has_old: bool
+) -> None:
+    file = tmp_path / "checkpoint.pt"
+    if has_old:
+        save_over(file, {"epoch": 7})
+    if full:
+        fill_disk(tmp_path / "checkpoint.tmp")
+    remedy = "go on from it with --resume" if has_old else "start again"
+
+    with largest_file(2**20), pytest.raises(OSError, match=f"{file} could not be written .*{reason}.*{remedy}"):
+        save_over(file, LARGE)
+
+    assert list(tmp_path.iterdir()) == ([file] if has_old else [])
+    assert not has_old or checkpoint_of(tmp_path) == {"epoch": 7}
+    save_over(file, LARGE)
+    assert torch.equal(checkpoint_of(tmp_path)["model"], LARGE["model"])
+
+
+def test_a_failed_write_that_torch_reports_its_own_way(
+    save_over: Callable[[Path, dict[str, Any]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match=r"could not be written \(PytorchStreamWriter failed writing.*free some space"):
+        save_over(tmp_path / "checkpoint.pt", LARGE)
+    assert list(tmp_path.iterdir()) == []
 
 
 # -------------------------------------------------------------------------------------- wrong usage

@@ -173,9 +173,12 @@ class Reference:
         ``indices`` (B,) are the batch's samples, ``probabilities`` (B, C) their p, ``posteriors`` (N,) everyone's P and
         ``neighbors`` (B, K) the batch's neighbors as sample indices or MISSING.
         """
-        if self.correction_epoch is not None and epoch >= self.correction_epoch:
-            self._correct(indices, probabilities)
-        weights = np.stack([self._weights(i, row, posteriors) for i, row in zip(indices, neighbors, strict=True)])
+        self.correct(epoch, indices, probabilities)
+        weights = np.stack([self.weights(i, row, posteriors) for i, row in zip(indices, neighbors, strict=True)])
+        return self.mix(indices, neighbors, weights)
+
+    def mix(self, indices: Integers, neighbors: Integers, weights: Floats) -> Mixed:
+        """Steps 4d and 4e for given weights (B, K + 1)."""
         batch_size, slots = weights.shape
         soft_targets = np.zeros((batch_size, slots, self.num_classes))
         inputs = np.zeros((batch_size, *self.samples.shape[1:]))
@@ -190,14 +193,16 @@ class Reference:
                 targets[b] += weights[b, slot] * self.soft_targets[member]  # Eq. 5
         return Mixed(neighbors, weights, soft_targets, inputs, targets)
 
-    def _correct(self, indices: Integers, probabilities: Floats) -> None:
-        """Eq. 12, sample by sample; one that occurs several times takes one step, towards its mean prediction."""
+    def correct(self, epoch: int, indices: Integers, probabilities: Floats) -> None:
+        """Eq. 12 from E_s on, sample by sample; one that occurs several times takes a step towards its mean p."""
+        if self.correction_epoch is None or epoch < self.correction_epoch:
+            return
         for i in sorted(set(indices.tolist())):
             predictions = [p for j, p in zip(indices, probabilities, strict=True) if j == i]
             mean = sum(predictions, np.zeros(self.num_classes)) / len(predictions)
             self.soft_targets[i] = self.momentum * self.soft_targets[i] + (1 - self.momentum) * mean
 
-    def _weights(self, i: int, neighbors: Integers, posteriors: Floats) -> Floats:
+    def weights(self, i: int, neighbors: Integers, posteriors: Floats) -> Floats:
         """Eq. 10 and 11 as the paper prints them: each member's share of ΣP.
 
         Equal shares where `uniform`, and where the paper's ratio would be 0/0.
