@@ -1,7 +1,6 @@
 """Steps 1 to 3 of Algorithm 1: the dataset, once an epoch -> P(clean) and the neighbors of every sample."""
 
 import time
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +26,7 @@ from mixnn_loader.scan import scan
 from mixnn_loader.settings import Settings
 from mixnn_loader.source import training_members
 from mixnn_loader.state import SampleState
+from mixnn_loader.warn_once import WarnOnce
 
 SCAN_BATCH_SIZE = 128
 """Batch size of the scan where the user's batch sampler has none of its own."""
@@ -74,6 +74,7 @@ class Estimator:
         self._loader = loader
         self._processes = processes
         self._bar = progress_bar() if progress else None
+        self._warn = WarnOnce()
         if settings.searches:  # what is wrong with the choice shows now rather than after warm-up
             resolve_search(settings.search, num_rows=len(training_members(loader)), device=view.device)
         self._members = MemberBatches(training_members(loader), loader.batch_size or SCAN_BATCH_SIZE)
@@ -187,18 +188,19 @@ class Estimator:
                 f"or resume from an earlier checkpoint{overflow}"
             )
         if num_usable < len(usable):
-            warnings.warn(
-                f"{len(usable) - num_usable} of {len(usable)} samples have a NaN or infinite loss or representation; "
-                f"they count as wrong and are not mixed with others{overflow}",
-                RuntimeWarning,
-                stacklevel=2,
+            self._warn(
+                "%d of %d samples have a NaN or infinite loss or representation; they count as wrong and are not "
+                f"mixed with others{overflow}",
+                len(usable) - num_usable,
+                len(usable),
             )
         return usable
 
     def _fit(self, members: Tensor, usable: Tensor) -> tuple[Tensor, Mixture | None]:
         """Step 2: log P(clean) of the members (n,), also written to the state, and the mixture."""
         rows = members.to(self._state.losses.device)
-        log_posterior, mixture = log_clean_posterior(self._state.losses[rows].masked_fill(~usable, torch.nan))
+        losses = self._state.losses[rows].masked_fill(~usable, torch.nan)
+        log_posterior, mixture = log_clean_posterior(losses, self._warn)
         log_posterior = self._processes.first(log_posterior)  # other hardware may round differently
         self._state.log_clean_probability.fill_(torch.nan)
         self._state.log_clean_probability[rows] = log_posterior
