@@ -1,12 +1,13 @@
 """Random numbers that leave the user's alone."""
 
+import io
 import random
 
 import numpy as np
 import pytest
 import torch
 
-from mixnn_loader.rng import derived_rng, forked_random_state
+from mixnn_loader.rng import RandomState, derived_rng, forked_random_state, kept_random_state
 
 PLACES = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 0, 1), (10, 0)]
 
@@ -71,4 +72,28 @@ def test_forks_nest() -> None:
     with forked_random_state(1):
         with forked_random_state(2):
             global_draws()
+        assert global_draws() == expected
+
+
+@pytest.mark.parametrize("num_gauss", [0, 1])
+def test_a_state_goes_through_a_file(num_gauss: int) -> None:
+    with kept_random_state():
+        for _ in range(num_gauss):  # of each two that are drawn, the second is kept for the next call
+            random.gauss(0, 1)
+            np.random.standard_normal()
+        file = io.BytesIO()
+        torch.save(RandomState.now().state_dict(), file)
+        expected = global_draws()
+        file.seek(0)
+        RandomState.from_state_dict(torch.load(file, weights_only=True)).restore()
+        assert global_draws() == expected
+
+
+def test_what_is_kept_is_as_if_nothing_had_been_drawn() -> None:
+    with kept_random_state():
+        expected = global_draws()
+    with kept_random_state():
+        random.seed(1)
+        global_draws()
+    with kept_random_state():
         assert global_draws() == expected
