@@ -272,8 +272,11 @@ def extrapolate(splits: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(smaller) < 2:
             continue
         before, last = smaller
+        parts = ("seconds_of_everyone", "seconds_shared_out")
+        if any(split[part] <= 0 for split in smaller for part in parts):  # lost in noise: sizes too small
+            continue
         exponents, seconds = {}, {}
-        for part in ("seconds_of_everyone", "seconds_shared_out"):
+        for part in parts:
             growth = math.log(last["num_rows"] / before["num_rows"])
             exponents[part] = math.log(last[part] / before[part]) / growth
             seconds[part] = last[part] * (num_rows / last["num_rows"]) ** exponents[part]

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -67,7 +68,7 @@ def train(args: argparse.Namespace, rank: int, size: int, device: torch.device) 
     mixnn = MixNNDataLoader(loader, model, warmup_epochs=3, correction_epoch=10)  # changed
     criterion = MixNNLoss()  # changed
 
-    parts = {"model": getattr(model, "module", model), "optimizer": optimizer, "loader": mixnn}
+    parts: dict[str, Any] = {"model": getattr(model, "module", model), "optimizer": optimizer, "loader": mixnn}
     if args.resume:
         state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
         for name, part in parts.items():

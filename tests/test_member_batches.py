@@ -10,7 +10,7 @@ from mixnn_loader.member_batches import MemberBatches
 @given(st.integers(0, 50), st.integers(1, 9), st.integers(1, 6))
 def test_processes_share_the_batches_of_a_single_one(num_members: int, batch_size: int, num_processes: int) -> None:
     members = 3 * np.arange(num_members) + 1
-    numbered = {}
+    numbered: dict[int, list[int]] = {}
     lengths = []
     for rank in range(num_processes):
         batches = MemberBatches(np.arange(2), batch_size)
