@@ -4,7 +4,7 @@ import difflib
 import inspect
 import operator
 import warnings
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from typing import Any, cast
 
 import numpy as np
@@ -21,13 +21,19 @@ from torch.utils.data import (
 
 _MAP_STYLE = "MixNN keeps a target for every sample and needs a map-style dataset, with __getitem__ and __len__"
 
+_LIGHTNING_ORDER = (
+    "return MixNNDataLoader(loader, model) from train_dataloader() or pass it to trainer.fit(), around the loader as "
+    "you built it; with Fabric, leave out fabric.setup_dataloaders()"
+)
+
 _PREPARING_PACKAGES = {
     "accelerate": "loader = MixNNDataLoader(loader, model) with the loader as you built it, and prepare only the "
     "model and the optimizer: model, optimizer = accelerator.prepare(model, optimizer)",
-    "lightning": "return MixNNDataLoader(loader, model) from train_dataloader(), around the loader as you built it",
+    "lightning": _LIGHTNING_ORDER,
+    "lightning_fabric": _LIGHTNING_ORDER,
+    "pytorch_lightning": _LIGHTNING_ORDER,
 }
-_PREPARING_PACKAGES["lightning_fabric"] = _PREPARING_PACKAGES["lightning"]
-_PREPARING_PACKAGES["pytorch_lightning"] = _PREPARING_PACKAGES["lightning"]
+"""Packages whose loaders have taken over sampling and device, and the order of calls that leaves these to MixNN."""
 
 
 def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequence[str] = ()) -> DataLoader[Any]:
@@ -52,8 +58,8 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequ
             close = difflib.get_close_matches(name, [*own_names, *known], n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"besides its own, it takes DataLoader's: {known}"
             raise TypeError(f"MixNNDataLoader got an unknown argument {name!r}; {hint}")
+    _check_not_prepared(data)
     if isinstance(data, DataLoader):
-        _check_not_prepared(data)
         if dataloader_kwargs:
             raise TypeError(
                 f"DataLoader arguments go with a dataset, got {sorted(dataloader_kwargs)} with a DataLoader; set "
@@ -147,8 +153,10 @@ def num_samples(loader: DataLoader[Any]) -> int:
     return len(cast("Sized", loader.dataset))
 
 
-def _check_not_prepared(loader: DataLoader[Any]) -> None:
-    for cls in type(loader).__mro__:
+def _check_not_prepared(data: Any) -> None:
+    if not isinstance(data, Iterable) or isinstance(data, Dataset):
+        return
+    for cls in type(data).__mro__:  # not all of them are DataLoaders: Fabric's only looks like one
         remedy = _PREPARING_PACKAGES.get(cls.__module__.partition(".")[0])
         if remedy is not None:
             raise TypeError(f"data is a {cls.__module__}.{cls.__name__}, which is already prepared; {remedy}")

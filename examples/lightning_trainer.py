@@ -1,0 +1,142 @@
+"""MixNN with the Lightning Trainer, on digits of which 40 % have a wrong label.
+
+The LightningModule takes its loss from MixNNLoss, and the Trainer its batches from MixNNDataLoader. `KeepLoader` saves
+the loader's state with every checkpoint and restores it: Lightning saves it by itself, too, but does not load what it
+saved at the end of an epoch.
+
+    python -m pip install -e ".[examples]" lightning
+    python examples/lightning_trainer.py --epochs 10 --output-dir digits
+    python examples/lightning_trainer.py --epochs 20 --output-dir digits --resume
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
+from mixnn_loader.noise import symmetric
+
+NUM_TRAIN = 1347
+
+
+class Digits(pl.LightningModule):
+    """A small network for 8x8 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 128), nn.ReLU(), nn.Linear(128, 10))
+        self.criterion = MixNNLoss()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 64) -> (B, 10)."""
+        logits: Tensor = self.net(images)
+        return logits
+
+    def training_step(self, batch: MixNNBatch) -> Tensor:
+        """Return the loss of mixed inputs against their mixed targets."""
+        inputs, targets = batch
+        loss: Tensor = self.criterion(self(inputs), targets)
+        self.log("train_loss", loss, batch_size=len(targets))
+        return loss
+
+    def test_step(self, batch: list[Tensor]) -> None:
+        """Log the accuracy on plain images and labels."""
+        images, labels = batch
+        self.log("test_accuracy", (self(images).argmax(dim=1) == labels).float().mean(), batch_size=len(labels))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimizer."""
+        return torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+
+class KeepLoader(Callback):
+    """Makes the loader's state part of the checkpoint, and tells the loader which epoch the Trainer is in."""
+
+    def __init__(self, loader: MixNNDataLoader) -> None:
+        self.loader = loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the checkpoint keeps."""
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it back."""
+        self.loader.load_state_dict(state_dict)
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        """Set the epoch to go on with: of one that is complete, Lightning does not ask for the end."""
+        self.loader.set_epoch(trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        """Set the epoch. In the middle of one that is resumed, this is not called."""
+        self.loader.set_epoch(trainer.current_epoch)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train, and print the test accuracy and the share of training labels that are right."""
+    args = parse_arguments(argv)
+    pl.seed_everything(args.seed, verbose=False)
+    images, true_labels = (torch.tensor(part) for part in load_digits(return_X_y=True))
+    images = images.float() / 16
+    noisy = symmetric(true_labels[:NUM_TRAIN], 0.4, num_classes=10, seed=args.seed).labels
+    generator = torch.Generator().manual_seed(args.seed)  # the loader saves its state
+    train = DataLoader(TensorDataset(images[:NUM_TRAIN], noisy), batch_size=64, shuffle=True, generator=generator)
+    test = DataLoader(TensorDataset(images[NUM_TRAIN:], true_labels[NUM_TRAIN:]), batch_size=450)
+
+    module = Digits()
+    schedule = {"warmup_epochs": args.warmup_epochs, "correction_epoch": args.correction_epoch}
+    loader = MixNNDataLoader(train, module, **schedule, seed=args.seed)
+    checkpoint = ModelCheckpoint(args.output_dir, save_last=True, every_n_train_steps=args.save_every)
+    trainer = pl.Trainer(
+        max_epochs=args.epochs,
+        accelerator=args.accelerator,
+        devices=1,
+        precision=args.precision,
+        accumulate_grad_batches=args.accumulate,
+        callbacks=[KeepLoader(loader), checkpoint],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, loader, ckpt_path=str(args.output_dir / "last.ckpt") if args.resume else None)
+
+    accuracy = trainer.test(module, test, verbose=False)[0]["test_accuracy"]
+    corrected = loader.soft_targets.argmax(dim=1).cpu()
+    given, right = (share(labels == true_labels[:NUM_TRAIN]) for labels in (noisy, corrected))
+    print(f"test accuracy {accuracy:.1%}\nlabels right, as given {given:.1%}, after correction {right:.1%}")
+
+
+def share(mask: Tensor) -> float:
+    """Return the share of true entries."""
+    return mask.float().mean().item()
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="MixNN with Lightning, on digits with 40 %% wrong labels.")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--warmup-epochs", type=int, default=5)
+    parser.add_argument("--correction-epoch", type=int, default=8)
+    parser.add_argument("--accumulate", type=int, default=1, help="mini-batches to an optimizer step")
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), default="32-true")
+    parser.add_argument("--accelerator", default="auto", help="of the Trainer, e.g. cpu")
+    parser.add_argument("--save-every", type=int, metavar="STEPS", help="save every n steps rather than every epoch")
+    parser.add_argument("--output-dir", type=Path, default=Path("lightning-digits"), help="folder of the checkpoints")
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output-dir")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    if args.resume and not (args.output_dir / "last.ckpt").exists():
+        parser.error(f"--resume found no last.ckpt in {args.output_dir}")
+    return args
+
+
+if __name__ == "__main__":
+    main()

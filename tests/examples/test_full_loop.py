@@ -1,0 +1,103 @@
+"""The plain loop with everything: it runs, goes on where it stopped, and never loses a checkpoint."""
+
+import errno
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "full_loop.py"
+SHORT = ("--warmup-epochs", "1", "--correction-epoch", "1", "--device", "cpu")
+RESULT = r"test accuracy (\d+\.\d)%\nlabels right, as given (\d+\.\d)%, after correction (\d+\.\d)%\n"
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def own_random_numbers() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def call(*flags: str | Path) -> None:
+    runpy.run_path(str(SCRIPT))["main"]([*map(str, flags), *SHORT])
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    """Compare what two checkpoints hold, bit by bit; of the history, what is not a time."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            if not str(key).endswith("seconds"):
+                assert_equal(found[key], expected[key])
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_equal(one, other)
+    elif isinstance(expected, torch.Tensor):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    else:
+        assert found == expected
+
+
+def test_learns_and_corrects(capsys: Capture) -> None:
+    call("--epochs", "12")
+    found = re.search(RESULT, capsys.readouterr().out)
+    assert found is not None
+    accuracy, given, corrected = map(float, found.groups())
+    assert accuracy > 75
+    assert given == pytest.approx(60, abs=4)
+    assert corrected > 75
+
+
+def test_compiled_and_in_full_precision(capsys: Capture) -> None:
+    call("--epochs", "4", "--dtype", "float32", "--compile", "aot_eager")
+    found = re.search(RESULT, capsys.readouterr().out)
+    assert found is not None
+    assert float(found.group(1)) > 60
+
+
+def test_resumes_exactly(tmp_path: Path, capsys: Capture) -> None:
+    whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
+    call("--epochs", "3", "--checkpoint", whole, "--accumulate", "3")
+    expected = capsys.readouterr().out
+    call("--epochs", "2", "--checkpoint", parts, "--accumulate", "3")
+    capsys.readouterr()
+    call("--epochs", "3", "--checkpoint", parts, "--accumulate", "3", "--resume")
+    assert capsys.readouterr().out == expected
+    assert_equal(torch.load(parts, weights_only=True), torch.load(whole, weights_only=True))
+
+
+@pytest.mark.parametrize(("dtype", "scales"), [("bfloat16", False), ("float16", True)])
+def test_gradients_are_scaled_in_float16(dtype: str, scales: bool, tmp_path: Path) -> None:
+    call("--epochs", "1", "--dtype", dtype, "--checkpoint", tmp_path / "digits.pt")
+    assert ("scale" in torch.load(tmp_path / "digits.pt", weights_only=True)["scaler"]) == scales
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "digits.pt"
+    call("--epochs", "1", "--checkpoint", file)
+    before = file.read_bytes()
+
+    def fails(_: Any, target: Path) -> None:
+        target.write_bytes(before[: len(before) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(torch, "save", fails)
+        with pytest.raises(OSError, match="No space left"):
+            call("--epochs", "2", "--checkpoint", file, "--resume")
+    assert file.read_bytes() == before
+    call("--epochs", "2", "--checkpoint", file, "--resume")
+    assert torch.load(file, weights_only=True)["epoch"] == 2
+
+
+@pytest.mark.parametrize("flags", [("--resume",), ("--resume", "--checkpoint", "nowhere.pt")])
+def test_resume_needs_a_checkpoint(flags: tuple[str, ...], capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        call(*flags)
+    assert "--resume needs --checkpoint, a file that exists" in capsys.readouterr().err

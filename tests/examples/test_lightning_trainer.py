@@ -1,0 +1,78 @@
+"""The Lightning example: it runs, and goes on where it stopped."""
+
+import random
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "lightning_trainer.py"
+SHORT = ("--warmup-epochs", "1", "--correction-epoch", "1", "--accelerator", "cpu")
+RESULT = r"test accuracy (\d+\.\d)%\nlabels right, as given (\d+\.\d)%, after correction (\d+\.\d)%\n"
+
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.* does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+]
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def own_random_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The example seeds everything there is, and says so to other processes."""
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+
+
+def call(*flags: str | Path) -> None:
+    runpy.run_path(str(SCRIPT))["main"]([*map(str, flags), *SHORT])
+
+
+def checkpoint_of(folder: Path) -> Any:
+    return torch.load(folder / "last.ckpt", weights_only=True)
+
+
+@pytest.mark.xfail(raises=RuntimeError, strict=True, reason="state_dict() within an epoch")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_learns_and_corrects(precision: str, tmp_path: Path, capsys: Capture) -> None:
+    call("--epochs", "12", "--output-dir", tmp_path, "--precision", precision)
+    found = re.search(RESULT, capsys.readouterr().out)
+    assert found is not None
+    accuracy, given, corrected = map(float, found.groups())
+    assert accuracy > 75
+    assert given == pytest.approx(60, abs=4)
+    assert corrected > 75
+
+
+@pytest.mark.xfail(raises=RuntimeError, strict=True, reason="state_dict() within an epoch")
+@pytest.mark.parametrize("options", [(), ("--save-every", "10")])
+def test_resumes_exactly(options: tuple[str, ...], tmp_path: Path, capsys: Capture) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    call("--epochs", "3", "--output-dir", whole, *options)
+    expected = capsys.readouterr().out
+    call("--epochs", "2", "--output-dir", parts, *options)  # with --save-every, the last is from within an epoch
+    capsys.readouterr()
+    call("--epochs", "3", "--output-dir", parts, "--resume", *options)
+    assert capsys.readouterr().out == expected
+    found, wanted = checkpoint_of(parts), checkpoint_of(whole)
+    assert found["global_step"] == wanted["global_step"]
+    assert all(torch.equal(found["state_dict"][name], value) for name, value in wanted["state_dict"].items())
+    states = [state["callbacks"]["KeepLoader"]["samples"] for state in (found, wanted)]
+    assert torch.equal(states[0]["soft_targets"], states[1]["soft_targets"])
+
+
+def test_resume_needs_a_checkpoint(tmp_path: Path, capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        call("--output-dir", tmp_path, "--resume")
+    assert f"--resume found no last.ckpt in {tmp_path}" in capsys.readouterr().err
