@@ -43,7 +43,6 @@ def checkpoint_of(folder: Path) -> Any:
     return torch.load(folder / "last.ckpt", weights_only=True)
 
 
-@pytest.mark.xfail(raises=RuntimeError, strict=True, reason="state_dict() within an epoch")
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_learns_and_corrects(precision: str, tmp_path: Path, capsys: Capture) -> None:
     call("--epochs", "12", "--output-dir", tmp_path, "--precision", precision)
@@ -55,7 +54,6 @@ def test_learns_and_corrects(precision: str, tmp_path: Path, capsys: Capture) ->
     assert corrected > 75
 
 
-@pytest.mark.xfail(raises=RuntimeError, strict=True, reason="state_dict() within an epoch")
 @pytest.mark.parametrize("options", [(), ("--save-every", "10")])
 def test_resumes_exactly(options: tuple[str, ...], tmp_path: Path, capsys: Capture) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -127,7 +127,6 @@ def test_what_is_registered_resumes_at_the_end_of_an_epoch(tmp_path: Path) -> No
     assert_same(resumed.epochs(2), run)
 
 
-@pytest.mark.xfail(raises=RuntimeError, strict=True, reason="state_dict() within an epoch")
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("stop", [1, 3, 4])
 def test_what_is_registered_resumes_within_an_epoch(tmp_path: Path, stop: int, num_workers: int) -> None:

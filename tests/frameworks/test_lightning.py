@@ -176,7 +176,6 @@ WHEN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.xfail(raises=RuntimeError, strict=True, reason="state_dict() within an epoch")
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 @pytest.mark.parametrize(
     ("when", "step", "num_workers"),
