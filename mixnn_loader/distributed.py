@@ -1,6 +1,7 @@
 """Rows of tensors across the processes that train together."""
 
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -85,6 +86,23 @@ class Processes:
         if not chunks:
             return rows
         return torch.cat([parts[rank] for rank in range(self.size) for parts in chunks])
+
+    def union(self, numbers: Tensor) -> Tensor:
+        """Return the numbers of all processes.
+
+        Args:
+            numbers: (n,) int64 on the CPU, sorted and distinct.
+
+        Returns:
+            As many as there are, sorted and distinct.
+        """
+        if self.size == 1:
+            return numbers
+        # Usually they are the same everywhere, and may be millions.
+        checksums = self._stacked(torch.tensor([len(numbers), zlib.crc32(numbers.numpy().tobytes())]))
+        if (checksums == checksums[0]).all():
+            return numbers
+        return torch.unique(self.gather(numbers))
 
     def first(self, rows: Tensor) -> Tensor:
         """Return the first process's ``rows``, which have the same shape on all."""

@@ -100,7 +100,7 @@ class Estimator:
             RuntimeError: the sampler can draw no sample, or none has a finite loss and representation.
         """
         # A sampler's weights or indices may have been changed, as a curriculum does.
-        members = torch.unique(self._processes.gather(torch.from_numpy(training_members(self._loader))))
+        members = self._processes.union(torch.from_numpy(training_members(self._loader)))
         if len(members) == 0:
             raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
         self._members.share(members.numpy(), self._processes.rank, self._processes.size)

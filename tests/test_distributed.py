@@ -59,6 +59,17 @@ def test_one_process_keeps_its_rows() -> None:
     processes.check_agreement({"epoch": 3})
 
 
+def unite(rank: int, size: int) -> list[list[int]]:
+    del size
+    different = [[1, 4, 9], [], [0, 4, 10]]
+    parts = [[2, 3, 5], different[rank], [rank, 7]]
+    return [Processes().union(torch.tensor(part, dtype=torch.int64)).tolist() for part in parts]
+
+
+def test_the_union_of_what_the_processes_have(tmp_path: Path) -> None:
+    assert results_of(unite, 3, tmp_path) == [[[2, 3, 5], [0, 1, 4, 9, 10], [0, 1, 2, 7]]] * 3
+
+
 def disagree(rank: int, size: int) -> str:
     del size
     with pytest.raises(RuntimeError) as caught:
