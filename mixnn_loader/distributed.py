@@ -102,7 +102,8 @@ class Processes:
         checksums = self._stacked(torch.tensor([len(numbers), zlib.crc32(numbers.numpy().tobytes())]))
         if (checksums == checksums[0]).all():
             return numbers
-        return torch.unique(self.gather(numbers))
+        united: Tensor = torch.unique(self.gather(numbers))
+        return united
 
     def first(self, rows: Tensor) -> Tensor:
         """Return the first process's ``rows``, which have the same shape on all."""
