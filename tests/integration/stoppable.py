@@ -1,12 +1,7 @@
-"""A training run as a user has it, which can be saved and taken up behind any batch.
-
-``python stoppable.py FOLDER SAMPLING NUM_WORKERS`` trains, and writes every batch and a checkpoint into the folder;
-where there is one, it goes on from it.
-"""
+"""A training run as a user has it, which can be saved and taken up behind any batch."""
 
 import io
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -133,7 +128,7 @@ class Training:
 
 
 def main(folder: Path, sampling: str, num_workers: int) -> None:
-    """Train to the end, from the checkpoint in the folder if there is one."""
+    """Train to the end, and write every batch and a checkpoint into the folder; where there is one, go on from it."""
     torch.set_num_threads(1)
     checkpoint = folder / "checkpoint.pt"
     training = Training(4 if checkpoint.exists() else 3, sampling, num_workers, {})
@@ -144,7 +139,3 @@ def main(folder: Path, sampling: str, num_workers: int) -> None:
         temporary = folder / "checkpoint.tmp"
         temporary.write_bytes(training.save())
         temporary.replace(checkpoint)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -1,11 +1,10 @@
 """A run that is stopped behind any batch goes on as if it had not been."""
 
-import os
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,19 +73,22 @@ def test_stopped_behind_any_batch_that_workers_loaded(stop: int, sampling: str, 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_killed(tmp_path: Path, num_workers: int) -> None:
-    command = [sys.executable, stoppable.__file__, str(tmp_path), "shuffle", str(num_workers)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    context = multiprocessing.get_context("fork")  # imports take seconds, and have been made
+    train = partial(context.Process, target=stoppable.main, args=(tmp_path, "shuffle", num_workers))
     stopped_in = tmp_path / "batch-2-2.pt"  # the third of four epochs, two of five batches
-    process = subprocess.Popen(command, env=environment)
-    while not stopped_in.exists() and process.poll() is None:
+    process = train()
+    process.start()
+    while not stopped_in.exists() and process.is_alive():
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    written = list(tmp_path.glob("batch-*.pt"))
-    assert process.returncode == -signal.SIGKILL
-    assert 12 <= len(written) < 20
-    subprocess.run(command, env=environment, check=True)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert 12 <= len(list(tmp_path.glob("batch-*.pt"))) < 20
 
+    process = train()
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     with torch.random.fork_rng():
         unstopped = Training(3, "shuffle", num_workers, {})
         for batch in unstopped.batches():
