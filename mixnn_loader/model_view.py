@@ -8,10 +8,14 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from mixnn_loader.checks import as_device, check_floating_type
 from mixnn_loader.distributed import Processes, buffers_of_first, check_whole
-from mixnn_loader.features import FeatureFunction, FeatureLayer, captured_inputs, find_feature_layer
+from mixnn_loader.features import FeatureFunction, FeatureLayer, captured_inputs, find_feature_layer, name_of
+from mixnn_loader.heads import find_classifier
+from mixnn_loader.model_device import check_initialized, device_mismatch_named, device_of
+from mixnn_loader.model_output import checked_pair, flat_rows, wide_logits
 from mixnn_loader.nested import map_tensors, tensors_of
 
 
@@ -19,8 +23,8 @@ class Predictions(NamedTuple):
     """What the model says of a batch.
 
     Attributes:
-        logits: (B, C), float32 or wider.
-        representations: (B, d) float32, or None where they were not asked for.
+        logits: (B, C), float32 or wider, where the inputs are, wherever the model's last layer is.
+        representations: (B, d) float32 beside them, or None where they were not asked for.
     """
 
     logits: Tensor
@@ -36,7 +40,7 @@ class ModelView:
     Args:
         model: the model being trained.
         feature_layer: see `mixnn_loader.features.find_feature_layer`.
-        device: where to run it; None: where its first parameter is at the time.
+        device: where its inputs go; None: where its first parameter is at the time.
         autocast_dtype: run under `torch.autocast` with this type; None: as the caller's context has it.
 
     Raises:
@@ -61,6 +65,7 @@ class ModelView:
         self._device = as_device("device", device)
         self._autocast_dtype = autocast_dtype
         self._takes_channels_last = True
+        self._initialized = False
         # Looking for a layer takes the width of the output, which the first forward pass tells.
         self._layer: nn.Module | FeatureFunction | None = None
         if feature_layer is not None:
@@ -72,11 +77,8 @@ class ModelView:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        if self._device is not None:
-            return self._device
-        tensor = next(self._model.parameters(), None)
-        return torch.device("cpu") if tensor is None else tensor.device
+        """Where the model takes its inputs."""
+        return device_of(self._model) if self._device is None else self._device
 
     def predict(self, inputs: Any, *, need_representations: bool = False) -> Predictions:
         """Run the model once.
@@ -87,8 +89,12 @@ class ModelView:
 
         Raises:
             TypeError: the model's output is not a tensor.
-            ValueError: the output is not (B, C), or the feature layer is not found or not called exactly once.
+            ValueError: the output is not (B, C), the feature layer is not found or not called exactly once, the model
+                is not where the inputs are, or it has lazy modules that have not seen a batch.
         """
+        if not self._initialized:
+            check_initialized(self._model)
+            self._initialized = True
         if self.device.type == "cpu" and self._takes_channels_last and any(t.dim() == 4 for t in tensors_of(inputs)):
             # Convolutions on a CPU run about twice as fast this way. A model that cannot take it, because it calls
             # .view() on what comes out of them, says so by an error.
@@ -99,30 +105,45 @@ class ModelView:
 
     def _predict(self, inputs: Any, clone: Callable[[Tensor], Tensor], *, need_representations: bool) -> Predictions:
         inputs = map_tensors(clone, inputs)  # a model may work in place
-        with torch.no_grad(), evaluating(self._model), self._autocast(), _without_compilation():
-            if self._layer is not None and not isinstance(self._layer, nn.Module):
-                logits, representations = _checked_pair(self._layer(self._model, inputs))
-                kept = _flat_rows(representations, len(logits)) if need_representations else None
-                return Predictions(_wide_logits(logits), kept)
-            if not need_representations:
-                return Predictions(_wide_logits(self._model(inputs)), None)
-            if self._layer is None:
-                width = _wide_logits(self._model(map_tensors(torch.clone, inputs))).shape[1]
-                self._layer = find_feature_layer(self._model, None, width)
-            layer = cast(nn.Module, self._layer)
-            with captured_inputs(layer) as captured:
-                logits = _wide_logits(self._model(inputs))
-            if len(captured) != 1:
-                raise ValueError(
-                    f"the feature layer {type(layer).__name__} must be called once in a forward pass, it was called "
-                    f"{len(captured)} times; pass another feature_layer="
-                )
-            return Predictions(logits, _flat_rows(captured[0], len(logits)))
+        device = self.device
+        with (
+            torch.no_grad(),
+            evaluating(self._model),
+            self._autocast(),
+            _without_compilation(),
+            device_mismatch_named(self._model, device),
+        ):
+            logits, representations = self._run(inputs, need_representations)
+            kept = flat_rows(representations, len(logits)).to(device) if need_representations else None
+            return Predictions(logits.to(device), kept)
 
-    def _autocast(self) -> torch.autocast:
+    def _run(self, inputs: Any, need_representations: bool) -> tuple[Tensor, Any]:
+        """Give the logits and, where they are needed, the representations as they are."""
+        if self._layer is not None and not isinstance(self._layer, nn.Module):
+            logits, representations = checked_pair(self._layer(self._model, inputs))
+            return wide_logits(logits, "the function passed as feature_layer="), representations
+        if not need_representations:
+            return wide_logits(self._model(inputs)), None
+        if self._layer is None:
+            self._layer = find_classifier(
+                self._model, lambda: wide_logits(self._model(map_tensors(torch.clone, inputs)))
+            )
+        layer = self._layer
+        with captured_inputs(layer) as captured:
+            logits = wide_logits(self._model(inputs))
+        if len(captured) != 1:
+            raise ValueError(
+                f"the feature layer {name_of(self._model, layer)} must be called once in a forward pass, it was called "
+                f"{len(captured)} times; pass another feature_layer="
+            )
+        return logits, captured[0]
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        kind = self.device.type
+        if not torch.amp.is_autocast_available(kind):
+            return nullcontext()
         # Without a cache of its own, a weight cast here without gradient could be what the caller's forward pass
         # under the same autocast gets, and would never be trained.
-        kind = self.device.type
         if self._autocast_dtype is None:
             dtype, enabled = torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         else:
@@ -131,10 +152,14 @@ class ModelView:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the module inside any `DistributedDataParallel`, `DataParallel` and `torch.compile` wrappers."""
+    """Return the module inside any wrappers.
+
+    These are `DistributedDataParallel`, `DataParallel`, `torch.compile` and `torch.optim.swa_utils.AveragedModel`, of
+    which the inner module is the average. Others are left as they are: what they do in their ``forward`` may matter.
+    """
     while True:
-        if isinstance(model, (DistributedDataParallel, nn.DataParallel)):
-            model = model.module
+        if isinstance(model, (DistributedDataParallel, nn.DataParallel, AveragedModel)):
+            model = cast(nn.Module, model.module)
         elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
             model = inner
         else:
@@ -169,32 +194,3 @@ def _without_compilation() -> AbstractContextManager[object]:
         return nullcontext()
     stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
     return stance
-
-
-def _wide_logits(logits: Any) -> Tensor:
-    if not isinstance(logits, Tensor):
-        raise TypeError(
-            f"the model must return logits (B, C) as one tensor, got {type(logits).__name__}; pass "
-            "feature_layer=, a function (model, inputs) -> (logits, representations)"
-        )
-    if logits.dim() != 2:
-        raise ValueError(f"the model must return logits (B, C), got shape {tuple(logits.shape)}")
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _checked_pair(answer: Any) -> tuple[Any, Tensor]:
-    if not isinstance(answer, tuple) or len(answer) != 2:
-        raise TypeError(
-            "a function passed as feature_layer= must return the pair (logits, representations), got "
-            f"{type(answer).__name__}"
-        )
-    return answer
-
-
-def _flat_rows(representations: Tensor, num_rows: int) -> Tensor:
-    if representations.shape[:1] != (num_rows,):
-        raise ValueError(
-            f"representations must have a row for each of the {num_rows} inputs, got shape "
-            f"{tuple(representations.shape)}; pass another feature_layer="
-        )
-    return representations.flatten(1).float()

@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_INTEGER_TYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-
 Unpack = Callable[[Any], tuple[Any, Any]]
 """``collated batch -> (inputs, labels)``."""
 
@@ -51,13 +49,11 @@ def class_labels(labels: Any, indices: Tensor, num_classes: int | None = None) -
         ValueError: with the first offending dataset index.
     """
     if isinstance(labels, (list, tuple, np.ndarray)):
-        array = np.asarray(labels)
-        labels = torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else labels
-    if not isinstance(labels, Tensor) or labels.dtype not in _INTEGER_TYPES:
-        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        labels = _as_integers(labels)
+    if not isinstance(labels, Tensor) or not _holds_integers(labels):
         raise ValueError(
-            f"labels must be integer class indices, got {kind} (first at dataset index {int(indices[0])}); "
-            "encode them as 0..C-1"
+            f"labels must be integer class indices, got {_described(labels)} (first at dataset index "
+            f"{int(indices[0])}); {_encoding(labels)}"
         )
     if labels.shape != indices.shape:
         raise ValueError(
@@ -70,8 +66,49 @@ def class_labels(labels: Any, indices: Tensor, num_classes: int | None = None) -
     if len(wrong) > 0:
         row = int(wrong[0])
         allowed = ">= 0" if num_classes is None else f"in 0..{num_classes - 1}, the model's output width"
-        raise ValueError(f"label {int(checked[row])} at dataset index {int(indices[row])} must be {allowed}")
+        raise ValueError(
+            f"label {int(checked[row])} at dataset index {int(indices[row])} must be {allowed}; encode labels as "
+            "0..C-1, give the model C outputs, and leave samples without a label out (torch.utils.data.Subset)"
+        )
     return checked
+
+
+def _as_integers(labels: Any) -> Any:
+    """Make an int64 tensor of an array or list of integers; return anything else as it is."""
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # lists of several lengths
+        return labels
+    return torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else labels
+
+
+def _holds_integers(labels: Tensor) -> bool:
+    return not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
+
+
+def _described(labels: Any) -> str:
+    """Name the labels' type and the first of them."""
+    if isinstance(labels, Tensor):
+        return f"{labels.dtype}, such as {labels.flatten()[0].item()!r}" if labels.numel() > 0 else str(labels.dtype)
+    if isinstance(labels, (list, tuple, np.ndarray)) and len(labels) > 0:
+        return f"{type(labels).__name__} of {type(labels[0]).__name__}, such as {labels[0]!r}"
+    return type(labels).__name__
+
+
+def _encoding(labels: Any) -> str:
+    """Say how to make class indices of labels of this kind."""
+    first = labels[0] if isinstance(labels, (list, tuple, np.ndarray)) and len(labels) > 0 else None
+    if isinstance(first, str):
+        return (
+            "encode them once for the whole dataset, as 0..C-1 in the order of their names: "
+            "names, encoded = numpy.unique(labels, return_inverse=True)"
+        )
+    if isinstance(first, (bool, np.bool_)) or (isinstance(labels, Tensor) and labels.dtype == torch.bool):
+        return "return int(label) from the dataset, 0 for False and 1 for True"
+    return (
+        "encode them as 0..C-1: int(label) where they are whole numbers, or once for the whole dataset "
+        "values, encoded = torch.unique(labels, return_inverse=True)"
+    )
 
 
 def _first_two(batch: Any) -> tuple[Any, Any]:

@@ -95,6 +95,13 @@ def test_a_model_without_a_linear_layer_says_so() -> None:
         find_feature_layer(nn.Conv2d(3, C, 1), None, C)
 
 
+def test_convolutions_as_wide_as_the_output_are_named() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv1d(8, C, 1), nn.Conv2d(8, C, 1), nn.Linear(C, 4))
+    message = r"its convolutions with 3 outputs: '1' \(Conv1d, 8 -> 3\), '2' \(Conv2d, 8 -> 3\); its linear layers: '3'"
+    with pytest.raises(ValueError, match=message):
+        find_feature_layer(model, None, C)
+
+
 @pytest.mark.parametrize("feature_layer", [4, ["4"]])
 def test_a_feature_layer_of_another_kind_is_refused(feature_layer: Any) -> None:
     with pytest.raises(TypeError, match=f"feature_layer must be .* got {type(feature_layer).__name__}"):
@@ -126,3 +133,14 @@ def test_captures_nothing_after_the_context(fails: bool) -> None:
     captured = call(torch.ones(4, 5 if fails else 2))
     layer(torch.ones(4, 2))
     assert len(captured) == 1
+
+
+@pytest.mark.parametrize(("args", "kind"), [(([torch.ones(2)],), "list"), ((), "NoneType")])
+def test_a_layer_that_takes_no_tensor_is_named(args: tuple[Any, ...], kind: str) -> None:
+    class Layer(nn.Module):
+        def forward(self, *_: Any) -> None:
+            pytest.fail("was called")
+
+    layer = Layer()
+    with captured_inputs(layer), pytest.raises(TypeError, match=f"feature_layer Layer must take a tensor, got {kind}"):
+        layer(*args)

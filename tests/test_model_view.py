@@ -151,6 +151,19 @@ def test_sets_the_flags_of_all_modules_one_by_one(net: Net, monkeypatch: pytest.
     assert [module.training for module in net.body] == [True, True, True, False, True]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("same device? no"), OSError("gone")])
+def test_an_error_in_the_forward_comes_out_once_and_alone(net: Net, images: Tensor, error: Exception) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    net.body.register_forward_pre_hook(fail)
+    with pytest.raises(type(error)) as caught:
+        look(net, images)  # images, which are tried in channels_last, too
+    assert caught.value is error
+    assert error.__context__ is None
+    assert error.__cause__ is None
+
+
 @pytest.mark.parametrize("good", [True, False])
 def test_leaves_no_hook_behind(net: Net, images: Tensor, good: bool) -> None:
     view = ModelView(net, net.body[0])
@@ -219,7 +232,7 @@ def test_float64_logits_stay_float64(generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize("times", [0, 2])
 def test_a_layer_not_called_once_is_refused(times: int) -> None:
-    with pytest.raises(ValueError, match=f"feature layer Linear must be called once .* {times} times; pass another"):
+    with pytest.raises(ValueError, match=f"feature layer 'square' must be called once .* {times} times; pass another"):
         look(Called(times), torch.ones(2, C))
 
 
@@ -229,7 +242,7 @@ def test_a_layer_called_once_is_not_refused() -> None:
 
 @pytest.mark.parametrize("predict", [look, glance])
 def test_an_output_that_is_no_tensor_names_feature_layer(predict: Predict) -> None:
-    with pytest.raises(TypeError, match=r"one tensor, got tuple; pass feature_layer=, a function \(model, inputs\)"):
+    with pytest.raises(TypeError, match=r"one tensor, got tuple of 2; pass feature_layer=, a function \(model, inp"):
         predict(Pair(4, C), torch.ones(2, 4))
 
 
@@ -253,6 +266,16 @@ def test_a_function_that_returns_no_pair_is_named(net: Net, images: Tensor) -> N
 def test_an_output_of_another_shape_is_named(images: Tensor) -> None:
     with pytest.raises(ValueError, match=r"logits \(B, C\), got shape \(6, 2, 2, 2\)"):
         glance(nn.Conv2d(1, 2, 3), images)
+
+
+@pytest.mark.parametrize("width", [(), (2,), (2, 3)])
+def test_representations_of_any_rank_are_flattened(net: Net, images: Tensor, width: tuple[int, ...]) -> None:
+    rows = torch.ones(len(images), *width)
+    _, representations = ModelView(net, lambda model, inputs: (model(inputs), rows)).predict(
+        images, need_representations=True
+    )
+    assert representations is not None
+    assert torch.equal(representations, rows.reshape(len(images), -1))
 
 
 def test_representations_of_another_length_are_named(net: Net, images: Tensor) -> None:

@@ -3,9 +3,9 @@
 from collections import UserDict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from mixnn_loader.unpacking import class_labels, resolve_unpack
 
@@ -63,12 +63,19 @@ def test_a_key_that_is_not_in_the_batch_is_named(unpack: Any, batch: Any, messag
         resolve_unpack(unpack)(batch)
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.uint16, torch.uint32, torch.uint64])
 @pytest.mark.parametrize("num_classes", [None, 3])
 def test_class_indices_come_as_int64(dtype: torch.dtype, num_classes: int | None) -> None:
     labels = class_labels(torch.tensor([2, 0, 1], dtype=dtype), INDICES, num_classes)
     assert labels.dtype == torch.int64
     assert labels.tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "labels", [[2, 0, 1], (2, 0, 1), np.array([2, 0, 1], dtype=np.uint16), list(torch.tensor([2, 0, 1]))]
+)
+def test_integers_in_other_containers_are_class_indices(labels: Any) -> None:
+    assert class_labels(labels, INDICES, 3).tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +85,31 @@ def test_class_indices_come_as_int64(dtype: torch.dtype, num_classes: int | None
         (torch.tensor([0, 2, 3]), 3, "label 3 at dataset index 20 must be in 0..2, the model's output width"),
         (torch.tensor([9, -1, 3]), 3, "label 9 at dataset index 30 must be in 0..2, the model's output width"),
         (torch.tensor([0, -1, 9]), None, "label -1 at dataset index 10 must be >= 0"),
-        (torch.zeros(3), 3, r"integer class indices, got torch.float32 \(first at dataset index 30\)"),
-        (torch.zeros(3, dtype=torch.complex64), 3, r"got torch.complex64 \(first at dataset index 30\)"),
-        (["cat", "dog", "cat"], 3, r"integer class indices, got list \(first at dataset index 30\)"),
+        (torch.zeros(3), 3, r"integer class indices, got torch.float32, such as 0.0 \(first at dataset index 30\)"),
+        (torch.zeros(3, dtype=torch.complex64), 3, r"got torch.complex64, such as 0j \(first at dataset index 30\)"),
+        (["cat", "dog", "cat"], 3, r"got list of str, such as 'cat' \(first at dataset index 30\); .*numpy.unique"),
+        (
+            np.array(["b", "a", "b"]),
+            3,
+            r"got ndarray of str_, such as .*'b'.* \(first at dataset index 30\); .*numpy.uniq",
+        ),
+        ([0.5, 1.5, 2.5], 3, r"got list of float, such as 0.5 \(first at dataset index 30\); .*torch.unique"),
+        ([True, False, True], 3, r"got list of bool, such as True \(first at .*\); return int\(label\)"),
+        (
+            np.array([True, False, True]),
+            3,
+            r"got ndarray of bool_?, such as .*True.* \(first at .*\); return int\(label\)",
+        ),
+        (torch.tensor([True, False, True]), 3, r"got torch.bool, such as True \(first at .*\); return int\(label\)"),
+        ([[0, 1], [2], [1]], 3, r"got list of list, such as \[0, 1\] \(first at dataset index 30\); encode them"),
+        ([None, 1, 2], 3, r"got list of NoneType, such as None \(first at dataset index 30\); encode them"),
+        ({"label": 1}, 3, r"got dict \(first at dataset index 30\); encode them"),
+        ([], 3, r"got list \(first at dataset index 30\); encode them"),
+        (torch.zeros(0), 3, r"got torch.float32 \(first at dataset index 30\); encode them"),
         (torch.eye(3, dtype=torch.int64), 3, r"shape \(3,\), got \(3, 3\) \(first at dataset index 30\); .* argmax"),
         (torch.tensor([0, 1]), 3, r"shape \(3,\), got \(2,\) \(first at dataset index 30\)"),
     ],
 )
-def test_a_label_that_is_no_class_index_is_named(labels: Tensor, num_classes: int | None, message: str) -> None:
+def test_a_label_that_is_no_class_index_is_named(labels: Any, num_classes: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         class_labels(labels, INDICES, num_classes)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mixnn_loader.neighbors.kmeans import find_centers, squared_distances
+from mixnn_loader.neighbors.kmeans import find_centers, nearest_centers, squared_distances
+from mixnn_loader.neighbors.out_of_memory import Blocks
 from mixnn_loader.neighbors.precision import fast_float32
 from mixnn_loader.neighbors.rerank import Nearest
 
@@ -46,8 +47,7 @@ class Cells:
     def build(cls, rows: Tensor, num_cells: int, generator: torch.Generator) -> "Cells":
         """Divide (N, d) float32 rows among ``num_cells``; the generator is one of the CPU."""
         centers = find_centers(rows, num_cells, generator)
-        blocks = torch.split(rows, _block_rows(FLOAT32_BYTES * num_cells))
-        cell = torch.cat([squared_distances(block, centers).argmin(dim=1) for block in blocks])
+        cell = nearest_centers(rows, centers, _block_rows(FLOAT32_BYTES * num_cells))
         members = cell.argsort(stable=True)
         return cls(rows, centers, cell, members, members.argsort(), _starts(cell, num_cells))
 
@@ -72,8 +72,8 @@ class Cells:
         # Every block visits nearly every cell, and gathers its rows: with fewer queries than fill a tile in each
         # cell, that would be most of the work.
         least = ROW_STEP * len(self.centers) // num_probes
-        blocks = torch.split(queries, max(least, _block_rows(bytes_found)))
-        found = [self._search_block(block, num_probes, k) for block in blocks]
+        blocks = Blocks(max(least, _block_rows(bytes_found)))
+        found = blocks.run(len(queries), lambda block: self._search_block(queries[block], num_probes, k))
         return Nearest(torch.cat([each.neighbors for each in found]), torch.cat([each.distances for each in found]))
 
     def _search_block(self, queries: Tensor, num_probes: int, k: int) -> Nearest:

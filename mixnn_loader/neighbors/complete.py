@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from mixnn_loader.neighbors.cell_search import CellSearch
 from mixnn_loader.neighbors.exact import ExactSearch
+from mixnn_loader.neighbors.out_of_memory import remedy_where_memory_runs_out
 from mixnn_loader.neighbors.protocol import NeighborSearch
 from mixnn_loader.neighbors.rows import without_self
 
@@ -26,6 +27,7 @@ class Found(NamedTuple):
     recall: float | None
 
 
+@remedy_where_memory_runs_out()
 def search_all(backend: NeighborSearch, representations: Tensor, k: int, queries: Tensor | None = None) -> Found:
     """Let a backend find the ``k`` nearest other rows, and find by exact search what it leaves out.
 
@@ -38,6 +40,7 @@ def search_all(backend: NeighborSearch, representations: Tensor, k: int, queries
 
     Raises:
         ValueError: the backend's answer is not a tensor of Q rows of row numbers.
+        RuntimeError: memory ran out, with a note on what takes less.
     """
     num_rows = len(representations)
     name, recall = type(backend).__name__, 1.0 if isinstance(backend, ExactSearch) else None

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mixnn_loader.neighbors.out_of_memory import Blocks
+
 ROWS_A_CELL = 32
 """Sampled rows that a center is the mean of. More cost time in proportion, and the cells searched are hardly fewer."""
 
@@ -31,12 +33,17 @@ def find_centers(rows: Tensor, num_cells: int, generator: torch.Generator) -> Te
     sample = rows[chosen.to(rows.device)].cpu()
     centers = sample[:num_cells].clone()
     for _ in range(NUM_ROUNDS):
-        blocks = torch.split(sample, BLOCK_ROWS)
-        cells = torch.cat([squared_distances(block, centers).argmin(dim=1) for block in blocks])  # (size,)
+        cells = nearest_centers(sample, centers, BLOCK_ROWS)  # (size,)
         sums = torch.zeros_like(centers).index_add_(0, cells, sample)
         counts = torch.bincount(cells, minlength=num_cells)[:, None]  # (C, 1)
         centers = torch.where(counts > 0, sums / counts.clamp_min(1), centers)
     return centers.to(rows.device)
+
+
+def nearest_centers(rows: Tensor, centers: Tensor, block_rows: int) -> Tensor:
+    """Give the number of the center nearest to each row, (N,) int64, in blocks of at most ``block_rows``."""
+    blocks = Blocks(block_rows).run(len(rows), lambda block: squared_distances(rows[block], centers).argmin(dim=1))
+    return torch.cat(blocks)
 
 
 def squared_distances(rows: Tensor, centers: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixnn_loader.neighbors.out_of_memory import Blocks
+
 BLOCK_BYTES = 4 * 2**20
 """Coordinates gathered at a time: what is written and read several times over should stay in the cache."""
 
@@ -39,8 +41,7 @@ def rerank(rows: Tensor, queries: Tensor, candidates: Tensor, k: int) -> Nearest
     """
     block_bytes = BLOCK_BYTES if rows.device.type == "cpu" else ACCELERATOR_BLOCK_BYTES
     block_rows = max(1, block_bytes // (FLOAT32_BYTES * candidates.shape[1] * rows.shape[1]))
-    blocks = zip(torch.split(queries, block_rows), torch.split(candidates, block_rows), strict=True)
-    nearest = [_nearest(rows, *block, k) for block in blocks]
+    nearest = Blocks(block_rows).run(len(queries), lambda block: _nearest(rows, queries[block], candidates[block], k))
     return Nearest(torch.cat([each.neighbors for each in nearest]), torch.cat([each.distances for each in nearest]))
 
 

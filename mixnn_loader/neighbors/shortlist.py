@@ -1,11 +1,14 @@
 """The nearest few of all rows by matrix products: the larger part of an exact search, in tiles of bounded memory."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from mixnn_loader.neighbors.out_of_memory import Blocks
 
 TILE_COLUMNS = 16_384
 """Rows that a block of queries is compared with at a time: what is picked from each tile is shared by many columns."""
@@ -58,20 +61,25 @@ def shortlist(rows: Tensor, queries: Tensor, size: int, *, dtype: torch.dtype, m
     width = group * stride  # columns in a tile
     bytes_a_query = width * (dtype.itemsize + 4 / group) + BYTES_A_CANDIDATE * min(size * group, width)
     most_rows = TILE_ROWS if rows.device.type == "cpu" else len(queries)
-    block_rows = min(most_rows, max(1, int(memory_budget / bytes_a_query)))
-    buffer = rows.new_empty(min(block_rows, len(queries)) * width, dtype=dtype)
+    blocks = Blocks(min(most_rows, len(queries), max(1, int(memory_budget / bytes_a_query))))
 
     # Allocated once: small results that outlive large temporaries would keep the heap from reusing their place.
     candidates = queries.new_zeros(len(queries), size)
     nearest = rows.new_full((len(queries), size), torch.inf)
+    spare: list[Tensor] = []
+
+    def compare(right: Tensor, start: int, block: slice) -> None:
+        left = _left(rows.index_select(0, queries[block]), dtype)  # (B, d + 2 p)
+        # Not spare while it is in use: where memory runs out, it is let go, and a smaller one will do.
+        buffer = spare.pop() if spare else rows.new_empty(len(left) * width, dtype=dtype)
+        distances = torch.mm(left, right.T, out=buffer[: len(left) * width].view(len(left), width))
+        best = Shortlist(candidates[block], nearest[block])
+        candidates[block], nearest[block] = _merge(best, _pick(distances, size, group, start))
+        spare.append(buffer)
+
     for start in range(0, len(rows), width):
         right = _right(rows[start : start + width], width, dtype)  # (width, d + 2 p)
-        for first in range(0, len(queries), block_rows):
-            block = slice(first, first + block_rows)
-            left = _left(rows.index_select(0, queries[block]), dtype)  # (B, d + 2 p)
-            distances = torch.mm(left, right.T, out=buffer[: len(left) * width].view(len(left), width))
-            best = Shortlist(candidates[block], nearest[block])
-            candidates[block], nearest[block] = _merge(best, _pick(distances, size, group, start))
+        blocks.run(len(queries), partial(compare, right, start))
     return Shortlist(candidates, nearest)
 
 

@@ -1,0 +1,64 @@
+"""Which of several layers as wide as the output is the classifier: one that the forward pass calls."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixnn_loader.features import classifiers, name_of
+
+
+def find_classifier(model: nn.Module, forward: Callable[[], Tensor]) -> nn.Module:
+    """Find the layer that makes the logits, by name or width, and among several by who is called.
+
+    Heads that only training uses are not called in eval mode. Of those that are, the last is taken, which is without
+    doubt where its output is the logits; hidden layers may be as wide.
+
+    Args:
+        model: the unwrapped model.
+        forward: runs it once and returns the logits (B, C).
+
+    Warns:
+        UserWarning: there are several, and the logits are not the output of the last.
+
+    Raises:
+        ValueError: there is none.
+    """
+    candidates = classifiers(model, forward().shape[1])
+    if len(candidates) == 1:
+        return candidates[0]
+    with _last_outputs(candidates) as outputs:
+        logits = forward()
+    called = [layer for layer in candidates if layer in outputs]
+    if len(called) > 1 and not _equal(outputs[called[-1]], logits):
+        *others, last = [name_of(model, layer) for layer in called]
+        warnings.warn(
+            f"feature_layer is None, and {len(called)} linear layers with {logits.shape[1]} outputs take part in the "
+            f"forward pass: what enters the last, {last}, is taken for the representation; for another choice pass "
+            f"feature_layer={others[-1]}, for this one feature_layer={last}",
+            stacklevel=2,
+        )
+    return called[-1] if called else candidates[-1]
+
+
+@contextmanager
+def _last_outputs(layers: list[nn.Module]) -> Iterator[dict[nn.Module, Any]]:
+    """Collect what each layer returns when it is called last; layers that are not called are left out."""
+    outputs: dict[nn.Module, Any] = {}
+
+    def keep(layer: nn.Module, _: Any, output: Any) -> None:
+        outputs[layer] = output
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.callback(layer.register_forward_hook(keep).remove)
+        yield outputs
+
+
+def _equal(output: Tensor, logits: Tensor) -> bool:
+    if output.shape != logits.shape:
+        return False
+    return bool(torch.isclose(output.to(logits), logits, rtol=0, atol=0, equal_nan=True).all())
