@@ -1,4 +1,4 @@
-"""Find the penultimate layer, and capture what flows into it without leaving a hook behind."""
+"""The layer whose input is the representation, and what flows into it, captured without leaving a hook behind."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,38 +12,31 @@ FeatureFunction = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 FeatureLayer = nn.Module | str | FeatureFunction
 
 
-def find_feature_layer(
-    model: nn.Module, feature_layer: FeatureLayer | None, num_classes: int | None = None
-) -> nn.Module | FeatureFunction:
-    """Find the layer whose input is the representation: usually the last, fully connected one.
+def find_feature_layer(model: nn.Module, feature_layer: FeatureLayer) -> nn.Module | FeatureFunction:
+    """Find the layer whose input is the representation, as the user says; `mixnn_loader.heads` finds it without.
 
     Args:
         model: the unwrapped model.
-        feature_layer: the user's choice: one of the model's modules, its dotted name, or a function that gives
-            logits and representations. None looks for it: first the model's ``get_classifier()`` (timm's
-            convention) where that returns a real module, then the last `torch.nn.Linear` with ``num_classes``
-            outputs.
-        num_classes: the width of the model's output; only for the search.
+        feature_layer: one of the model's modules, its dotted name, or a function that gives logits and
+            representations.
 
     Returns:
         One of the model's own modules, or the user's function.
 
     Raises:
         TypeError: ``feature_layer`` is of no known kind.
-        ValueError: the named layer is not in the model, or none was found; the message lists the candidates.
+        ValueError: the layer is not in the model; the message lists the linear ones.
     """
-    if feature_layer is None:
-        return classifiers(model, num_classes)[-1]
     if isinstance(feature_layer, str):
         modules: dict[str, nn.Module] = dict(model.named_modules())
         if feature_layer not in modules:
-            raise ValueError(f"feature_layer {feature_layer!r} is not in the model; {_linear_layers(model)}")
+            raise ValueError(f"feature_layer {feature_layer!r} is not in the model; {linear_layers(model)}")
         return modules[feature_layer]
     if isinstance(feature_layer, nn.Module):
         if not any(module is feature_layer for module in model.modules()):
             raise ValueError(
                 f"feature_layer {type(feature_layer).__name__} is not one of the model's modules; "
-                f"{_linear_layers(model)}"
+                f"{linear_layers(model)}"
             )
         return feature_layer
     if callable(feature_layer):
@@ -88,53 +81,17 @@ def captured_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def classifiers(model: nn.Module, num_classes: int | None) -> list[nn.Module]:
-    """List the layers that may be the classifier: one, if the model names it.
-
-    Args:
-        model: the unwrapped model.
-        num_classes: the width of its output.
-
-    Raises:
-        ValueError: there is none; the message lists the layers that could be passed as ``feature_layer``.
-    """
-    get_classifier = getattr(model, "get_classifier", None)
-    if callable(get_classifier):
-        classifier = get_classifier()
-        if isinstance(classifier, nn.Module) and not isinstance(classifier, (nn.Identity, nn.ModuleList)):
-            return [classifier]
-    found: list[nn.Module] = [
-        module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == num_classes
-    ]
-    if not found:
-        raise ValueError(
-            f"no torch.nn.Linear with {num_classes} outputs was found in {type(model).__name__}; pass "
-            f"feature_layer=, the layer whose input is the representation; {_convolutions(model, num_classes)}"
-            f"{_linear_layers(model)}"
-        )
-    return found
-
-
 def name_of(model: nn.Module, layer: nn.Module) -> str:
     """Return a layer's dotted name in the model, or its type where it has none, as the model itself."""
     names = [name for name, module in model.named_modules() if module is layer]
     return repr(names[0]) if names and names[0] else type(layer).__name__
 
 
-def _linear_layers(model: nn.Module) -> str:
+def linear_layers(model: nn.Module) -> str:
+    """List a model's linear layers, for a message."""
     names = [
         f"{name!r} ({module.in_features} -> {module.out_features})"
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
     ]
     return f"its linear layers: {', '.join(names)}" if names else "it has no linear layer"
-
-
-def _convolutions(model: nn.Module, num_classes: int | None) -> str:
-    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    names = [
-        f"{name!r} ({type(module).__name__}, {module.in_channels} -> {module.out_channels})"
-        for name, module in model.named_modules()
-        if isinstance(module, convolutions) and module.out_channels == num_classes
-    ]
-    return f"its convolutions with {num_classes} outputs: {', '.join(names)}; " if names else ""

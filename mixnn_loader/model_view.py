@@ -39,7 +39,7 @@ class ModelView:
 
     Args:
         model: the model being trained.
-        feature_layer: see `mixnn_loader.features.find_feature_layer`.
+        feature_layer: see `mixnn_loader.features.find_feature_layer`; None: `mixnn_loader.heads.find_classifier`.
         device: where its inputs go; None: where its first parameter is at the time.
         autocast_dtype: run under `torch.autocast` with this type; None: as the caller's context has it.
 
