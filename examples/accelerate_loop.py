@@ -6,19 +6,24 @@ is not used; MixNN's brings batches to the model's device, and is saved with eve
     python -m pip install -e ".[examples]" accelerate
     python examples/accelerate_loop.py --epochs 10 --output-dir digits
     python examples/accelerate_loop.py --epochs 20 --output-dir digits --resume
+    accelerate launch --num_processes 2 --cpu examples/accelerate_loop.py --cpu
+
+On several processes each draws its part, and all of them know the same between epochs, when this saves. --batch-size is
+that of all processes together.
 """
 
 import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader.noise import symmetric
@@ -36,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     images, true_labels = (torch.tensor(part) for part in load_digits(return_X_y=True))
     images = images.float() / 16
     noisy = symmetric(true_labels[:NUM_TRAIN], 0.4, num_classes=10, seed=args.seed).labels
-    generator = torch.Generator().manual_seed(args.seed)  # the loader saves its state
-    loader = DataLoader(TensorDataset(images[:NUM_TRAIN], noisy), batch_size=32, shuffle=True, generator=generator)
+    train_set, size = TensorDataset(images[:NUM_TRAIN], noisy), accelerator.num_processes
+    sampler: DistributedSampler[Any] = DistributedSampler(train_set, size, accelerator.process_index, seed=args.seed)
+    loader = DataLoader(train_set, batch_size=max(1, args.batch_size // size), sampler=sampler)
 
     model: nn.Module = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 128), nn.ReLU(), nn.Linear(128, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
@@ -50,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     first = load(accelerator, args.output_dir) if args.resume else 0
     for epoch in range(first, args.epochs):
+        mixnn.set_epoch(epoch)  # shuffles anew: goes on to the sampler
         model.train()
         for inputs, targets in mixnn:
             # At the end of an epoch nothing is stepped early: what is left counts towards the next epoch's first step.
@@ -74,6 +81,7 @@ def save(accelerator: Accelerator, folder: Path, epoch: int) -> None:
     """Save to a folder of its own. Once that is whole, `latest` names it, and the one before goes."""
     name = f"epoch-{epoch}"
     accelerator.save_state(str(folder / name))
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         (folder / "latest.tmp").write_text(name, encoding="utf-8")
         (folder / "latest.tmp").replace(folder / "latest")
@@ -100,6 +108,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--warmup-epochs", type=int, default=5)
     parser.add_argument("--correction-epoch", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=32, help="of all processes together")
     parser.add_argument("--accumulate", type=int, default=1, help="mini-batches to an optimizer step")
     parser.add_argument("--mixed-precision", choices=("no", "bf16", "fp16"), default="no")
     parser.add_argument("--cpu", action="store_true", help="even where there is a GPU")

@@ -1,12 +1,16 @@
 """MixNN with the Lightning Trainer, on digits of which 40 % have a wrong label.
 
 The LightningModule takes its loss from MixNNLoss, and the Trainer its batches from MixNNDataLoader. `KeepLoader` saves
-the loader's state with every checkpoint and restores it: Lightning saves it by itself, too, but does not load what it
-saved at the end of an epoch.
+the loader's state with every checkpoint and restores it: Lightning saves it by itself, too, but only the first
+process's, and does not load what it saved at the end of an epoch.
+
+On several processes each draws its part: Lightning gives a plain DataLoader a DistributedSampler, but leaves MixNN's
+loader as it is. --batch-size is that of all processes together.
 
     python -m pip install -e ".[examples]" lightning
     python examples/lightning_trainer.py --epochs 10 --output-dir digits
     python examples/lightning_trainer.py --epochs 20 --output-dir digits --resume
+    python examples/lightning_trainer.py --accelerator cpu --devices 2
 """
 
 import argparse
@@ -16,10 +20,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
 from mixnn_loader.noise import symmetric
@@ -50,7 +55,8 @@ class Digits(pl.LightningModule):
     def test_step(self, batch: list[Tensor]) -> None:
         """Log the accuracy on plain images and labels."""
         images, labels = batch
-        self.log("test_accuracy", (self(images).argmax(dim=1) == labels).float().mean(), batch_size=len(labels))
+        accuracy = (self(images).argmax(dim=1) == labels).float().mean()
+        self.log("test_accuracy", accuracy, batch_size=len(labels), sync_dist=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer."""
@@ -64,12 +70,24 @@ class KeepLoader(Callback):
         self.loader = loader
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the checkpoint keeps."""
-        return self.loader.state_dict()
+        """Return what the checkpoint keeps: the first process writes it, within an epoch with the states of all."""
+        own = self.loader.state_dict()
+        if self.loader.batch == 0 or not dist.is_initialized():
+            return own
+        states: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+        dist.gather_object(own, states)
+        return {"processes": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take it back."""
+        if (states := state_dict.get("processes")) is not None:
+            # Of another number of processes there is none that fits: the loader says so.
+            state_dict = states[dist.get_rank() % len(states) if dist.is_initialized() else 0]
         self.loader.load_state_dict(state_dict)
+
+    def on_save_checkpoint(self, _: pl.Trainer, __: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Leave out what Lightning has saved of the loader: it would give every process the first one's state."""
+        checkpoint["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
         """Set the epoch to go on with: of one that is complete, Lightning does not ask for the end."""
@@ -87,31 +105,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     images, true_labels = (torch.tensor(part) for part in load_digits(return_X_y=True))
     images = images.float() / 16
     noisy = symmetric(true_labels[:NUM_TRAIN], 0.4, num_classes=10, seed=args.seed).labels
-    generator = torch.Generator().manual_seed(args.seed)  # the loader saves its state
-    train = DataLoader(TensorDataset(images[:NUM_TRAIN], noisy), batch_size=64, shuffle=True, generator=generator)
-    test = DataLoader(TensorDataset(images[NUM_TRAIN:], true_labels[NUM_TRAIN:]), batch_size=450)
+    train_set = TensorDataset(images[:NUM_TRAIN], noisy)
+    test = DataLoader(TensorDataset(images[NUM_TRAIN:], true_labels[NUM_TRAIN:]), batch_size=225)
 
-    module = Digits()
-    schedule = {"warmup_epochs": args.warmup_epochs, "correction_epoch": args.correction_epoch}
-    loader = MixNNDataLoader(train, module, **schedule, seed=args.seed)
-    checkpoint = ModelCheckpoint(args.output_dir, save_last=True, every_n_train_steps=args.save_every)
-    trainer = pl.Trainer(
+    trainer: Any = pl.Trainer(
         max_epochs=args.epochs,
         accelerator=args.accelerator,
-        devices=1,
+        devices=args.devices,
         precision=args.precision,
         accumulate_grad_batches=args.accumulate,
-        callbacks=[KeepLoader(loader), checkpoint],
+        callbacks=[ModelCheckpoint(args.output_dir, save_last=True, every_n_train_steps=args.save_every)],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+    size, rank = trainer.world_size, trainer.global_rank  # the process group is there only within fit
+    sampler: DistributedSampler[Any] = DistributedSampler(train_set, size, rank, seed=args.seed)
+    train = DataLoader(train_set, batch_size=max(1, args.batch_size // size), sampler=sampler)
+
+    module = Digits()
+    schedule = {"warmup_epochs": args.warmup_epochs, "correction_epoch": args.correction_epoch}
+    loader = MixNNDataLoader(train, module, **schedule, seed=args.seed)
+    trainer.callbacks.append(KeepLoader(loader))
     trainer.fit(module, loader, ckpt_path=str(args.output_dir / "last.ckpt") if args.resume else None)
 
     accuracy = trainer.test(module, test, verbose=False)[0]["test_accuracy"]
     corrected = loader.soft_targets.argmax(dim=1).cpu()
     given, right = (share(labels == true_labels[:NUM_TRAIN]) for labels in (noisy, corrected))
-    print(f"test accuracy {accuracy:.1%}\nlabels right, as given {given:.1%}, after correction {right:.1%}")
+    if trainer.is_global_zero:
+        print(f"test accuracy {accuracy:.1%}\nlabels right, as given {given:.1%}, after correction {right:.1%}")
 
 
 def share(mask: Tensor) -> float:
@@ -128,6 +150,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--accumulate", type=int, default=1, help="mini-batches to an optimizer step")
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), default="32-true")
     parser.add_argument("--accelerator", default="auto", help="of the Trainer, e.g. cpu")
+    parser.add_argument("--devices", type=int, default=1, help="as many processes")
+    parser.add_argument("--batch-size", type=int, default=64, help="of all processes together")
     parser.add_argument("--save-every", type=int, metavar="STEPS", help="save every n steps rather than every epoch")
     parser.add_argument("--output-dir", type=Path, default=Path("lightning-digits"), help="folder of the checkpoints")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in --output-dir")
