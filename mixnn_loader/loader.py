@@ -86,8 +86,8 @@ class MixNNDataLoader(SampleRows):
             dataset.
         num_classes: C; None: the width of the model's output.
         unpack: which part of a collated batch is what: the keys ``(inputs, labels)`` or a function
-            ``batch -> (inputs, labels)``; None: the first two parts, or, of a mapping that has just one of each by their
-            usual names, the image and the label.
+            ``batch -> (inputs, labels)``; None: the first two parts, or of a mapping the image and the label, if it has
+            just one of each by their usual names.
         device: where the batches go and the model runs; None: the model's.
         autocast_dtype: the type for `torch.autocast` around the loader's own forward passes; None: no autocast of
             its own.

@@ -20,8 +20,8 @@ def resolve_unpack(unpack: Unpack | tuple[Hashable, Hashable] | None) -> Unpack:
 
     Args:
         unpack: a function ``batch -> (inputs, labels)`` of the collated batch; or the two keys (or positions) of
-            inputs and labels in it, such as ``("image", "label")``; or None for batches ``(inputs, labels, ...)``, and mappings with
-            one of `INPUT_NAMES` and one of `LABEL_NAMES`.
+            inputs and labels in it, such as ``("image", "label")``; or None for batches ``(inputs, labels, ...)``, and
+            for mappings with one of `INPUT_NAMES` and one of `LABEL_NAMES`.
 
     Raises:
         TypeError: it is none of these.
