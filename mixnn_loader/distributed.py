@@ -10,8 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-CHUNK_ROWS = 65_536
-"""Rows are exchanged in chunks: their copies in transit take memory, too."""
+CHUNK_BYTES = 2**28
+"""Rows are exchanged in chunks, of which all processes' together take a quarter of a GiB. A backend may copy it."""
 
 _CPU_BACKENDS = ("gloo", "mpi")
 """What these send comes from the CPU's memory anyway, and not all of their calls take other tensors."""
@@ -57,10 +57,11 @@ class Processes:
         width = rows[0].numel() if len(rows) > 0 else 0
         sizes = self._stacked(torch.tensor([len(rows), width]))  # (size, 2)
         lengths, width = sizes[:, 0].tolist(), int(sizes[:, 1].max())
-        for start in range(0, max(lengths), CHUNK_ROWS):
-            chunk = slice(start, start + CHUNK_ROWS)
+        chunk_rows = max(1, CHUNK_BYTES // max(1, self.size * width * rows.element_size()))
+        for start in range(0, max(lengths), chunk_rows):
+            chunk = slice(start, start + chunk_rows)
             own = rows[chunk]
-            padded = rows.new_zeros(min(CHUNK_ROWS, max(lengths) - start), width)
+            padded = rows.new_zeros(min(chunk_rows, max(lengths) - start), width)
             padded[: len(own)] = own.reshape(len(own), width)
             parts = self._stacked(padded)  # (size, n, width)
             yield (

@@ -81,13 +81,14 @@ class MixNNDataLoader(SampleRows):
             with ``"epoch"``; with ``"running"`` scan once, and search in every epoch.
         feature_layer: the layer whose input is the representation: a module, its dotted name, or a function
             ``(model, inputs) -> (logits, representations)``; None: looked for, see
-            `mixnn_loader.features.find_feature_layer`.
+            `mixnn_loader.heads.find_classifier`.
         scan_dataset: the same samples in the same order without random augmentation, for scans; None: the training
             dataset.
         num_classes: C; None: the width of the model's output.
         unpack: which part of a collated batch is what: the keys ``(inputs, labels)`` or a function
-            ``batch -> (inputs, labels)``; None: the first two parts.
-        device: where the batches go and the model runs; None: the model's.
+            ``batch -> (inputs, labels)``; None: the first two parts, or of a mapping the image and the label, if it has
+            just one of each by their usual names.
+        device: where the batches go: of a model on several devices, where its first layer is; None: the model's.
         autocast_dtype: the type for `torch.autocast` around the loader's own forward passes; None: no autocast of
             its own.
         state_device: where targets, losses and P of all samples are kept; None: beside the model. With ``"cpu"`` only

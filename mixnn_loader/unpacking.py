@@ -7,6 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+INPUT_NAMES = ("image", "img", "pixel_values")
+LABEL_NAMES = ("label", "labels")
+"""What the columns of image datasets are called on the Hugging Face Hub, and by its image processors."""
+
 Unpack = Callable[[Any], tuple[Any, Any]]
 """``collated batch -> (inputs, labels)``."""
 
@@ -16,7 +20,8 @@ def resolve_unpack(unpack: Unpack | tuple[Hashable, Hashable] | None) -> Unpack:
 
     Args:
         unpack: a function ``batch -> (inputs, labels)`` of the collated batch; or the two keys (or positions) of
-            inputs and labels in it, such as ``("image", "label")``; or None for batches ``(inputs, labels, ...)``.
+            inputs and labels in it, such as ``("image", "label")``; or None for batches ``(inputs, labels, ...)``, and
+            for mappings with one of `INPUT_NAMES` and one of `LABEL_NAMES`.
 
     Raises:
         TypeError: it is none of these.
@@ -113,6 +118,10 @@ def _encoding(labels: Any) -> str:
 
 def _first_two(batch: Any) -> tuple[Any, Any]:
     if isinstance(batch, Mapping):
+        inputs = [name for name in INPUT_NAMES if name in batch]
+        labels = [name for name in LABEL_NAMES if name in batch]
+        if len(inputs) == len(labels) == 1:
+            return batch[inputs[0]], batch[labels[0]]
         raise TypeError(
             f"the samples are mappings with the keys {list(batch)}; pass unpack=, the pair of keys of inputs and "
             "labels, such as unpack=('image', 'label')"

@@ -19,6 +19,9 @@ INDICES = torch.tensor([30, 10, 20])
         (None, (INPUTS, LABELS)),
         (None, [INPUTS, LABELS, "more"]),
         (("image", "label"), {"label": LABELS, "name": "more", "image": INPUTS}),
+        (None, {"label": LABELS, "name": "more", "image": INPUTS}),
+        (None, UserDict({"pixel_values": INPUTS, "attention_mask": "more", "labels": LABELS})),
+        (None, {"img": INPUTS, "label": LABELS}),
         (("image", "label"), UserDict({"label": LABELS, "image": INPUTS})),
         ((2, 0), (LABELS, "more", INPUTS)),
         (lambda batch: (batch["x"], batch["y"]), {"x": INPUTS, "y": LABELS}),
@@ -40,7 +43,9 @@ def test_an_unpack_of_another_kind_is_refused(unpack: Any) -> None:
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ({"image": INPUTS, "label": LABELS}, r"mappings with the keys \['image', 'label'\]; pass unpack="),
+        ({"picture": INPUTS, "label": LABELS}, r"mappings with the keys \['picture', 'label'\]; pass unpack="),
+        ({"image": INPUTS, "fine_label": LABELS}, r"mappings with the keys \['image', 'fine_label'\]; pass unpack="),
+        ({"image": 0, "pixel_values": 0, "label": 0}, r"keys \['image', 'pixel_values', 'label'\]; pass unpack="),
         (INPUTS, r"samples must be \(inputs, label, \.\.\.\), got a batch of type Tensor; pass unpack="),
         ((INPUTS,), r"samples must be \(inputs, label, \.\.\.\), got a batch of type tuple; pass unpack="),
     ],
