@@ -72,7 +72,7 @@ class KeepLoader(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Return what the checkpoint keeps: the first process writes it, within an epoch with the states of all."""
         own = self.loader.state_dict()
-        if self.loader.batch == 0 or not dist.is_initialized():
+        if self.loader.batch in (0, len(self.loader)) or not dist.is_initialized():
             return own
         states: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
         dist.gather_object(own, states)

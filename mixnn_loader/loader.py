@@ -244,6 +244,7 @@ class MixNNDataLoader(SampleRows):
         finally:
             if self._epochs.runs(record):
                 self._epochs.end(record)
+                self._epochs.merged |= self._processes.size == 1
                 record["same_label_share"] = self._mixer.same_label_share()
 
     def _received(self, resumes: bool) -> Iterator[ReceivedBatch]:
@@ -350,11 +351,11 @@ class MixNNDataLoader(SampleRows):
                 "position": self._batches.position().state_dict(),
                 "batch_size": self._wrapped.batch_size,
                 "pairs": self._mixer.pairs.cpu(),
-                "process": (self._processes.rank, self._processes.size),
             }
         return {
             "version": STATE_VERSION,
             "num_neighbors": self._settings.num_neighbors,
+            "process": (self._processes.rank, self._processes.size),
             **self._epochs.state_dict(),
             "samples": self._state.state_dict(),
             "sampler_state": SamplerState.of(self._wrapped).state_dict(),
@@ -373,8 +374,7 @@ class MixNNDataLoader(SampleRows):
         """
         state = upgraded(state)
         within = state["within"]
-        if within is not None:
-            self._check_within(within)
+        self._check_place(state)
         if state["num_neighbors"] != self._settings.num_neighbors:
             raise ValueError(
                 f"the state is of a run with num_neighbors={state['num_neighbors']}, this loader has "
@@ -397,20 +397,27 @@ class MixNNDataLoader(SampleRows):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._wrapped, name)
 
-    def _check_within(self, within: Mapping[str, Any]) -> None:
+    def _check_place(self, state: Mapping[str, Any]) -> None:
+        """Check that a state saved within an epoch is of this process and its batches."""
+        within, (rank, size) = state["within"], state["process"]
+        if state["merged"]:  # all processes knew the same, at the latest with the last batch: any one's is good for all
+            rank = self._processes.rank
+        if state["merged"] and within is None:
+            size = self._processes.size
+        batch_size = within["batch_size"] if within is not None else self._wrapped.batch_size
         for what, saved, own in (
-            ("with batch_size", within["batch_size"], self._wrapped.batch_size),
-            ("in process (rank, number of processes)", within["process"], (self._processes.rank, self._processes.size)),
+            ("with batch_size", batch_size, self._wrapped.batch_size),
+            ("in process (rank, number of processes)", (rank, size), (self._processes.rank, self._processes.size)),
         ):
             if saved != own:
                 raise ValueError(
                     f"the state was saved within an epoch {what} {saved}, this loader has {own}; go on with the same, "
-                    "or from a state that was saved between epochs"
+                    "each process with a state of its own, or from a state that was saved between epochs"
                 )
 
     def _check_processes(self, batch: int) -> None:
         if not self._epochs.history:
-            warn_of_parts(self._wrapped, self._processes.size)
+            warn_of_parts(self._wrapped, self._processes.rank, self._processes.size)
         if self._processes.size > 1:
             self._state.track_drawn()
             place = {"length of the dataset": self._num_samples, "epoch": self._epochs.next, "batch": batch}

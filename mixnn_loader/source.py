@@ -81,18 +81,30 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequ
     return loader
 
 
-def warn_of_parts(loader: DataLoader[Any], num_processes: int) -> None:
+def warn_of_parts(loader: DataLoader[Any], rank: int, num_processes: int) -> None:
     """Compare the parts into which the sampler divides the data with the processes that there are.
 
+    Args:
+        loader: the user's.
+        rank: which process this is.
+        num_processes: how many there are.
+
     Warns:
-        UserWarning: each process gets everything, or there are parts that none gets.
+        UserWarning: each process gets everything, there are parts that none gets, or this one gets another's.
     """
     samplers = samplers_of(loader).values()
     num_parts = max((int(getattr(sampler, "num_replicas", 1)) for sampler in samplers), default=1)
+    parts = {int(sampler.rank) for sampler in samplers if hasattr(sampler, "num_replicas") and hasattr(sampler, "rank")}
     if num_parts != num_processes and num_parts > 1:
         warnings.warn(
             f"the sampler divides the data into {num_parts} parts, and {num_processes} processes train together: init "
             "torch.distributed before the first epoch, and pass the same group to both",
+            stacklevel=3,
+        )
+    elif num_parts > 1 and parts != {rank}:
+        warnings.warn(
+            f"the sampler draws the part of process {min(parts - {rank})}, and this is process {rank}: build it where "
+            "the process knows its rank, after init_process_group, or pass rank= to DistributedSampler",
             stacklevel=3,
         )
     elif num_parts == 1 < num_processes and any(isinstance(s, (RandomSampler, SequentialSampler)) for s in samplers):

@@ -28,6 +28,6 @@ def upgraded(state: Mapping[str, Any]) -> dict[str, Any]:
     new = dict(state)
     if version <= 2:
         new["sampler_state"] = {"generators": new.pop("generators"), "samplers": {}, "epochs": {}}
-        new["within"], new["merged"] = None, True
+        new["within"], new["merged"], new["process"] = None, True, (0, 1)
         new["samples"] = {"representations": None, "drawn": None, **new["samples"]}
     return new

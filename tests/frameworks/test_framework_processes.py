@@ -226,7 +226,7 @@ def accelerate_resumed(rank: int, size: int, folder: Path, place: tuple[int, int
 
 
 @pytest.mark.parametrize(
-    ("place", "all_states"), [((1, None), False), ((2, None), False), ((2, 0), True), ((2, 2), True)]
+    ("place", "all_states"), [((1, None), False), ((2, None), False), ((2, 2), False), ((2, 0), True), ((2, 1), True)]
 )
 def test_accelerate_resumes(tmp_path: Path, place: tuple[int, int | None], all_states: bool) -> None:
     both(

@@ -173,11 +173,41 @@ def test_a_position_in_other_batches_is_refused() -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=10)
     with pytest.raises(ValueError, match=r"within an epoch with batch_size 8, this loader has 10.* between epochs"):
         loader.load_state_dict(within(3))
-    state = within(3)
-    elsewhere = {**state, "within": {**state["within"], "process": (1, 4)}}
+    state = {**within(3), "process": (1, 4)}
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
-    with pytest.raises(ValueError, match=r"process \(rank, number of processes\) \(1, 4\), this loader has \(0, 1\)"):
-        loader.load_state_dict(elsewhere)
+    message = r"process \(rank, number of processes\) \(1, 4\), this loader has \(0, 1\).* a state of its own"
+    with pytest.raises(ValueError, match=message):
+        loader.load_state_dict(state)
+
+
+def left_early(batches: int) -> dict[str, Any]:
+    """Return the state behind an epoch that was left early."""
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    for _, _ in zip(range(batches), loader, strict=False):
+        pass
+    return loader.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("state", "fits"),
+    [
+        (within(3) | {"process": (1, 1)}, False),
+        (within(5) | {"process": (1, 1)}, True),  # the last batch: what all have learned is the same
+        (within(5) | {"process": (0, 2)}, False),
+        (left_early(3) | {"process": (1, 1)}, True),  # one process knows what all know
+        (left_early(3) | {"process": (1, 2), "merged": False}, False),
+        (left_early(6) | {"process": (3, 4)}, True),
+    ],
+    ids=["within", "last batch", "last batch of others", "left early", "left early by one of two", "between"],
+)
+def test_the_state_of_another_process(state: dict[str, Any], fits: bool) -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    if fits:
+        loader.load_state_dict(state)
+        assert drawn(loader) == ([] if state["within"] else list(range(40)))
+    else:
+        with pytest.raises(ValueError, match="each process with a state of its own"):
+            loader.load_state_dict(state)
 
 
 def test_a_sampler_that_has_become_shorter() -> None:

@@ -298,3 +298,18 @@ def not_divided(rank: int, size: int) -> None:
 
 def test_data_that_is_not_divided_is_warned_of(tmp_path: Path) -> None:
     results_of(not_divided, 2, tmp_path)
+
+
+def another_part(rank: int, size: int) -> None:
+    points = Points()
+    plain = DataLoader(points, batch_size=8, sampler=DistributedSampler(points, size, rank=0))
+    loader = MixNNDataLoader(plain, mlp())
+    if rank == 0:
+        list(loader)
+        return
+    with pytest.warns(UserWarning, match=r"draws the part of process 0, and this is process 1: .* pass rank="):
+        list(loader)
+
+
+def test_the_part_of_another_process_is_warned_of(tmp_path: Path) -> None:
+    results_of(another_part, 2, tmp_path)
