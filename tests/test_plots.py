@@ -1,6 +1,5 @@
 """What the figures show: line data, bars, labels and marks; not pixels."""
 
-import subprocess
 import sys
 from io import BytesIO
 from typing import Any
@@ -236,13 +235,3 @@ class TestAxes:
             plot_accuracy({"a": [0.5]})
         with pytest.raises(ImportError, match=message):
             plot_loss_distribution([1.0, 2.0])
-
-    def test_matplotlib_is_imported_late_and_pyplot_never(self) -> None:
-        program = """
-import sys
-from mixnn_loader.plots import plot_accuracy
-assert "matplotlib" not in sys.modules
-plot_accuracy({"a": [0.5]})
-assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
-"""
-        subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,37 +1,66 @@
 """The CIFAR example: a smoke run, stopping and resuming it, images from a folder, and wrong usage."""
 
 import csv
+import importlib
+import io
 import json
 import math
 import os
 import runpy
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import resnet34
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "cifar_resnet34.py"
 CIFAR10_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 """The smallest runs gain nothing from threads, and lose much where other tests run at the same time."""
 
-
-def start(*flags: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(EXAMPLE), *map(str, flags), "--device", "cpu"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
+Call = Callable[..., str]
+Capture = pytest.CaptureFixture[str]
 
 
-def run(*flags: str | Path) -> str:
-    finished = start(*flags)
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+class SmallNet(nn.Module):
+    """In the place of a ResNet: what the example changes of one, BatchNorm, and a classifier."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(kernel_size=2)
+        self.fc = nn.Linear(64, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, num_classes)."""
+        logits: Tensor = self.fc(self.maxpool(self.bn1(self.conv1(images)).relu()).mean(dim=(2, 3)))
+        return logits
+
+
+@pytest.fixture(scope="module")
+def call() -> Iterator[Call]:
+    """Run the example on a small network, in this process, which has imported everything already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLE.parent)
+        patch.setattr(torch.backends.cudnn, "benchmark", False)
+        example = importlib.import_module(EXAMPLE.stem)
+        patch.setattr(example, "resnet34", SmallNet)
+
+        def run(*flags: str | Path) -> str:
+            """Return what was printed."""
+            with torch.random.fork_rng(devices=[]), redirect_stdout(io.StringIO()) as printed:
+                example.main([*map(str, flags), "--device", "cpu"])
+            return printed.getvalue()
+
+        yield run
 
 
 def log_of(folder: Path) -> list[dict[str, str]]:
@@ -48,18 +77,10 @@ def checkpoint_of(folder: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def uninterrupted(call: Call, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A smoke run of four epochs and what it printed."""
     folder = tmp_path_factory.mktemp("uninterrupted")
-    yield folder, run("--smoke", "--output-dir", folder)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is removed at once: pytest keeps those of the last runs, and checkpoints are large."""
-    yield tmp_path
-    shutil.rmtree(tmp_path)
+    return folder, call("--smoke", "--output-dir", folder)
 
 
 @pytest.fixture(scope="module")
@@ -73,22 +94,30 @@ def folder_of_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def main(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], None]:
-    monkeypatch.syspath_prepend(EXAMPLE.parent)
-    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    function: Callable[[Sequence[str]], None] = runpy.run_path(str(EXAMPLE))["main"]
-    return function
-
-
-def usage_error(main: Callable[[Sequence[str]], None], capsys: pytest.CaptureFixture[str], *flags: str | Path) -> str:
-    with torch.random.fork_rng(), pytest.raises(SystemExit) as stopped:
-        main([str(flag) for flag in flags])
+def usage_error(call: Call, capsys: Capture, *flags: str | Path) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        call(*flags)
     assert stopped.value.code == 2
     return capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------ running
+
+
+def test_the_command_trains_a_resnet34(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLE), "--smoke", "--epochs", "2", "--correction-epoch", "1"]
+    command += ["--device", "cpu", "--output-dir", str(tmp_path)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
+    assert finished.returncode == 0, finished.stderr
+    assert [row["phase"] for row in log_of(tmp_path)] == ["warm-up", "correction"]
+    assert all(math.isfinite(float(row["train_loss"])) for row in log_of(tmp_path))
+    assert result_of(tmp_path)["metrics"]["last_epoch"]["epoch"] == 1
+    with torch.device("meta"):
+        expected = {name: tensor.shape for name, tensor in resnet34(num_classes=10).state_dict().items()}
+    expected["conv1.weight"] = torch.Size([64, 3, 3, 3])
+    assert {name: tensor.shape for name, tensor in checkpoint_of(tmp_path)["model"].items()} == expected
+    # pytest keeps the folders of the last runs, and this is too much to keep.
+    (tmp_path / "checkpoint.pt").unlink()
 
 
 def test_smoke_run_goes_through_all_phases(uninterrupted: tuple[Path, str]) -> None:
@@ -128,41 +157,40 @@ def test_result_holds_arguments_versions_device_and_metrics(uninterrupted: tuple
     assert result["metrics"]["best_epoch"]["test_accuracy"] == max(float(row["test_accuracy"]) for row in rows)
 
 
-def test_resumed_run_equals_the_uninterrupted_one(uninterrupted: tuple[Path, str], scratch: Path) -> None:
-    run("--smoke", "--output-dir", scratch, "--epochs", "2")
-    assert len(log_of(scratch)) == 2
-    fill_disk(scratch / "checkpoint.tmp")
-    stopped = start("--smoke", "--output-dir", scratch, "--resume")
-    assert stopped.returncode != 0
-    assert stopped.stderr.splitlines()[-1].startswith(f"OSError: the checkpoint {scratch / 'checkpoint.pt'} could not")
-    assert [row["epoch"] for row in checkpoint_of(scratch)["rows"]] == [0, 1]
-    run("--smoke", "--output-dir", scratch, "--resume")
+def test_resumed_run_equals_the_uninterrupted_one(call: Call, uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
+    call("--smoke", "--output-dir", tmp_path, "--epochs", "2")
+    assert len(log_of(tmp_path)) == 2
+    fill_disk(tmp_path / "checkpoint.tmp")
+    with pytest.raises(OSError, match=f"^the checkpoint {tmp_path / 'checkpoint.pt'} could not"):
+        call("--smoke", "--output-dir", tmp_path, "--resume")
+    assert [row["epoch"] for row in checkpoint_of(tmp_path)["rows"]] == [0, 1]
+    call("--smoke", "--output-dir", tmp_path, "--resume")
 
-    whole, resumed = checkpoint_of(uninterrupted[0]), checkpoint_of(scratch)
-    assert result_of(scratch)["metrics"] == result_of(uninterrupted[0])["metrics"]
+    whole, resumed = checkpoint_of(uninterrupted[0]), checkpoint_of(tmp_path)
+    assert result_of(tmp_path)["metrics"] == result_of(uninterrupted[0])["metrics"]
     for row, other in zip(resumed["rows"], whole["rows"], strict=True):
         assert {**row, "seconds": 0} == {**other, "seconds": 0}
     for name, tensor in whole["model"].items():
         assert torch.equal(resumed["model"][name], tensor), name
     for name in ("soft_targets", "log_clean_probability", "neighbor_pool"):
         assert torch.equal(resumed["loader"]["samples"][name], whole["loader"]["samples"][name]), name
-    assert {file.name for file in scratch.iterdir()} == {"checkpoint.pt", "log.csv", "result.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {"checkpoint.pt", "log.csv", "result.json"}
 
 
-def test_cross_entropy_on_an_image_folder(folder_of_images: Path, scratch: Path) -> None:
+def test_cross_entropy_on_an_image_folder(call: Call, folder_of_images: Path, tmp_path: Path) -> None:
     flags = ["--image-folder", str(folder_of_images), "--method", "ce", "--noise", "asymmetric", "--noise-rate", "1"]
     flags += ["--batch-size", "4", "--bf16", "--channels-last", "--output-dir"]
-    printed = run(*flags, scratch / "whole", "--epochs", "2")
-    run(*flags, scratch / "resumed", "--epochs", "1")
-    run(*flags, scratch / "resumed", "--epochs", "2", "--resume")
+    printed = call(*flags, tmp_path / "whole", "--epochs", "2")
+    call(*flags, tmp_path / "resumed", "--epochs", "1")
+    call(*flags, tmp_path / "resumed", "--epochs", "2", "--resume")
 
     # Five of the ten classes have a class that they are mistaken for.
     assert "actual rate 0.5000" in printed
-    for row in log_of(scratch / "whole"):
+    for row in log_of(tmp_path / "whole"):
         assert row["phase"] == "cross-entropy"
         assert row["correction_accuracy"] == row["noise_rate_estimate"] == ""
         assert row["mislabeled_train_accuracy"] != ""
-    whole, resumed = (checkpoint_of(scratch / name)["model"] for name in ("whole", "resumed"))
+    whole, resumed = (checkpoint_of(tmp_path / name)["model"] for name in ("whole", "resumed"))
     for name, tensor in whole.items():
         assert torch.equal(resumed[name], tensor), name
 
@@ -258,50 +286,46 @@ def test_a_failed_write_that_torch_reports_its_own_way(
     ],
 )
 def test_wrong_flags(
-    main: Callable[[Sequence[str]], None],
-    capsys: pytest.CaptureFixture[str],
+    call: Call,
+    capsys: Capture,
     tmp_path: Path,
     flags: list[str],
     message: str,
 ) -> None:
-    assert message in usage_error(main, capsys, *flags, "--output-dir", tmp_path / "run")
+    assert message in usage_error(call, capsys, *flags, "--output-dir", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_data(
-    main: Callable[[Sequence[str]], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    assert "pass --download to fetch it" in usage_error(main, capsys, "--data-dir", tmp_path)
-    assert f"{tmp_path / 'train'} does not exist" in usage_error(main, capsys, "--image-folder", tmp_path)
+def test_missing_data(call: Call, capsys: Capture, tmp_path: Path) -> None:
+    assert "pass --download to fetch it" in usage_error(call, capsys, "--data-dir", tmp_path)
+    assert f"{tmp_path / 'train'} does not exist" in usage_error(call, capsys, "--image-folder", tmp_path)
 
 
-def test_image_folder_of_another_dataset(
-    main: Callable[[Sequence[str]], None], capsys: pytest.CaptureFixture[str], folder_of_images: Path, tmp_path: Path
-) -> None:
-    printed = usage_error(main, capsys, "--image-folder", folder_of_images, "--dataset", "cifar100")
+def test_image_folder_of_another_dataset(call: Call, capsys: Capture, folder_of_images: Path, tmp_path: Path) -> None:
+    printed = usage_error(call, capsys, "--image-folder", folder_of_images, "--dataset", "cifar100")
     assert "--image-folder has 10 classes, --dataset cifar100 has 100" in printed
     for split in ("train", "test"):
         for name in "0123456789":
             (tmp_path / split / name).mkdir(parents=True)
             Image.new("RGB", (32, 32)).save(tmp_path / split / name / "0001.png")
-    printed = usage_error(main, capsys, "--image-folder", tmp_path, "--noise", "asymmetric")
+    printed = usage_error(call, capsys, "--image-folder", tmp_path, "--noise", "asymmetric")
     assert "--noise asymmetric needs --image-folder to have the classes" in printed
 
 
 def test_what_cannot_be_resumed(
-    main: Callable[[Sequence[str]], None],
-    capsys: pytest.CaptureFixture[str],
+    call: Call,
+    capsys: Capture,
     uninterrupted: tuple[Path, str],
     folder_of_images: Path,
     tmp_path: Path,
 ) -> None:
-    resume = ["--smoke", "--device", "cpu", "--resume", "--output-dir"]
-    assert f"--resume found no {tmp_path}" in usage_error(main, capsys, *resume, tmp_path)
+    resume = ["--smoke", "--resume", "--output-dir"]
+    assert f"--resume found no {tmp_path}" in usage_error(call, capsys, *resume, tmp_path)
     done = uninterrupted[0]
-    printed = usage_error(main, capsys, *resume, done, "--epochs", "9", "--lr", "0.01")
+    printed = usage_error(call, capsys, *resume, done, "--epochs", "9", "--lr", "0.01")
     assert "--resume must keep --lr: it was 0.02 and is now 0.01" in printed
-    assert "--resume found 4 epochs done; --epochs must be larger, got 4" in usage_error(main, capsys, *resume, done)
-    printed = usage_error(main, capsys, "--image-folder", folder_of_images, "--output-dir", done)
+    assert "--resume found 4 epochs done; --epochs must be larger, got 4" in usage_error(call, capsys, *resume, done)
+    printed = usage_error(call, capsys, "--image-folder", folder_of_images, "--output-dir", done)
     assert f"--output-dir {done} holds a run" in printed
 
 

@@ -1,9 +1,11 @@
 """The quickstart runs, in short, and says what it promises."""
 
+import io
 import re
 import runpy
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -16,15 +18,15 @@ SHORT = ("--epochs", "4", "--warmup-epochs", "2", "--correction-epoch", "3")
 Capture = pytest.CaptureFixture[str]
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+def call(*arguments: str | Path) -> None:
     """Run the script in this process, which has imported everything already; other tests see no trace of it."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     num_threads = torch.get_num_threads()
-    try:
-        with torch.random.fork_rng(devices=[]):
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
+        patch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        try:
             runpy.run_path(str(SCRIPT), run_name="__main__")
-    finally:
-        torch.set_num_threads(num_threads)
+        finally:
+            torch.set_num_threads(num_threads)
 
 
 def table(output: str) -> dict[str, list[str]]:
@@ -34,17 +36,16 @@ def table(output: str) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="module")
-def short_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
-    """Standard output, standard error and folder of a short run over two seeds."""
-    folder = tmp_path_factory.mktemp("quickstart")
-    command = [sys.executable, str(SCRIPT), *SHORT, "--seeds", "0", "1"]
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout, finished.stderr, folder
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What a short run over two seeds prints."""
+    picture = tmp_path_factory.mktemp("quickstart") / "two_seeds.png"
+    with redirect_stdout(io.StringIO()) as printed:
+        call(*SHORT, "--seeds", "0", "1", "--output", picture)
+    return printed.getvalue()
 
 
-def test_table_has_a_value_for_each_method(short_run: tuple[str, str, Path]) -> None:
-    rows = table(short_run[0])
+def test_table_has_a_value_for_each_method(short_run: str) -> None:
+    rows = table(short_run)
     values = {name: [float(cell.split()[0]) if cell != "-" else None for cell in cells] for name, cells in rows.items()}
     last, best = values["test accuracy, last epoch (%)"], values["test accuracy, best epoch (%) *"]
     for last_accuracy, best_accuracy in zip(last, best, strict=True):
@@ -61,35 +62,36 @@ def test_table_has_a_value_for_each_method(short_run: tuple[str, str, Path]) -> 
     assert all("±" in cell for cell in rows["wall time (s)"])
 
 
-def test_says_what_the_best_epoch_is_worth(short_run: tuple[str, str, Path]) -> None:
-    assert "orientation only" in short_run[0]
+def test_says_what_the_best_epoch_is_worth(short_run: str) -> None:
+    assert "orientation only" in short_run
 
 
-def test_names_five_suspicious_labels(short_run: tuple[str, str, Path]) -> None:
-    suspects = re.findall(r"^ +(\d+) +(\d) +(\d) +(\d)$", short_run[0], re.MULTILINE)
+def test_names_five_suspicious_labels(short_run: str) -> None:
+    suspects = re.findall(r"^ +(\d+) +(\d) +(\d) +(\d)$", short_run, re.MULTILINE)
     assert len({index for index, *_ in suspects}) == 5
 
 
-def test_saves_one_picture_in_the_current_folder(short_run: tuple[str, str, Path]) -> None:
-    files = list(short_run[2].iterdir())
+def test_the_command_prints_a_table_and_saves_one_picture_in_the_current_folder(tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), *SHORT]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == "", "free where it is no terminal"
+    assert "training labels correct, after correction (%)" in table(finished.stdout)
+    files = list(tmp_path.iterdir())
     assert [file.name for file in files] == ["quickstart.png"]
     assert files[0].read_bytes().startswith(b"\x89PNG")
 
 
-def test_keeps_standard_error_free_where_it_is_no_terminal(short_run: tuple[str, str, Path]) -> None:
-    assert short_run[1] == ""
-
-
-def test_runs_on_clean_labels_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_runs_on_clean_labels_too(tmp_path: Path, capsys: Capture) -> None:
     picture = tmp_path / "clean.png"
-    call(monkeypatch, *SHORT, "--noise-rate", "0", "--output", str(picture))
+    call(*SHORT, "--noise-rate", "0", "--output", picture)
     assert table(capsys.readouterr().out)["AUROC of P(clean), first scan (%)"] == ["-", "-"]
     assert picture.exists()
 
 
-def test_help_names_every_flag(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+def test_help_names_every_flag(capsys: Capture) -> None:
     with pytest.raises(SystemExit, match="0"):
-        call(monkeypatch, "--help")
+        call("--help")
     shown = capsys.readouterr().out
     for flag in ("--noise-rate", "--epochs", "--warmup-epochs", "--correction-epoch", "--seeds", "--output"):
         assert flag in shown
@@ -102,9 +104,7 @@ def test_help_names_every_flag(monkeypatch: pytest.MonkeyPatch, capsys: Capture)
         (("--epochs", "10"), "--epochs must exceed --warmup-epochs (10), got 10"),
     ],
 )
-def test_refuses_flags_out_of_range(
-    arguments: tuple[str, str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+def test_refuses_flags_out_of_range(arguments: tuple[str, str], message: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit, match="2"):
-        call(monkeypatch, *arguments)
+        call(*arguments)
     assert message in capsys.readouterr().err

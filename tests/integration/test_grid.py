@@ -270,7 +270,7 @@ IN_BATCH = Case(neighbors="batch", num_neighbors=4, correction_epoch=1)
 RUNNING = Case(scan="running", warmup_epochs=0, correction_epoch=0)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(cases())
 @example(replace(IN_BATCH, batch_size=1))  # nobody to mix with
 @example(replace(IN_BATCH, sampling="weighted", num_samples=10, batch_size=7))  # a sample twice, few others
