@@ -2,7 +2,7 @@
 
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -25,15 +25,19 @@ class Processes:
 
     Args:
         group: the group; None: the default one, if there is one by the time it is needed.
+        device: tells where the model is; None: on the CPU.
 
     Raises:
         ValueError: this process is not in the group.
     """
 
-    def __init__(self, group: ProcessGroup | None = None) -> None:
+    def __init__(
+        self, group: ProcessGroup | None = None, device: Callable[[], torch.device] = lambda: torch.device("cpu")
+    ) -> None:
         if group is not None and dist.get_rank(group) < 0:
             raise ValueError(f"process_group must be one that this process is in, got {group}")
         self._group = group
+        self._device = device
 
     @property
     def size(self) -> int:
@@ -111,7 +115,8 @@ class Processes:
         if self.size == 1:
             return rows
         sent = rows.detach().to(self._device_for(rows), copy=True)
-        dist.broadcast(sent, 0 if self._group is None else dist.get_global_rank(self._group, 0), group=self._group)
+        with _named():
+            dist.broadcast(sent, 0 if self._group is None else dist.get_global_rank(self._group, 0), group=self._group)
         return sent.to(rows.device)
 
     def check_agreement(self, numbers: dict[str, int]) -> None:
@@ -128,7 +133,10 @@ class Processes:
         of_all = self._stacked(torch.tensor(list(numbers.values()))).T.tolist()
         for name, values in zip(numbers, of_all, strict=True):
             if len(set(values)) > 1:
-                raise RuntimeError(f"the {name} must be the same on all processes, got {values} by rank")
+                raise RuntimeError(
+                    f"the {name} must be the same on all processes, got {values} by rank; give all of them the same "
+                    "arguments and as many batches, and start, leave and resume epochs on all"
+                )
 
     def _stacked(self, rows: Tensor) -> Tensor:
         """Return the ``rows`` of every process, (size, ...); they have the same shape on all."""
@@ -136,7 +144,8 @@ class Processes:
         received = sent.new_empty(self.size, *sent.shape)
         # As bytes, which every backend carries, whatever the type.
         parts = [part.view(torch.uint8) for part in received.unbind()]
-        dist.all_gather(parts, sent.view(torch.uint8), group=self._group)
+        with _named():
+            dist.all_gather(parts, sent.view(torch.uint8), group=self._group)
         return received.to(rows.device)
 
     def _device_for(self, rows: Tensor) -> torch.device:
@@ -149,8 +158,9 @@ class Processes:
             return rows.device
         if "cpu" in backends:
             return torch.device("cpu")
-        accelerator = next(iter(backends))
-        return torch.device(accelerator, torch.get_device_module(accelerator).current_device())
+        # The model's: not every program sets the current device.
+        kind, device = next(iter(backends)), self._device()
+        return device if device.type == kind else torch.device(kind, torch.get_device_module(kind).current_device())
 
 
 @contextmanager
@@ -194,6 +204,18 @@ def check_whole(model: nn.Module) -> None:
                 f"({type(module).__name__}): its forward passes wait for all processes, and MixNN's scan gives them "
                 "different numbers of batches; use DistributedDataParallel"
             )
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Say of an exchange that fails what was to be exchanged."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(
+            "the other processes did not come to MixNN's exchange at the start or end of an epoch: one has ended, or "
+            "they do not all iterate the loader, or leave an epoch at other batches"
+        ) from error
 
 
 def _initialized() -> bool:

@@ -93,6 +93,10 @@ class Epochs:
         if self.runs(record):
             self._running = None
 
+    def stop(self) -> None:
+        """Stop the epoch that runs: the next iteration is of its rest."""
+        self._running, self._started, self.stopped_within = None, False, True
+
     def set(self, number: int) -> None:
         """Let the next iteration be of epoch ``number``; one that is running or stopped goes on if it is this one."""
         if number != self._number:

@@ -2,6 +2,7 @@
 
 import inspect
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -17,7 +18,7 @@ from mixnn_loader.distributed import Processes
 from mixnn_loader.epochs import Epochs, Record
 from mixnn_loader.estimator import Estimator
 from mixnn_loader.features import FeatureLayer
-from mixnn_loader.merging import average_targets, share_predictions
+from mixnn_loader.lockstep import Lockstep
 from mixnn_loader.mixer import BatchMixer
 from mixnn_loader.model_view import ModelView
 from mixnn_loader.neighbors import NeighborSearch
@@ -35,7 +36,6 @@ from mixnn_loader.source import (
     num_samples,
     samplers_of,
     training_members,
-    warn_of_parts,
 )
 from mixnn_loader.state import SampleState
 from mixnn_loader.state_versions import STATE_VERSION, upgraded
@@ -188,7 +188,7 @@ class MixNNDataLoader(SampleRows):
         )
         state.to(view.device)
         super().__init__(settings, state)
-        self._processes = Processes(process_group)
+        self._processes = Processes(process_group, lambda: view.device)
         if num_classes is not None:
             state.set_num_classes(num_classes)
         self._estimator = Estimator(
@@ -202,6 +202,7 @@ class MixNNDataLoader(SampleRows):
             processes=self._processes,
         )
         self._view = view
+        self._lockstep = Lockstep(self._processes, settings, view, state, self._wrapped)
         self._mixer = BatchMixer(settings, view, state)
         self._batches = ResumableBatches(self._wrapped)
         self._batch_sampler = NeighborBatchSampler(self._batches, seed)
@@ -232,15 +233,25 @@ class MixNNDataLoader(SampleRows):
                 self._batches.done(received.loaded.number)
                 if self._epochs.count_batch() == self._num_batches():
                     self._merge(record)  # now: many a training loop counts, and does not ask for what is behind
+                elif self._epochs.merged:
+                    self._epochs.merged = False  # the sampler has more batches than it said
                 seconds += time.perf_counter() - resumed
                 record["batches_seconds"] = seconds
                 yield batch
                 resumed = time.perf_counter()
                 if not self._epochs.runs(record):  # before the next batch is fetched: it would be the other epoch's
                     raise RuntimeError(
-                        f"epoch {record['epoch']} is over: another was started; iterate one epoch at a time"
+                        f"epoch {record['epoch']} is over: another was started, set or loaded; iterate one at a time"
                     )
             self._merge(record)
+        except Exception:
+            position = self._batches.position()
+            if (
+                self._epochs.runs(record) and position is not None
+            ):  # what failed is a batch: the epoch can go on with it
+                self._batches.go_to(position, SamplerState.of(self._wrapped))
+                self._epochs.stop()
+            raise
         finally:
             if self._epochs.runs(record):
                 self._epochs.end(record)
@@ -265,8 +276,8 @@ class MixNNDataLoader(SampleRows):
         self._check_length()
         if self._epochs.history:
             self._merge(self._epochs.history[-1])  # if it was left early
-        self._check_processes(batch=0)
         epoch = self._epochs.next
+        self._lockstep.start(epoch, batch=0)
         record = self._epochs.record(self._settings.phase(epoch))
         draw: DrawPartners = no_partners
         if record["phase"] != "warm-up":
@@ -281,7 +292,8 @@ class MixNNDataLoader(SampleRows):
     def _resume_epoch(self) -> tuple[Record, DrawPartners]:
         """Go on within an epoch, with what was estimated at its start."""
         self._check_length()
-        self._check_processes(batch=self._epochs.batch)
+        self._lockstep.start(self._epochs.number, self._epochs.batch)
+        self._state.to(self._view.device)  # from where it was loaded to
         record = self._epochs.resume()
         return record, no_partners if record["phase"] == "warm-up" else self._estimator.partners()
 
@@ -289,11 +301,7 @@ class MixNNDataLoader(SampleRows):
         """Let all processes know what each has learned; every one of them does so once an epoch."""
         if self._epochs.merged:
             return
-        if self._processes.size > 1:
-            rows_of = share_predictions(self._state, self._state.take_drawn(), self._processes, self._view.device)
-            if record["phase"] == "correction":
-                average_targets(self._state, rows_of, self._processes)
-            self._mixer.pairs = self._processes.gather(self._mixer.pairs.unsqueeze(0)).sum(dim=0)
+        self._mixer.pairs = self._lockstep.end(record["epoch"], record["phase"], self._mixer.pairs)
         self._epochs.merged = True
         record["same_label_share"] = self._mixer.same_label_share()
 
@@ -324,10 +332,19 @@ class MixNNDataLoader(SampleRows):
 
         The rest of an epoch that a loaded state was saved within still comes first if it is of this number.
 
+        Warns:
+            UserWarning: it is of another, and so dropped.
+
         Raises:
             ValueError: ``epoch`` is not an integer >= 0.
         """
         check_count("epoch", epoch)
+        if self._epochs.stopped_within and epoch != self.epoch and self.batch != self._num_batches():
+            warnings.warn(
+                f"set_epoch({epoch}) drops what is left of epoch {self.epoch} behind its batch {self.batch}, within "
+                "which the loaded state was saved; go on with `for epoch in range(loader.epoch, epochs)`",
+                stacklevel=2,
+            )
         self._epochs.set(epoch)
         for sampler in samplers_of(self._wrapped).values():
             pass_on = getattr(sampler, "set_epoch", None)
@@ -343,20 +360,21 @@ class MixNNDataLoader(SampleRows):
         draw from PyTorch's global generator where the loader shuffles without one of its own: its state is the caller's
         to keep (`torch.get_rng_state`).
 
-        Of several processes, the state between epochs is the same on all; within one, each has its own to save.
+        Leaving the loop ends its epoch, so within one take the state in the loop. Where loading a batch has failed, the
+        state is of the batches before it, and the rest of the epoch starts with what failed.
+
+        Of several processes, the state between epochs and behind the last batch is the same on all; elsewhere, and
+        behind a loop that was left early, each has its own to save.
         """
-        within = None
-        if self._epochs.is_within:
-            within = {
-                "position": self._batches.position().state_dict(),
-                "batch_size": self._wrapped.batch_size,
-                "pairs": self._mixer.pairs.cpu(),
-            }
+        within, position = None, self._batches.position()
+        if self._epochs.is_within and position is not None:
+            within = {"position": position.state_dict(), "batch_size": self._wrapped.batch_size}
         return {
             "version": STATE_VERSION,
             "num_neighbors": self._settings.num_neighbors,
             "process": (self._processes.rank, self._processes.size),
             **self._epochs.state_dict(),
+            "pairs": self._mixer.pairs.cpu(),
             "samples": self._state.state_dict(),
             "sampler_state": SamplerState.of(self._wrapped).state_dict(),
             "within": within,
@@ -387,9 +405,9 @@ class MixNNDataLoader(SampleRows):
         sampler_state.warn_of_missing(self._wrapped)
         sampler_state.restore(self._wrapped)
         self._epochs.load_state_dict(state, within=within is not None)
+        self._mixer.begin_epoch(self._epochs.number, state["pairs"])
         if within is not None:
             self._batches.go_to(Position.from_state_dict(within["position"]), sampler_state)
-            self._mixer.begin_epoch(self._epochs.number, within["pairs"])
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
@@ -414,14 +432,6 @@ class MixNNDataLoader(SampleRows):
                     f"the state was saved within an epoch {what} {saved}, this loader has {own}; go on with the same, "
                     "each process with a state of its own, or from a state that was saved between epochs"
                 )
-
-    def _check_processes(self, batch: int) -> None:
-        if not self._epochs.history:
-            warn_of_parts(self._wrapped, self._processes.rank, self._processes.size)
-        if self._processes.size > 1:
-            self._state.track_drawn()
-            place = {"length of the dataset": self._num_samples, "epoch": self._epochs.next, "batch": batch}
-            self._processes.check_agreement(place)
 
     def _check_length(self) -> None:
         if (length := num_samples(self._wrapped)) != self._num_samples:

@@ -50,15 +50,20 @@ def average_targets(state: SampleState, rows_of: list[Tensor], processes: Proces
     counts = torch.zeros(len(targets), dtype=torch.int64)
     for rows in rows_of:
         counts[rows] += 1
-    moved = counts.nonzero().flatten().to(targets.device)
-    counts = counts.to(targets.device)
-    own = targets[rows_of[processes.rank].to(targets.device)]
-    targets[moved] = 0
-    for chunk, parts in processes.exchange(own):
+    shared = counts > 1
+    own = rows_of[processes.rank]
+    # Of those that just one has moved there is nothing to add up, and rounding would add up.
+    sums = torch.zeros(int(shared.sum()), targets.shape[1], dtype=torch.float64, device=targets.device)
+    place = shared.cumsum(dim=0) - 1  # of a shared sample in `sums`
+    shared_of = [rows[shared[rows]] for rows in rows_of]
+    for chunk, parts in processes.exchange(targets[own[shared[own]].to(targets.device)]):
         # One process behind the other, so that the sums are the same everywhere, to the last bit.
-        for rows, part in zip(rows_of, parts, strict=True):
-            places = rows[chunk].to(targets.device)
-            targets[places] += (part / counts[places].unsqueeze(1)).to(targets)
+        for rows, part in zip(shared_of, parts, strict=True):
+            sums[place[rows[chunk]].to(targets.device)] += part
+    _share(targets, rows_of, processes)
+    everyone = shared.nonzero().flatten()
+    means = sums / counts[everyone].to(targets.device).unsqueeze(1)
+    targets[everyone.to(targets.device)] = means.to(targets.dtype)
 
 
 def _share_labels(state: SampleState, rows_of: list[Tensor], processes: Processes) -> None:

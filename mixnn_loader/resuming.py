@@ -1,6 +1,8 @@
 """The user's batches of indices, which a run that was stopped within an epoch takes up where it left them."""
 
 import operator
+import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +25,7 @@ class Position:
         num_drawn: batches drawn from the sampler so far.
         waiting: (B,) indices by batch number, of batches drawn, since workers load ahead, but not handed out yet.
         exhausted: whether the sampler has been asked for more and had none, which may draw random numbers, too.
+        checksum: of the indices drawn so far.
     """
 
     sampler_state: SamplerState
@@ -30,6 +33,7 @@ class Position:
     num_drawn: int = 0
     waiting: dict[int, np.ndarray] = field(default_factory=dict)
     exhausted: bool = False
+    checksum: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and primitives."""
@@ -38,6 +42,7 @@ class Position:
             "random_state": self.random_state.state_dict(),
             "num_drawn": self.num_drawn,
             "exhausted": self.exhausted,
+            "checksum": self.checksum,
             "waiting": {number: torch.tensor(indices) for number, indices in self.waiting.items()},
         }
 
@@ -50,6 +55,7 @@ class Position:
             state["num_drawn"],
             {number: indices.cpu().numpy() for number, indices in state["waiting"].items()},
             state["exhausted"],
+            state["checksum"],
         )
 
 
@@ -80,20 +86,25 @@ class ResumableBatches:
         Raises:
             TypeError: the sampler yields something else than integers.
             RuntimeError: an epoch to be resumed has fewer batches than had been drawn.
+
+        Warns:
+            UserWarning: an epoch to be resumed has come in another order.
         """
         batch_sampler: Any = self._loader.batch_sampler
         if self._resume_at is None:
             position = Position(SamplerState.of(self._loader), RandomState.now())
             batches = iter(batch_sampler)
         else:
-            (position, now), self._resume_at = self._resume_at, None
+            position, now = self._resume_at
             batches = self._drawn_again(position, now)
+            self._resume_at = None
         self._position = position
         yield from list(position.waiting.items())
         for batch in batches:
-            number, indices = position.num_drawn, np.array([_as_index(index) for index in batch], dtype=np.int64)
+            number, indices = position.num_drawn, _indices_of(batch)
             position.waiting[number] = indices
             position.num_drawn += 1
+            position.checksum = zlib.crc32(indices.tobytes(), position.checksum)
             yield number, indices
         position.exhausted = True
 
@@ -104,18 +115,11 @@ class ResumableBatches:
 
     def forget(self) -> None:
         """Start the next pass at the start of an epoch after all."""
-        self._resume_at = None
+        self._position = self._resume_at = None
 
-    def position(self) -> Position:
-        """Return where the running pass is, or where the next one will go on.
-
-        Raises:
-            RuntimeError: there has been no pass.
-        """
-        position = self._position if self._resume_at is None else self._resume_at[0]
-        if position is None:
-            raise RuntimeError("there is no position before the first batch")
-        return position
+    def position(self) -> Position | None:
+        """Return where the running pass is, or where the next one will go on; None if there is none that has begun."""
+        return self._position if self._resume_at is None else self._resume_at[0]
 
     def go_to(self, position: Position, now: SamplerState) -> None:
         """Let the next pass be the rest of an epoch.
@@ -133,18 +137,39 @@ class ResumableBatches:
         position.random_state.restore()
         batch_sampler: Any = self._loader.batch_sampler
         batches: Iterator[Any] = iter(batch_sampler)
+        checksum = 0
         for number in range(position.num_drawn):
-            if next(batches, None) is None:
+            batch = next(batches, None)
+            if batch is None:
                 raise RuntimeError(
                     f"the state is of an epoch of which {position.num_drawn} batches had been drawn, this loader's "
                     f"batch sampler gives {number}; resume with the dataset, sampler and batch size of the saved run"
                 )
+            checksum = zlib.crc32(_indices_of(batch).tobytes(), checksum)
+        if checksum != position.checksum and not self._is_whole(position):
+            warnings.warn(
+                f"the batch sampler {type(batch_sampler).__name__} drew other batches than in the saved run: what is "
+                "left of the epoch is exact only if each batch is drawn independently of those before; let it draw "
+                "from a generator that is an attribute of its own, or give it state_dict() and load_state_dict()",
+                stacklevel=2,
+            )
         if position.exhausted:
             batches = iter(list(batches))
         # The training loop may have drawn from them, too, since the epoch started.
         now.restore_generators(self._loader)
         random_state.restore()
         return batches
+
+    def _is_whole(self, position: Position) -> bool:
+        """Whether nothing is left: of several processes, one may then go on from another's place."""
+        try:
+            return position.num_drawn == len(self)
+        except TypeError:  # the user's batch sampler does not tell
+            return False
+
+
+def _indices_of(batch: Any) -> np.ndarray:
+    return np.array([_as_index(index) for index in batch], dtype=np.int64)
 
 
 def _as_index(index: Any) -> int:

@@ -216,7 +216,7 @@ class SampleState:
             if saved is not None and own is not None and saved != own:
                 raise ValueError(f"the state is of a run over {saved} {what}, this loader has {own}")
         types = {"soft_targets": self._target_dtype, "representations": self._representation_dtype}
-        self.representations = None  # not those of another epoch, where the saved run had none
+        self.representations = self.drawn = None  # not those of another epoch, where the saved run had none
         for name in self._rows():
             if (rows := state[name]) is not None:
                 # Wherever the file was loaded to: labels and neighbors live on the CPU, the rest follows the model.

@@ -112,7 +112,7 @@ class CellSearch:
         with full_float32(representations.device.type):
             rows = center(representations)
             neighbors, report = None, CellReport("exact", recall=1.0, share=1.0)
-            if len(rows) >= MIN_ROWS and len(queries) >= SAMPLE_ROWS:
+            if len(rows) >= MIN_ROWS and len(queries) > 0:  # however few: a share of them is answered as all are
                 neighbors, report = self._search_cells(rows, k, queries)
             if neighbors is None:
                 neighbors = ExactSearch().search_centered(rows, k, queries)

@@ -134,10 +134,17 @@ def test_a_failure_in_an_epoch(how: str, num_workers: int, error: type[Exception
     assert torch.equal(loader.soft_targets, twin.soft_targets)
     assert torch.equal(loader.clean_probability, twin.clean_probability)
 
+    state = loader.state_dict()
+    assert (state["epoch"], state["batch"]) == (0, 2)
     points.armed.clear()
-    assert loader.epoch == 0
-    assert len(list(loader)) == 5
-    assert loader.epoch == 1
+    resumed = failing_loader(how, num_workers, warmup_epochs=0)[1]
+    resumed.load_state_dict(state)
+    for going_on in (loader, resumed):
+        rest = torch.cat([batch.targets.indices for batch in going_on])
+        assert rest.tolist() == list(range(16, 40))
+        assert going_on.epoch == 0
+        assert len(list(going_on)) == 5
+        assert going_on.epoch == 1
 
 
 @FAILURES

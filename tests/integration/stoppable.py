@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
@@ -23,6 +24,29 @@ class UnevenBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for _ in range(5):
             yield torch.randint(40, (random.randint(3, 9),)).tolist()
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """Batches without replacement in an order drawn from generators of its own, a batch at a time."""
+
+    def __init__(self, seed: int) -> None:
+        self.python = random.Random(seed)
+        self.numpy = np.random.default_rng(seed)
+        self.legacy = np.random.RandomState(seed)
+        self.torch = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return 5
+
+    def __iter__(self) -> Iterator[list[int]]:
+        left = list(range(40))
+        for _ in range(5):
+            batch = []
+            for _ in range(2):
+                places = [self.python.random(), self.numpy.random(), self.legacy.rand()]
+                places.append(torch.rand((), generator=self.torch).item())
+                batch += [left.pop(int(place * len(left))) for place in places]
+            yield batch
 
 
 class CountingBatches(Sampler[list[int]]):
@@ -65,6 +89,8 @@ def make_sampling(kind: str) -> dict[str, Any]:
             return {"batch_size": 7, "sampler": SubsetRandomSampler(range(5, 35)), "drop_last": True}
         case "drawn one by one":
             return {"batch_sampler": UnevenBatches()}
+        case "generators of its own":
+            return {"batch_sampler": ShuffledBatches(torch.initial_seed())}
         case _:
             return {"batch_sampler": CountingBatches()}
 
@@ -77,6 +103,7 @@ SAMPLINGS = [
     "weighted, own generator",
     "subset, dropped last",
     "drawn one by one",
+    "generators of its own",
     "counting",
 ]
 MODES: list[dict[str, Any]] = [

@@ -13,7 +13,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from integration import stoppable
-from integration.stoppable import EPOCHS, MODES, SAMPLINGS, SETTINGS, CountingBatches, Training
+from integration.stoppable import EPOCHS, MODES, SAMPLINGS, SETTINGS, CountingBatches, ShuffledBatches, Training
 from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 from toy import Points, mlp
@@ -32,6 +32,10 @@ def outcome(training: Training) -> tuple[list[dict[str, Any]], list[Tensor]]:
 
 def assert_identical(actual: Any, expected: Any) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
+
+
+# Batches that are drawn one by one from the stream that the training loop draws from, too, are drawn again otherwise.
+DRAWN_AGAIN = "ignore:the batch sampler UnevenBatches drew other batches"
 
 
 def check_stopped_anywhere(stop: int, sampling: str, num_workers: int, mode: dict[str, Any]) -> None:
@@ -55,6 +59,7 @@ def check_stopped_anywhere(stop: int, sampling: str, num_workers: int, mode: dic
         random.setstate(before)
 
 
+@pytest.mark.filterwarnings(DRAWN_AGAIN)
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
 @example(4, "shuffle", {})  # the last batch of an epoch
@@ -63,6 +68,7 @@ def test_stopped_behind_any_batch(stop: int, sampling: str, mode: dict[str, Any]
     check_stopped_anywhere(stop, sampling, 0, mode)
 
 
+@pytest.mark.filterwarnings(DRAWN_AGAIN)
 @settings(deadline=None, max_examples=8)
 @given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
 @example(6, "shuffle, own generator", {})
@@ -141,8 +147,18 @@ def test_set_epoch_keeps_the_rest_of_its_own_epoch_only() -> None:
     loader.set_epoch(0)
     assert drawn(loader) == list(range(24, 40))
     loader.load_state_dict(state)
-    loader.set_epoch(1)
+    with pytest.warns(
+        UserWarning, match=r"set_epoch\(1\) drops what is left of epoch 0 behind its batch 3.*range\(loader.epoch"
+    ):
+        loader.set_epoch(1)
     assert (loader.epoch, loader.batch, drawn(loader)) == (1, 0, list(range(40)))
+
+
+def test_set_epoch_drops_an_empty_rest_silently() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    loader.load_state_dict(within(5))
+    loader.set_epoch(1)
+    assert drawn(loader) == list(range(40))
 
 
 def test_an_iterator_from_before_the_load_goes_on_where_the_state_says() -> None:
@@ -208,6 +224,34 @@ def test_the_state_of_another_process(state: dict[str, Any], fits: bool) -> None
     else:
         with pytest.raises(ValueError, match="each process with a state of its own"):
             loader.load_state_dict(state)
+
+
+def test_an_order_that_is_not_drawn_again_is_warned_of() -> None:
+    class Hidden(ShuffledBatches):
+        """Its generators are where nobody finds them."""
+
+        def __init__(self, seed: int) -> None:
+            super().__init__(seed)
+            for name in list(vars(self)):
+                vars(self)[name] = [vars(self)[name]]
+
+        def __getattribute__(self, name: str) -> Any:
+            value = super().__getattribute__(name)
+            return value[0] if name in ("python", "numpy", "legacy", "torch") else value
+
+    def make() -> MixNNDataLoader:
+        return MixNNDataLoader(DataLoader(Points(), batch_sampler=Hidden(1)), mlp())
+
+    loader = make()
+    list(loader)
+    batches = iter(loader)
+    next(batches)
+    other = make()
+    other.load_state_dict(loader.state_dict())
+    with pytest.warns(
+        UserWarning, match=r"batch sampler Hidden drew other batches than in the saved run.*state_dict\(\)"
+    ):
+        next(iter(other))
 
 
 def test_a_sampler_that_has_become_shorter() -> None:

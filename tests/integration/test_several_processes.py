@@ -3,7 +3,7 @@
 import copy
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,13 @@ from integration.processes import results_of, run_in_processes
 from integration.reference import cross_entropies, one_hot, softmax
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler
 from toy import NUM_CLASSES, Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader.distributed import Processes
+from mixnn_loader.merging import average_targets
+from mixnn_loader.state import SampleState
 
 NUM_SAMPLES = 41  # two processes get 21 samples each, three get 14: one sample is drawn twice
 EPOCHS = 4
@@ -177,10 +180,10 @@ def test_a_running_scan_is_of_what_all_processes_drew(tmp_path: Path, settings: 
 
 def small(rank: int, size: int) -> dict[str, Any]:
     """One batch to scan: one process has nothing to do."""
-    del size
+    del rank, size
     points = Points(8)
     plain = DataLoader(points, batch_size=8, sampler=DistributedSampler(points))
-    loader = MixNNDataLoader(plain, mlp(), warmup_epochs=0, scan="running" if rank < 2 else "epoch")
+    loader = MixNNDataLoader(plain, mlp(), warmup_epochs=0, correction_epoch=0)
     for _ in loader:
         pass
     return {"targets": loader.soft_targets, "neighbors": loader.neighbor_indices, "P": loader.clean_probability}
@@ -188,18 +191,18 @@ def small(rank: int, size: int) -> dict[str, Any]:
 
 def test_fewer_batches_than_processes(tmp_path: Path) -> None:
     first, second = results_of(small, 2, tmp_path)
-    single = MixNNDataLoader(Points(8), mlp(), warmup_epochs=0, batch_size=8)
+    single = MixNNDataLoader(Points(8), mlp(), warmup_epochs=0, correction_epoch=0, batch_size=8)
     next(iter(single))
     for rank in (first, second):
-        assert torch.equal(rank["targets"], nn.functional.one_hot(Points(8).labels).float())
+        torch.testing.assert_close(rank["targets"], single.soft_targets)
         assert torch.equal(rank["neighbors"], single.neighbor_indices)
         assert torch.equal(rank["P"], single.clean_probability)
 
 
-def stopped_and_resumed(rank: int, size: int, within: bool) -> None:
+def stopped_and_resumed(rank: int, size: int, within: bool, settings: dict[str, Any]) -> None:
     """Train, and go on in new objects: within the third epoch with each process's own state, behind it with one."""
     del size
-    whole = Rank(scan="running")
+    whole = Rank(**settings)
     batches: list[dict[str, Any]] = []
     checkpoint, place = io.BytesIO(), 0
     for epoch in range(EPOCHS):
@@ -213,7 +216,7 @@ def stopped_and_resumed(rank: int, size: int, within: bool) -> None:
             place = len(batches)
     expected = whole.knows()
 
-    again = Rank(scan="running")
+    again = Rank(**settings)
     checkpoint.seek(0)
     state = torch.load(checkpoint, weights_only=True)
     if not within:  # the first process's alone
@@ -234,8 +237,9 @@ def broadcast(state: dict[str, Any] | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("within", [True, False])
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, within: bool) -> None:
-    results_of(partial(stopped_and_resumed, within=within), 2, tmp_path)
+@pytest.mark.parametrize("settings", [{}, {"scan": "running"}], ids=["epoch", "running"])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, within: bool, settings: dict[str, Any]) -> None:
+    results_of(partial(stopped_and_resumed, within=within, settings=settings), 2, tmp_path)
 
 
 def left_early(rank: int, size: int) -> dict[str, Any]:
@@ -271,20 +275,111 @@ def test_a_process_that_dies_ends_the_others(tmp_path: Path, when: str) -> None:
     for rank in (0, 2):
         exit_code, _, error = outcomes[rank]
         assert exit_code == 1
-        assert "Error" in error
-        assert "mixnn_loader" in error
+        assert "did not come to MixNN's exchange at the start or end of an epoch: one has ended" in error
 
 
 def other_epochs(rank: int, size: int) -> None:
     del size
     training = Rank()
     training.loader.set_epoch(rank)
-    with pytest.raises(RuntimeError, match=r"the epoch must be the same on all processes, got \[0, 1\] by rank"):
+    with pytest.raises(RuntimeError, match=r"the epoch must be the same on all processes, got \[0, 1\] by rank; .*"):
         next(iter(training.loader))
 
 
-def test_processes_in_different_epochs(tmp_path: Path) -> None:
-    results_of(other_epochs, 2, tmp_path)
+def other_arguments(rank: int, size: int) -> None:
+    del size
+    training = Rank(momentum=0.5 + rank / 4)
+    with pytest.raises(RuntimeError, match=r"the checksum of the arguments must be the same .*; give all .* the same"):
+        next(iter(training.loader))
+
+
+def other_lengths(rank: int, size: int) -> None:
+    del size
+    loader = MixNNDataLoader(
+        DataLoader(Points(), batch_size=8, sampler=RandomSampler(Points(), num_samples=8 + 8 * rank)), mlp()
+    )
+    with (
+        pytest.warns(UserWarning, match="draws the whole"),
+        pytest.raises(RuntimeError, match=r"number of batches an epoch .* got \[1, 2\]"),
+    ):
+        next(iter(loader))
+
+
+def resumed_by_one(rank: int, size: int) -> None:
+    """One process goes on within an epoch that the other has left early."""
+    del size
+    training = Rank()
+    batches = iter(training.loader)
+    next(batches)
+    if rank == 0:
+        training.loader.load_state_dict(training.loader.state_dict())
+    batches = iter(training.loader)
+    with pytest.raises(RuntimeError, match=r"must be the same on all processes, got .* resume epochs on all"):
+        next(batches)
+
+
+@pytest.mark.parametrize("function", [other_epochs, other_arguments, other_lengths, resumed_by_one])
+def test_processes_that_are_not_at_the_same_place(tmp_path: Path, function: Callable[[int, int], None]) -> None:
+    results_of(function, 2, tmp_path)
+
+
+def broken_off_alone(rank: int, size: int, state: dict[str, Any]) -> dict[str, Any]:
+    """Go on in several processes from one that left an epoch early."""
+    del rank, size
+    training = Rank()
+    training.loader.load_state_dict(state)
+    for _ in range(2):
+        list(training.loader)
+    return training.knows()
+
+
+def test_several_go_on_from_one_that_left_early(tmp_path: Path) -> None:
+    loader = MixNNDataLoader(Points(NUM_SAMPLES), mlp(), batch_size=8, **(SETTINGS | {"correction_epoch": 0}))
+    for _ in range(2):
+        for _ in loader:
+            break
+    share = loader.history[-1]["same_label_share"]
+    with_many = results_of(partial(broken_off_alone, state=loader.state_dict()), 2, tmp_path)
+    assert_all_know_the_same(with_many)
+    assert with_many[0]["history"][1]["same_label_share"] == share
+
+
+def short_length(rank: int, size: int) -> dict[str, Any]:
+    """The batch sampler says that it has fewer batches than it gives."""
+
+    class More(BatchSampler):
+        def __len__(self) -> int:
+            return 1
+
+    sampler: DistributedSampler[Any] = DistributedSampler(Points(), size, rank)
+    plain = DataLoader(Points(), batch_sampler=More(sampler, 8, drop_last=False))
+    loader = MixNNDataLoader(plain, mlp(), warmup_epochs=0, correction_epoch=0)
+    list(loader)
+    return {"history": [], "soft_targets": loader.soft_targets}
+
+
+@pytest.mark.filterwarnings("ignore:Length of IterableDataset")
+def test_batches_behind_the_last_count(tmp_path: Path) -> None:
+    first, second = results_of(short_length, 2, tmp_path)
+    assert_all_know_the_same([first, second])
+    assert (first["soft_targets"].max(dim=1).values < 1).all()
+
+
+def half_precision(rank: int, size: int) -> Tensor:
+    """Average targets that all processes agree on, many times."""
+    del rank
+    state = SampleState(50, 1, target_dtype=torch.bfloat16)
+    state.set_num_classes(4)
+    state.known_targets().copy_(torch.rand(50, 4, generator=torch.Generator().manual_seed(1)))
+    before, everyone = state.known_targets().clone(), torch.arange(50)
+    for _ in range(20):
+        average_targets(state, [everyone] * size, Processes())
+    return state.known_targets() - before
+
+
+def test_agreement_is_not_rounded_away(tmp_path: Path) -> None:
+    for change in results_of(half_precision, 3, tmp_path):
+        assert not change.any()
 
 
 def not_divided(rank: int, size: int) -> None:
