@@ -66,14 +66,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     loader = DataLoader(TensorDataset(images[:num_train], noisy), batch_size=64, shuffle=True, generator=generator)
     schedule = {"warmup_epochs": args.warmup_epochs, "correction_epoch": args.correction_epoch}
     own_dtype = dtype if low_precision else None  # the loader's own forward passes are not within the autocast below
-    mixnn = MixNNDataLoader(loader, model, **schedule, autocast_dtype=own_dtype)  # or ema, to ask the average
-    criterion = MixNNLoss()
+    # With ema in place of model, losses and predictions are the average's.
+    mixnn = MixNNDataLoader(loader, model, **schedule, autocast_dtype=own_dtype)  # changed
+    criterion = MixNNLoss()  # changed
 
     parts = {"model": model, "ema": ema, "optimizer": optimizer, "scaler": scaler, "loader": mixnn}
     first = load(args.checkpoint, parts) if args.resume else 0
     for epoch in range(first, args.epochs):
         model.train()
-        for step, (inputs, targets) in enumerate(mixnn, start=1):
+        for step, (inputs, targets) in enumerate(mixnn, start=mixnn.batch + 1):
             with torch.autocast(device.type, dtype, enabled=low_precision):
                 logits = trained(inputs.to(memory_format=torch.channels_last))
             loss = criterion(logits, targets) / args.accumulate
@@ -83,8 +84,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 scaler.update()
                 optimizer.zero_grad()
                 ema.update_parameters(model)
-        if args.checkpoint:
+        if args.checkpoint:  # behind an optimizer step: gradients that wait for one are in no state
             save(args.checkpoint, parts, epoch + 1)
+        print(f"epoch {epoch}: {mixnn.history[-1]['phase']}, last loss {loss.item() * args.accumulate:.3f}")
 
     ema.eval()
     with torch.no_grad():
@@ -98,9 +100,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def save(file: Path, parts: dict[str, Any], epoch: int) -> None:
     """Save everything beside the old checkpoint and move it over: a crash while writing leaves the old one whole."""
     state = {name: part.state_dict() for name, part in parts.items()}
-    temporary = file.with_suffix(".tmp")
-    torch.save({**state, "epoch": epoch, "random_state": torch.get_rng_state()}, temporary)
-    temporary.replace(file)
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        torch.save({**state, "epoch": epoch, "random_state": torch.get_rng_state()}, temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load(file: Path, parts: dict[str, Any]) -> int:
@@ -119,18 +124,24 @@ def percentage(found: Tensor, right: Tensor) -> str:
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description="A plain loop with everything, on digits with 40 %% wrong labels.")
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--warmup-epochs", type=int, default=4)
-    parser.add_argument("--correction-epoch", type=int, default=5)
-    parser.add_argument("--accumulate", type=int, default=2, help="mini-batches to an optimizer step")
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="of autocast")
-    parser.add_argument("--compile", nargs="?", const="inductor", metavar="BACKEND", help="use torch.compile")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--checkpoint", type=Path, help="file to save to after every epoch")
-    parser.add_argument("--resume", action="store_true", help="go on from --checkpoint")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flag, dtypes = parser.add_argument, ("bfloat16", "float16", "float32")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    flag("--epochs", type=int, default=16, help="of all, those before --resume included (default: %(default)s)")
+    flag("--warmup-epochs", type=int, default=4, help="of plain training at the start (default: %(default)s)")
+    flag("--correction-epoch", type=int, default=5, help="the first that corrects targets (default: %(default)s)")
+    flag("--accumulate", type=int, default=2, help="mini-batches to an optimizer step (default: %(default)s)")
+    flag("--dtype", choices=dtypes, default="bfloat16", help="of autocast (default: %(default)s)")
+    flag(
+        "--compile", nargs="?", const="inductor", metavar="BACKEND", help="use torch.compile, with %(const)s by default"
+    )
+    flag("--device", default=device, help="that trains (default: %(default)s)")
+    flag("--checkpoint", type=Path, help="file to write after every epoch")
+    flag("--resume", action="store_true", help="go on from --checkpoint")
+    flag("--seed", type=int, default=0, help="of initial weights, order and noise (default: %(default)s)")
     args = parser.parse_args(argv)
+    if args.checkpoint is not None and not args.checkpoint.parent.is_dir():
+        parser.error(f"--checkpoint must be in a folder that exists, got {args.checkpoint}: make the folder first")
     if args.resume and (args.checkpoint is None or not args.checkpoint.exists()):
         parser.error(f"--resume needs --checkpoint, a file that exists, got {args.checkpoint}")
     return args

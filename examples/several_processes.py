@@ -83,7 +83,9 @@ def train(args: argparse.Namespace, rank: int, size: int, device: torch.device) 
             loss.backward()
             optimizer.step()
         if rank == 0 and args.checkpoint:
-            torch.save({name: part.state_dict() for name, part in parts.items()}, args.checkpoint)
+            save(args.checkpoint, parts)
+        if rank == 0:
+            print(f"epoch {epoch}: {mixnn.history[-1]['phase']}, last loss {loss.item():.3f}")
 
     if rank == 0:
         model.eval()
@@ -96,16 +98,28 @@ def train(args: argparse.Namespace, rank: int, size: int, device: torch.device) 
         print(f"training labels right: {given:.3f} as given, {corrected:.3f} after correction")
 
 
+def save(file: Path, parts: dict[str, Any]) -> None:
+    """Save everything beside the old checkpoint and move it over: a crash while writing leaves the old one whole."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        torch.save({name: part.state_dict() for name, part in parts.items()}, temporary)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag = parser.add_argument
-    flag("--epochs", type=int, default=20, help="(default: %(default)s)")
+    flag("--epochs", type=int, default=20, help="of all, those before --resume included (default: %(default)s)")
     flag("--batch-size", type=int, default=64, help="of all processes together (default: %(default)s)")
     flag("--seed", type=int, default=0, help="of initial weights, order and noise (default: %(default)s)")
     flag("--checkpoint", type=Path, help="file to write after every epoch")
     flag("--resume", action="store_true", help="go on from --checkpoint")
     args = parser.parse_args(argv)
+    if args.checkpoint is not None and not args.checkpoint.parent.is_dir():
+        parser.error(f"--checkpoint must be in a folder that exists, got {args.checkpoint}: make the folder first")
     if args.resume and (args.checkpoint is None or not args.checkpoint.exists()):
         parser.error(f"--resume needs a --checkpoint that exists, got {args.checkpoint}")
     return args

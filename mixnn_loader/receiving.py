@@ -104,7 +104,8 @@ class Receiver:
             if self._mixes and not tensor.is_floating_point():
                 raise TypeError(
                     f"inputs must be floating-point tensors to be mixed, got {tensor.dtype}; convert images in the "
-                    "dataset's transform (ToTensor), give embeddings in place of token ids, or pass num_neighbors=0"
+                    "dataset's transform (ToTensor; set_transform of Hugging Face datasets), give embeddings in place "
+                    "of token ids, or pass num_neighbors=0"
                 )
 
 

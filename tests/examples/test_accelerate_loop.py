@@ -91,3 +91,14 @@ def test_resume_needs_a_checkpoint(tmp_path: Path, capsys: Capture) -> None:
     with pytest.raises(SystemExit, match="2"):
         call("--output-dir", tmp_path, "--resume")
     assert f"--resume found no checkpoint in {tmp_path}" in capsys.readouterr().err
+
+
+def test_help_describes_every_flag(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        call("--help")
+    text = capsys.readouterr().out
+    assert "of which 40 % have a wrong label" in text
+    assert "%%" not in text
+    assert "(default: 20)" in text
+    flags_alone = re.findall(r"^  (--\S+(?: \S+)*)\n(?!   )", text, flags=re.MULTILINE)
+    assert flags_alone == []

@@ -64,11 +64,11 @@ def test_compiled_and_in_full_precision(capsys: Capture) -> None:
 def test_resumes_exactly(tmp_path: Path, capsys: Capture) -> None:
     whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
     call("--epochs", "3", "--checkpoint", whole, "--accumulate", "3")
-    expected = capsys.readouterr().out
+    expected = capsys.readouterr().out.splitlines()
     call("--epochs", "2", "--checkpoint", parts, "--accumulate", "3")
     capsys.readouterr()
     call("--epochs", "3", "--checkpoint", parts, "--accumulate", "3", "--resume")
-    assert capsys.readouterr().out == expected
+    assert capsys.readouterr().out.splitlines() == expected[2:], "a line an epoch, and the result"
     assert_equal(torch.load(parts, weights_only=True), torch.load(whole, weights_only=True))
 
 
@@ -92,6 +92,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(OSError, match="No space left"):
             call("--epochs", "2", "--checkpoint", file, "--resume")
     assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
     call("--epochs", "2", "--checkpoint", file, "--resume")
     assert torch.load(file, weights_only=True)["epoch"] == 2
 
@@ -101,3 +102,31 @@ def test_resume_needs_a_checkpoint(flags: tuple[str, ...], capsys: Capture) -> N
     with pytest.raises(SystemExit, match="2"):
         call(*flags)
     assert "--resume needs --checkpoint, a file that exists" in capsys.readouterr().err
+
+
+def test_a_checkpoint_needs_a_folder(tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "none" / "digits.pt"
+    with pytest.raises(SystemExit, match="2"):
+        call("--checkpoint", file)
+    output = capsys.readouterr()
+    assert f"--checkpoint must be in a folder that exists, got {file}: make the folder first" in output.err
+    assert output.out == ""
+
+
+def test_tells_of_every_epoch(capsys: Capture) -> None:
+    call("--epochs", "2")
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"epoch 0: warm-up, last loss \d\.\d{3}", lines[0])
+    assert re.fullmatch(r"epoch 1: correction, last loss \d\.\d{3}", lines[1])
+    assert len(lines) == 4
+
+
+def test_help_describes_every_flag(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        call("--help")
+    text = capsys.readouterr().out
+    assert "of which 40 % have a wrong label" in text
+    assert "%%" not in text
+    assert "(default: 16)" in text
+    flags_alone = re.findall(r"^  (--\S+(?: \S+)*)\n(?!   )", text, flags=re.MULTILINE)
+    assert flags_alone == []

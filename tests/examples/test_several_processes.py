@@ -1,5 +1,6 @@
 """examples/several_processes.py on one process and on two."""
 
+import errno
 import multiprocessing
 import os
 import re
@@ -47,14 +48,16 @@ def run(size: int, argv: list[str]) -> None:
 
 def shares(output: str) -> tuple[float, float, float]:
     """Read the accuracy and the shares of right labels, as given and after correction."""
-    accuracy, given, corrected = map(float, re.findall(r"0\.\d{3}|1\.000", output))
+    result = output.splitlines()[-2:]
+    accuracy, given, corrected = map(float, re.findall(r"0\.\d{3}|1\.000", "".join(result)))
     return accuracy, given, corrected
 
 
 def test_two_processes_do_as_well_as_one(capfd: pytest.CaptureFixture[str]) -> None:
     run(2, [])
     output = capfd.readouterr().out
-    assert output.count("\n") == 2, "just one process prints"
+    assert output.count("\n") == 22, "just one process prints: a line an epoch, and the result"
+    assert re.match(r"epoch 0: warm-up, last loss \d\.\d{3}\nepoch 1: ", output)
     assert "2 processes, 20 epochs" in output
     of_two = shares(output)
     call()
@@ -80,3 +83,42 @@ def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit):
         call("--resume", "--checkpoint", str(tmp_path / "none.pt"))
     assert "--resume needs a --checkpoint that exists" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "digits.pt"
+    call("--epochs", "1", "--checkpoint", str(file))
+    before = file.read_bytes()
+
+    def fails(_: Any, target: Path) -> None:
+        target.write_bytes(before[: len(before) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(torch, "save", fails)
+        with pytest.raises(OSError, match="No space left"):
+            call("--epochs", "2", "--checkpoint", str(file), "--resume")
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+    call("--epochs", "2", "--checkpoint", str(file), "--resume")
+    assert len(torch.load(file, weights_only=True)["loader"]["history"]) == 2
+
+
+def test_a_checkpoint_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "none" / "digits.pt"
+    with pytest.raises(SystemExit, match="2"):
+        call("--checkpoint", str(file))
+    output = capsys.readouterr()
+    assert f"--checkpoint must be in a folder that exists, got {file}: make the folder first" in output.err
+    assert output.out == ""
+
+
+def test_help_describes_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        call("--help")
+    text = capsys.readouterr().out
+    assert "of which 40 % have a wrong label" in text
+    assert "%%" not in text
+    assert "(default: 20)" in text
+    flags_alone = re.findall(r"^  (--\S+(?: \S+)*)\n(?!   )", text, flags=re.MULTILINE)
+    assert flags_alone == []

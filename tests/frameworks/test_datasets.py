@@ -1,6 +1,6 @@
 """Datasets as other libraries make them, wrapped as they come."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +30,66 @@ TRANSFORMS: dict[str, Any] = {
 """A transform of every kind, image -> (3, 8, 8)."""
 
 
-class TableOfImages(Dataset[Any]):
-    """Rows as mappings, columns by name; several at a time come as a list, as Hugging Face's `datasets` have it."""
+Columns = dict[str, list[Any]]
 
-    def __init__(self, columns: Mapping[str, Any]) -> None:
+
+class TableOfImages(Dataset[Any]):
+    """Rows as mappings, several at a time as a list, and images as PIL's, as Hugging Face's `datasets` have them."""
+
+    def __init__(self, columns: Columns, transform: Callable[[Columns], Columns] = dict) -> None:
         self.columns = columns
+        self.transform = transform
 
     def with_format(self, kind: str) -> "TableOfImages":
-        """Return the same rows as tensors."""
+        """Return the same rows as tensors: images as (C, H, W) uint8."""
         assert kind == "torch"
-        return TableOfImages({name: torch.as_tensor(np.asarray(column)) for name, column in self.columns.items()})
+        return TableOfImages(self.columns, as_tensors)
+
+    def with_transform(self, transform: Callable[[Columns], Columns]) -> "TableOfImages":
+        """Return the rows that a function makes of these, some at a time: columns -> columns."""
+        return TableOfImages(self.columns, transform)
+
+    def set_transform(self, transform: Callable[[Columns], Columns]) -> None:
+        """Let a function make the rows, as `with_transform` does for a copy."""
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.columns["label"])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {name: column[index] for name, column in self.columns.items()}
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        return [self[index] for index in indices]
+        columns = self.transform({name: [column[index] for index in indices] for name, column in self.columns.items()})
+        return [{name: column[row] for name, column in columns.items()} for row in range(len(indices))]
+
+
+def as_tensors(columns: Columns) -> Columns:
+    def convert(value: Any) -> Tensor:
+        array = torch.tensor(np.asarray(value))
+        return array.permute(2, 0, 1) if isinstance(value, Image.Image) else array
+
+    return {name: [convert(value) for value in column] for name, column in columns.items()}
+
+
+def with_floats(columns: Columns) -> Columns:
+    """Convert images to floats, as a user's transform does."""
+    to_float = ToTensor()
+    return {
+        name: [to_float(value) if isinstance(value, Image.Image) else value for value in column]
+        for name, column in columns.items()
+    }
+
+
+def table(key: str) -> tuple[TableOfImages, Tensor]:
+    """Twelve images under this key, and the same as a tensor of floats."""
+    pixels = np.random.default_rng(0).integers(256, size=(12, 8, 8, 3), dtype=np.uint8)
+    columns: Columns = {"id": list(range(12)), key: [Image.fromarray(image) for image in pixels], "label": [0, 1] * 6}
+    return TableOfImages(columns), torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+
+
+def linear_model() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, NUM_CLASSES))
 
 
 @pytest.fixture
@@ -111,29 +152,33 @@ def test_timms_image_dataset(name: str, folder: Path) -> None:
     assert_trains(open_folder(str(folder), transform=TRANSFORMS[name]), [0] * 6 + [1] * 6)
 
 
-@pytest.mark.parametrize("key", ["image", "pixel_values"])
+@pytest.mark.parametrize("key", ["image", "img", "pixel_values"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_rows_of_a_hugging_face_dataset(key: str, num_workers: int) -> None:
-    rng = np.random.default_rng(0)
-    labels = (np.arange(12) % NUM_CLASSES).tolist()
-    columns: dict[str, Any] = {
-        "id": np.arange(12),
-        key: rng.normal(size=(12, 3, 8, 8)).astype(np.float32),
-        "label": labels,
-    }
-    images = torch.from_numpy(columns[key])
-    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, NUM_CLASSES))
-    for dataset in (TableOfImages(columns), TableOfImages(columns).with_format("torch")):
+def test_hugging_face_rows_whose_images_a_transform_converts(key: str, num_workers: int) -> None:
+    rows, images = table(key)
+    copy = rows.with_transform(with_floats)
+    rows.set_transform(with_floats)
+    for dataset in (rows, copy):
         plain = DataLoader(dataset, batch_size=5, num_workers=num_workers)
-        loader = MixNNDataLoader(plain, model, warmup_epochs=0, num_neighbors=2, unpack=(key, "label"))
+        loader = MixNNDataLoader(plain, linear_model(), warmup_epochs=0, num_neighbors=2)
         for inputs, targets in loader:
-            rows = torch.cat([targets.indices.unsqueeze(1), targets.neighbors], dim=1)
-            torch.testing.assert_close(inputs, torch.einsum("bk,bkchw->bchw", targets.weights, images[rows]))
-        assert loader.given_labels.tolist() == labels
+            drawn = torch.cat([targets.indices.unsqueeze(1), targets.neighbors], dim=1)
+            torch.testing.assert_close(inputs, torch.einsum("bk,bkchw->bchw", targets.weights, images[drawn]))
+        assert loader.given_labels.tolist() == [0, 1] * 6
 
 
-def test_rows_without_unpack_are_refused_by_their_keys() -> None:
-    dataset = TableOfImages({"picture": torch.zeros(6, 3, 8, 8), "label": torch.arange(6) % NUM_CLASSES})
-    model = nn.Sequential(nn.Flatten(), nn.Linear(192, NUM_CLASSES))
-    with pytest.raises(TypeError, match=r"keys \['picture', 'label'\]; pass unpack="):
-        next(iter(MixNNDataLoader(dataset, model, batch_size=3)))
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_hugging_face_rows_in_torch_format_are_refused_as_bytes(num_workers: int) -> None:
+    plain = DataLoader(table("image")[0].with_format("torch"), batch_size=5, num_workers=num_workers)
+    message = r"inputs must be floating-point tensors to be mixed, got torch\.uint8; .*set_transform of Hugging Face"
+    with pytest.raises(TypeError, match=message):
+        next(iter(MixNNDataLoader(plain, linear_model())))
+
+
+def test_rows_of_other_names_need_unpack() -> None:
+    rows, _ = table("picture")
+    rows.set_transform(with_floats)
+    with pytest.raises(TypeError, match=r"keys \['id', 'picture', 'label'\]; pass unpack="):
+        next(iter(MixNNDataLoader(rows, linear_model(), batch_size=3)))
+    loader = MixNNDataLoader(rows, linear_model(), batch_size=3, unpack=("picture", "label"))
+    assert sum(len(targets) for _, targets in loader) == 12
