@@ -1,7 +1,8 @@
 """What an epoch yields: mixed inputs, and everything that a loss or a curious user needs to know of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -50,6 +51,18 @@ class MixNNTargets:
     def pin_memory(self) -> "MixNNTargets":
         """Return the targets in page-locked memory."""
         return replace(self, **{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+
+    @classmethod
+    def __torch_function__(cls, function: Callable[..., Any], *_: Any) -> NoReturn:
+        """Refuse to stand for a tensor, as in the loss function of a plain loop.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"{function.__name__} got MixNNTargets where it takes a tensor; use MixNNLoss for the loss, or one of "
+            "their tensors: targets.labels, as given, or targets.mixed, probabilities"
+        )
 
 
 class MixNNBatch(NamedTuple):

@@ -387,8 +387,9 @@ class MixNNDataLoader(SampleRows):
             UserWarning: the saved loader had a generator where this one has none.
 
         Raises:
-            ValueError: the state is of a newer version, of another dataset length, number of classes or of neighbors,
-                or was saved within an epoch of another batch size or process.
+            TypeError: it is no mapping.
+            ValueError: it is no state of a loader, of a newer version, of another dataset length, number of classes or
+                of neighbors, or was saved within an epoch of another batch size or process.
         """
         state = upgraded(state)
         within = state["within"]

@@ -14,7 +14,7 @@ from mixnn_loader.checks import as_device, check_floating_type
 from mixnn_loader.distributed import Processes, buffers_of_first, check_whole
 from mixnn_loader.features import FeatureFunction, FeatureLayer, captured_inputs, find_feature_layer, name_of
 from mixnn_loader.heads import find_classifier
-from mixnn_loader.model_device import check_initialized, device_mismatch_named, device_of
+from mixnn_loader.model_device import called, check_initialized, device_of, mismatch_named
 from mixnn_loader.model_output import checked_pair, flat_rows, wide_logits
 from mixnn_loader.nested import map_tensors, tensors_of
 
@@ -73,6 +73,7 @@ class ModelView:
 
     def buffers_of_first(self, processes: Processes) -> AbstractContextManager[None]:
         """Look at the model with the first process's buffers; see `mixnn_loader.distributed.buffers_of_first`."""
+        check_whole(self._model)  # it may have been sharded since
         return buffers_of_first(self._model, processes)
 
     @property
@@ -88,11 +89,12 @@ class ModelView:
             need_representations: also return what enters the feature layer, flattened.
 
         Raises:
-            TypeError: the model's output is not a tensor.
+            TypeError: the model's output is not a tensor, or its ``forward`` takes something else than the inputs.
             ValueError: the output is not (B, C), the feature layer is not found or not called exactly once, the model
-                is not where the inputs are, or it has lazy modules that have not seen a batch.
+                is not where the inputs are or not of their type, or it has lazy modules that have not seen a batch.
         """
         if not self._initialized:
+            check_whole(self._model)
             check_initialized(self._model)
             self._initialized = True
         if self.device.type == "cpu" and self._takes_channels_last and any(t.dim() == 4 for t in tensors_of(inputs)):
@@ -111,7 +113,7 @@ class ModelView:
             evaluating(self._model),
             self._autocast(),
             _without_compilation(),
-            device_mismatch_named(self._model, device),
+            mismatch_named(self._model, inputs, device),
         ):
             logits, representations = self._run(inputs, need_representations)
             kept = flat_rows(representations, len(logits)).to(device) if need_representations else None
@@ -123,14 +125,14 @@ class ModelView:
             logits, representations = checked_pair(self._layer(self._model, inputs))
             return wide_logits(logits, "the function passed as feature_layer="), representations
         if not need_representations:
-            return wide_logits(self._model(inputs)), None
+            return wide_logits(called(self._model, inputs)), None
         if self._layer is None:
             self._layer = find_classifier(
-                self._model, lambda: wide_logits(self._model(map_tensors(torch.clone, inputs)))
+                self._model, lambda: wide_logits(called(self._model, map_tensors(torch.clone, inputs)))
             )
         layer = self._layer
         with captured_inputs(layer) as captured:
-            logits = wide_logits(self._model(inputs))
+            logits = wide_logits(called(self._model, inputs))
         if len(captured) != 1:
             raise ValueError(
                 f"the feature layer {name_of(self._model, layer)} must be called once in a forward pass, it was called "

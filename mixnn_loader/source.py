@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
     Dataset,
@@ -18,6 +19,8 @@ from torch.utils.data import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+
+from mixnn_loader.sample_rows import SampleRows
 
 _MAP_STYLE = "MixNN keeps a target for every sample and needs a map-style dataset, with __getitem__ and __len__"
 
@@ -48,10 +51,11 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequ
         UserWarning: ``data`` is of a DataLoader subclass with an ``__iter__`` of its own.
 
     Raises:
-        TypeError: ``data`` is neither, is iterable-style or already prepared by a framework, or a keyword is
-            unknown or out of place.
+        TypeError: ``data`` is neither, is iterable-style, already wrapped or already prepared by a framework, or a
+            keyword is unknown or out of place.
         ValueError: the loader does not batch.
     """
+    _check_kind(data)
     known = list(inspect.signature(DataLoader).parameters)[1:]
     for name in dataloader_kwargs:
         if name not in known:
@@ -163,6 +167,34 @@ def generators_of(loader: DataLoader[Any]) -> dict[str, torch.Generator]:
 def num_samples(loader: DataLoader[Any]) -> int:
     """Return N, the length of the loader's dataset."""
     return len(cast("Sized", loader.dataset))
+
+
+def _check_kind(data: Any) -> None:
+    """Refuse what has a length and can be indexed, but is not what it would be taken for."""
+    if isinstance(data, SampleRows):  # the loader by its base: its module imports this one
+        raise TypeError(f"data is already a {type(data).__name__}; wrap the DataLoader in it once")
+    if isinstance(data, nn.Module) and not isinstance(data, Dataset):
+        raise TypeError(f"data is a module ({type(data).__name__}): the order is MixNNDataLoader(loader, model)")
+    if not isinstance(data, (list, tuple)):
+        return
+    kind = type(data).__name__
+    if any(isinstance(entry, DataLoader) for entry in data[:1]):
+        raise TypeError(
+            f"data must be one DataLoader or dataset, got a {kind} of {len(data)} loaders; pass one loader of "
+            "torch.utils.data.ConcatDataset, which joins datasets"
+        )
+    if _are_columns(data):
+        raise TypeError(
+            f"data must be a DataLoader or a dataset, got a {kind} of two arrays; pass "
+            "torch.utils.data.TensorDataset(inputs, labels), of tensors"
+        )
+
+
+def _are_columns(data: Sequence[Any]) -> bool:
+    """Tell the inputs and labels of all samples from a list of two samples, which would be of one shape."""
+    if len(data) != 2 or not all(isinstance(entry, (Tensor, np.ndarray)) and entry.ndim > 0 for entry in data):
+        return False
+    return len(data[0]) == len(data[1]) and tuple(data[0].shape) != tuple(data[1].shape)
 
 
 def _check_not_prepared(data: Any) -> None:

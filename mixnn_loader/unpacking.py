@@ -55,16 +55,16 @@ def class_labels(labels: Any, indices: Tensor, num_classes: int | None = None) -
     """
     if isinstance(labels, (list, tuple, np.ndarray)):
         labels = _as_integers(labels)
+    shape = _shape(labels)
+    if len(shape) > 1:  # before the type: one-hot labels may well be floats
+        raise ValueError(_of_another_shape(shape, indices))
     if not isinstance(labels, Tensor) or not _holds_integers(labels):
         raise ValueError(
             f"labels must be integer class indices, got {_described(labels)} (first at dataset index "
             f"{int(indices[0])}); {_encoding(labels)}"
         )
-    if labels.shape != indices.shape:
-        raise ValueError(
-            f"labels must hold one class index a sample, shape {tuple(indices.shape)}, got {tuple(labels.shape)} "
-            f"(first at dataset index {int(indices[0])}); for one-hot labels use their argmax"
-        )
+    if shape != indices.shape:
+        raise ValueError(_of_another_shape(shape, indices))
     checked = labels.to("cpu", torch.int64)
     upper = torch.iinfo(torch.int64).max if num_classes is None else num_classes
     wrong = ((checked < 0) | (checked >= upper)).nonzero()
@@ -85,6 +85,31 @@ def _as_integers(labels: Any) -> Any:
     except ValueError:  # lists of several lengths
         return labels
     return torch.from_numpy(array.astype(np.int64)) if array.dtype.kind in "iu" else labels
+
+
+def _shape(labels: Any) -> tuple[int, ...]:
+    """Return the shape of labels of any kind, () where they have none."""
+    if not isinstance(labels, (list, tuple)):
+        return tuple(getattr(labels, "shape", ()))
+    try:
+        return np.shape(labels)
+    except ValueError:  # lists of several lengths
+        return (len(labels),)
+
+
+def _of_another_shape(shape: tuple[int, ...], indices: Tensor) -> str:
+    """Say that labels of this shape are not one a sample, and how to make them so."""
+    if len(shape) < 2:
+        remedy = "return one label a sample from the dataset and from collate_fn"
+    elif all(size == 1 for size in shape[1:]):
+        drop = "label.squeeze(-1)" if len(shape) == 2 else "label.reshape(())"
+        remedy = f"drop the last dimension{'s' * (len(shape) > 2)}, {drop} in the dataset"
+    else:
+        remedy = "for one-hot labels use their argmax; several labels a sample are not supported"
+    return (
+        f"labels must hold one class index a sample, shape {tuple(indices.shape)}, got {shape} "
+        f"(first at dataset index {int(indices[0])}); {remedy}"
+    )
 
 
 def _holds_integers(labels: Tensor) -> bool:

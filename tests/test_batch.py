@@ -1,11 +1,15 @@
 """What an epoch yields."""
 
+import pickle
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mixnn_loader import MixNNBatch, MixNNTargets
 
@@ -64,3 +68,41 @@ def test_pin_memory_pins_every_tensor(make_targets: MakeTargets) -> None:
     for field in fields(targets):
         assert getattr(pinned, field.name).is_pinned()
         torch.testing.assert_close(getattr(pinned, field.name), getattr(targets, field.name))
+
+
+LOGITS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "use"),
+    [
+        ("cross_entropy", lambda targets: nn.CrossEntropyLoss()(LOGITS, targets)),
+        ("nll_loss", lambda targets: nn.NLLLoss()(LOGITS, targets)),
+        ("kl_div", lambda targets: nn.functional.kl_div(LOGITS, targets)),
+        ("mse_loss", lambda targets: nn.MSELoss()(LOGITS, targets)),
+        ("eq", lambda targets: LOGITS.argmax(dim=1).eq(targets)),
+        ("cat", lambda targets: torch.cat([targets, targets])),
+    ],
+)
+def test_targets_in_the_place_of_a_tensor_name_the_loss_and_their_tensors(
+    make_targets: MakeTargets, name: str, use: Callable[[Any], object]
+) -> None:
+    message = f"^{name} got MixNNTargets where it takes a tensor; use MixNNLoss .* targets.labels, .* targets.mixed"
+    with pytest.raises(TypeError, match=message):
+        use(make_targets(3, 1, 4))
+
+
+def test_what_the_message_names_is_what_the_loss_takes(make_targets: MakeTargets) -> None:
+    targets = make_targets(3, 1, 4)
+    mixed = -(targets.mixed * LOGITS.log_softmax(dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(nn.CrossEntropyLoss()(LOGITS, targets.mixed), mixed)
+    given = -LOGITS.log_softmax(dim=1)[torch.arange(3), targets.labels].mean()
+    torch.testing.assert_close(nn.CrossEntropyLoss()(LOGITS, targets.labels), given)
+
+
+@pytest.mark.parametrize("copy", [lambda targets: pickle.loads(pickle.dumps(targets)), deepcopy])
+def test_targets_can_be_copied(make_targets: MakeTargets, copy: Callable[[MixNNTargets], MixNNTargets]) -> None:
+    targets = make_targets(3, 1, 4)
+    copied = copy(targets)
+    for field in fields(targets):
+        assert torch.equal(getattr(copied, field.name), getattr(targets, field.name))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -72,6 +73,62 @@ def test_something_else_is_refused(data: Any) -> None:
 def test_a_prepared_loader_is_refused_with_the_right_order(module: str, order: str) -> None:
     with pytest.raises(TypeError, match=f"data is a {module}.PreparedLoader, which is already prepared; .*{order}"):
         MixNNDataLoader(prepared(module), mlp())
+
+
+def test_a_wrapped_loader_is_not_wrapped_again() -> None:
+    wrapped = MixNNDataLoader(Points(), mlp())
+    with pytest.raises(TypeError, match="data is already a MixNNDataLoader; wrap the DataLoader in it once"):
+        MixNNDataLoader(wrapped, mlp())
+
+
+@pytest.mark.parametrize("module", [nn.Sequential(nn.Linear(6, 3)), mlp(), nn.ModuleList()])
+def test_a_module_in_the_place_of_the_data_names_the_order(module: nn.Module) -> None:
+    message = rf"data is a module \({type(module).__name__}\): the order is MixNNDataLoader\(loader, model\)"
+    with pytest.raises(TypeError, match=message):
+        MixNNDataLoader(module, mlp())
+
+
+def test_a_dataset_that_is_a_module_is_a_dataset() -> None:
+    class Learned(nn.Module, Points):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            Points.__init__(self)
+
+    assert len(as_data_loader(Learned(), {"batch_size": 10})) == 4
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_several_loaders_are_refused(kind: type) -> None:
+    loaders = kind([DataLoader(Points()), DataLoader(Points())])
+    message = f"got a {kind.__name__} of 2 loaders; pass one loader of torch.utils.data.ConcatDataset"
+    with pytest.raises(TypeError, match=message):
+        MixNNDataLoader(loaders, mlp())
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("arrays", [(torch.zeros(9, 6), torch.zeros(9)), (np.zeros((9, 6)), np.zeros((9, 1)))])
+def test_the_arrays_of_a_dataset_are_refused(kind: type, arrays: Any) -> None:
+    message = (
+        rf"got a {kind.__name__} of two arrays; pass torch\.utils\.data\.TensorDataset\(inputs, labels\), of tensors"
+    )
+    with pytest.raises(TypeError, match=message):
+        MixNNDataLoader(kind(arrays), mlp())
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [],
+        [(torch.zeros(6), 0), (torch.ones(6), 1)],
+        ((torch.zeros(6), 0), (torch.ones(6), 1)),
+        [torch.zeros(7), torch.ones(7)],
+        [torch.zeros(4, 7), torch.ones(5, 7)],
+        [torch.tensor(0.0), torch.tensor([1.0])],
+        [np.zeros(7), np.ones(7), np.ones((7, 1))],
+    ],
+)
+def test_a_list_of_samples_is_a_dataset(samples: Any) -> None:
+    assert as_data_loader(samples, {"shuffle": False}).dataset is samples
 
 
 def test_an_iter_of_ones_own_is_not_dropped_silently() -> None:

@@ -111,10 +111,44 @@ def test_integers_in_other_containers_are_class_indices(labels: Any) -> None:
         ({"label": 1}, 3, r"got dict \(first at dataset index 30\); encode them"),
         ([], 3, r"got list \(first at dataset index 30\); encode them"),
         (torch.zeros(0), 3, r"got torch.float32 \(first at dataset index 30\); encode them"),
-        (torch.eye(3, dtype=torch.int64), 3, r"shape \(3,\), got \(3, 3\) \(first at dataset index 30\); .* argmax"),
-        (torch.tensor([0, 1]), 3, r"shape \(3,\), got \(2,\) \(first at dataset index 30\)"),
+        (torch.tensor([0, 1]), 3, r"shape \(3,\), got \(2,\) \(first at dataset index 30\); return one label a sample"),
+        (torch.tensor(0), 3, r"shape \(3,\), got \(\) \(first at dataset index 30\); return one label a sample"),
     ],
 )
 def test_a_label_that_is_no_class_index_is_named(labels: Any, num_classes: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         class_labels(labels, INDICES, num_classes)
+
+
+ONE_HOT = torch.tensor([[0, 0, 1], [1, 0, 0], [0, 1, 0]])
+COLUMN = torch.tensor([[2], [0], [1]])
+
+
+@pytest.mark.parametrize(
+    "one_hot",
+    [ONE_HOT, ONE_HOT.float(), ONE_HOT.bool(), ONE_HOT.double().numpy(), ONE_HOT.tolist(), ONE_HOT.float().tolist()],
+)
+def test_one_hot_labels_of_any_type_need_their_argmax(one_hot: Any) -> None:
+    message = (
+        r"labels must hold one class index a sample, shape \(3,\), got \(3, 3\) \(first at dataset index 30\); "
+        "for one-hot labels use their argmax; several labels a sample are not supported$"
+    )
+    with pytest.raises(ValueError, match=message):
+        class_labels(one_hot, INDICES, 3)
+    assert class_labels(torch.as_tensor(one_hot).int().argmax(-1), INDICES, 3).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize("column", [COLUMN, COLUMN.float(), COLUMN.numpy(), COLUMN.tolist()])
+def test_labels_with_a_dimension_of_one_must_drop_it(column: Any) -> None:
+    message = (
+        r"got \(3, 1\) \(first at dataset index 30\); drop the last dimension, label\.squeeze\(-1\) in the dataset$"
+    )
+    with pytest.raises(ValueError, match=message):
+        class_labels(column, INDICES, 3)
+    assert class_labels(torch.as_tensor(column).squeeze(-1).long(), INDICES, 3).tolist() == [2, 0, 1]
+
+
+def test_labels_with_several_dimensions_of_one_must_drop_them() -> None:
+    message = r"got \(3, 1, 1\) .*; drop the last dimensions, label\.reshape\(\(\)\) in the dataset$"
+    with pytest.raises(ValueError, match=message):
+        class_labels(COLUMN[:, None], INDICES, 3)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from bad_input.hostile import run, tensors
+from torch.utils.data import TensorDataset
 from toy import NUM_FEATURES, Points, Samples, mlp
 
 from mixnn_loader import MixNNDataLoader
@@ -55,10 +56,21 @@ def test_labels_of_another_type(labels: list[Any], got: str, remedy: str, warmup
         run(MixNNDataLoader(samples, mlp(), batch_size=4, warmup_epochs=warmup_epochs))
 
 
-def test_one_hot_labels() -> None:
-    samples = Samples([(x, torch.eye(3, dtype=torch.int64)[y]) for x, y in zip(*tensors(), strict=True)])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_one_hot_labels(dtype: torch.dtype) -> None:
+    samples = Samples([(x, torch.eye(3, dtype=dtype)[y]) for x, y in zip(*tensors(), strict=True)])
     with pytest.raises(ValueError, match=r"one class index a sample, shape \(4,\), got \(4, 3\) .* use their argmax"):
         run(MixNNDataLoader(samples, mlp(), batch_size=4))
+
+
+def test_labels_in_a_column() -> None:
+    inputs, labels = tensors()
+    column = TensorDataset(inputs, labels[:, None])
+    with pytest.raises(ValueError, match=r"\(4,\), got \(4, 1\) .*; drop the last dimension, label\.squeeze\(-1\)"):
+        run(MixNNDataLoader(column, mlp(), batch_size=4))
+    dropped = [(x, label.squeeze(-1)) for x, label in zip(*column.tensors, strict=True)]
+    run(loader := MixNNDataLoader(Samples(dropped), mlp(), batch_size=4))
+    assert torch.equal(loader.given_labels, labels)
 
 
 def test_names_encoded_as_the_message_says() -> None:

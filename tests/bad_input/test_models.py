@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from bad_input.hostile import run
+from bad_input.hostile import run, tensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from toy import MLP, NUM_FEATURES, Points, mlp
+from toy import MLP, NUM_FEATURES, Points, Samples, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader.model_view import ModelView
@@ -350,6 +350,120 @@ def test_an_error_of_ones_own_is_not_taken_for_one_of_devices() -> None:
     model.head.to("meta")
     with pytest.raises(RuntimeError, match="no such device here"):
         run(MixNNDataLoader(Points(), model))
+
+
+class Recurrent(nn.Module):
+    """Reads the features as a sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(1, 4, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.lstm(inputs[..., None])[0][:, -1])
+        return logits
+
+
+OF_A_TYPE = pytest.mark.parametrize(
+    "build",
+    [
+        mlp,
+        lambda: nn.Sequential(nn.BatchNorm1d(NUM_FEATURES), nn.Linear(NUM_FEATURES, 3)),
+        lambda: nn.Sequential(nn.LayerNorm(NUM_FEATURES), nn.Linear(NUM_FEATURES, 3)),
+        lambda: nn.Sequential(nn.Unflatten(1, (1, 2, 3)), nn.Conv2d(1, 4, 1), nn.Flatten(), nn.Linear(24, 3)),
+        Recurrent,
+    ],
+)
+
+
+@OF_A_TYPE
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+def test_a_model_of_another_type_than_its_inputs_names_both(
+    build: Callable[[], nn.Module], dtype: torch.dtype, warmup_epochs: int
+) -> None:
+    message = (
+        rf"inputs are torch\.float32 and the model is {dtype}; convert the inputs in the dataset's transform, "
+        rf"x\.to\({dtype}\), or keep the model in float32 and pass autocast_dtype= for lower precision$"
+    )
+    model = build().to(dtype)
+    settings: dict[str, Any] = {"batch_size": 8, "warmup_epochs": warmup_epochs}
+    with pytest.raises(ValueError, match=message) as caught:
+        run(MixNNDataLoader(Points(), model, **settings))
+    assert caught.value.__cause__ is not None
+
+    converted = Points()
+    converted.inputs = converted.inputs.to(dtype)
+    run(loader := MixNNDataLoader(converted, model, **settings), epochs=2)
+    assert loader.losses.isfinite().all()
+
+
+@pytest.mark.parametrize("message", ["expected scalar type Float", "these should be the same, at last"])
+@pytest.mark.parametrize("case", ["same type", "autocast", "no parameters"])
+def test_an_error_of_ones_own_is_not_taken_for_one_of_types(message: str, case: str) -> None:
+    class Failing(nn.Module):
+        def forward(self, _: Tensor) -> Tensor:
+            raise RuntimeError(message)
+
+    model = Failing()
+    if case != "no parameters":
+        model.head = nn.Linear(2, 2, dtype=torch.float64 if case == "autocast" else torch.float32)
+    view = ModelView(model, autocast_dtype=torch.bfloat16 if case == "autocast" else None)
+    with pytest.raises(RuntimeError, match=f"^{message}$"):
+        view.predict(torch.ones(2, NUM_FEATURES))
+
+
+def test_another_error_of_a_model_of_another_type_stays() -> None:
+    class Failing(MLP):
+        def forward(self, _: Tensor) -> Tensor:
+            raise RuntimeError("out of ideas")
+
+    with pytest.raises(RuntimeError, match=r"^out of ideas$"):
+        run(MixNNDataLoader(Points(), Failing().double()))
+
+
+class Both(nn.Module):
+    """Takes two inputs, each with half of the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = mlp()
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.cat([left, right], dim=1))
+        return logits
+
+
+@pytest.mark.parametrize("feature_layer", [None, "head"])
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+def test_a_model_with_two_inputs_is_told_how_to_be_called(feature_layer: Any, warmup_epochs: int) -> None:
+    samples = Samples([((x[:3], x[3:]), int(y)) for x, y in zip(*tensors(), strict=True)])
+    model = Both()
+    settings: dict[str, Any] = {"batch_size": 8, "warmup_epochs": warmup_epochs}
+    message = (
+        r"the model is called as model\(inputs\), and its forward takes \('left', 'right'\); pass feature_layer=, a "
+        r"function \(model, inputs\) -> \(logits, representations\), which calls it .* model\(\*inputs\)$"
+    )
+    with pytest.raises(TypeError, match=message) as caught:
+        run(MixNNDataLoader(samples, model, feature_layer=feature_layer, **settings))
+    assert "missing 1 required positional argument: 'right'" in str(caught.value.__cause__)
+
+    def spread(model: nn.Module, inputs: Any) -> tuple[Tensor, Tensor]:
+        return model(*inputs), torch.cat(inputs, dim=1)
+
+    run(loader := MixNNDataLoader(samples, model, feature_layer=spread, **settings), epochs=2)
+    distances = torch.cdist(Points().inputs, Points().inputs).fill_diagonal_(torch.inf)
+    assert torch.equal(loader.neighbor_indices[:, 0], distances.argmin(dim=1))
+
+
+def test_a_type_error_of_a_models_own_stays() -> None:
+    class Failing(MLP):
+        def forward(self, _: Tensor) -> Tensor:
+            raise TypeError("missing 1 required positional argument: 'of mine'")
+
+    with pytest.raises(TypeError, match=r"^missing 1 required positional argument: 'of mine'$"):
+        run(MixNNDataLoader(Points(), Failing()))
 
 
 @pytest.mark.parametrize("device", [None, "cpu"])

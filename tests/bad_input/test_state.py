@@ -42,6 +42,25 @@ def test_the_state_of_another_version() -> None:
         loader.load_state_dict({**loader.state_dict(), "version": 99})
 
 
+def test_a_whole_checkpoint_in_place_of_the_state_in_it() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    checkpoint = {"model": mlp().state_dict(), "loader": loader.state_dict()}
+    message = (
+        r"this is no state of a MixNNDataLoader, its keys are \['model', 'loader'\]; "
+        r"pass what its state_dict\(\) returned, such as checkpoint\['loader'\]$"
+    )
+    with pytest.raises(ValueError, match=message):
+        loader.load_state_dict(checkpoint)
+    loader.load_state_dict(checkpoint["loader"])
+
+
+@pytest.mark.parametrize("state", [None, "checkpoint.pt", [1]])
+def test_a_state_that_is_no_mapping(state: Any) -> None:
+    message = rf"state must be what state_dict\(\) of a MixNNDataLoader returned, got {type(state).__name__}$"
+    with pytest.raises(TypeError, match=message):
+        MixNNDataLoader(Points(), mlp()).load_state_dict(state)
+
+
 def test_logits_of_another_shape_or_device() -> None:
     batch = next(iter(MixNNDataLoader(Points(), mlp(), batch_size=8)))
     for shape in ((8, 4), (7, 3), (8,), (8, 3, 1)):
