@@ -79,7 +79,7 @@ def disagree(rank: int, size: int) -> str:
 
 def test_a_disagreement_is_told_by_all(tmp_path: Path) -> None:
     for message in results_of(disagree, 3, tmp_path):
-        assert message.startswith("the epoch must be the same on all processes, got [0, 0, 1] by rank; give all of them")
+        assert message.startswith("the epoch must be the same on all processes, got [0, 0, 1] by rank; give all")
 
 
 def in_a_part(rank: int, size: int) -> list[int]:
