@@ -15,7 +15,7 @@ from mixnn_loader.nested import tensors_of
 DEVICE_MESSAGES = ("same device", "expected device", "should be the same")
 """How PyTorch says that a layer's input and weight are not on one device."""
 
-TYPE_MESSAGES = ("same dtype", "input dtype", "scalar type", "should be the same")
+TYPE_MESSAGES = ("same dtype", "input dtype", "scalar type", "should be the same", "must have the type")
 """How PyTorch says that they are not of one type."""
 
 
