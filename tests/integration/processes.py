@@ -1,6 +1,8 @@
 """Run a function in several processes that form a group."""
 
 import multiprocessing
+import os
+import sys
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
@@ -62,11 +64,14 @@ def _call(function: Callable[[int, int], Any], rank: int, size: int, folder: Pat
         world_size=size,
         timeout=timedelta(seconds=timeout),
     )
+    exit_code = 1
     try:
         torch.save(function(rank, size), folder / f"{rank}.pt")
-    except BaseException:
-        (folder / f"{rank}.txt").write_text(traceback.format_exc())
-        raise
-    finally:
         if dist.is_initialized():
-            dist.destroy_process_group()
+            dist.barrier()
+        exit_code = 0
+    finally:
+        if exit_code > 0:
+            (folder / f"{rank}.txt").write_text(traceback.format_exc())
+        sys.stdout.flush()
+        os._exit(exit_code)  # at once: taking a group down may wait for processes that have ended
