@@ -6,7 +6,7 @@ that tell how many cells to search. Measured is one process, alone on the machin
 for the first of W shares; a straight line through the seconds over 1/W tells the two parts apart. The rows are those of
 `neighbor_search.py`.
 
-Then the exchange, between two processes of one thread each on this machine, through gloo: the representations after a
+Then the exchange, between two processes of one thread each on one machine, through gloo: the representations after a
 scan, each process having seen every second batch, and the soft targets after an epoch. Between machines the network is
 slower than this, and a process receives (W - 1) / W of the table.
 
