@@ -128,7 +128,12 @@ def shard(rank: int, size: int) -> list[str]:
         with pytest.raises(TypeError) as caught:
             MixNNDataLoader(Points(), model)
         messages.append(str(caught.value))
-    return messages
+    later = mlp()
+    loader = MixNNDataLoader(Points(), later, batch_size=8)
+    fully_shard(later.head, mesh=mesh)
+    with pytest.raises(TypeError) as caught:
+        next(iter(loader))
+    return [*messages, str(caught.value)]
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -137,4 +142,5 @@ def test_sharded_models_are_refused(tmp_path: Path) -> None:
     for message in messages:
         assert "sharded by FSDP" in message
         assert "use DistributedDataParallel" in message
-    assert "'0.head'" in messages[-1]
+    assert "'0.head'" in messages[2]
+    assert "'head'" in messages[3]
