@@ -42,8 +42,8 @@ from matplotlib.figure import Figure
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from mixnn_loader.gaussian_mixture import VARIANCE_FLOOR, Mixture
-from mixnn_loader.mixture import log_clean_posterior, normalize_losses
+from mixnn_loader.method.clean_probability import log_clean_posterior, normalize_losses
+from mixnn_loader.method.gaussian_mixture import VARIANCE_FLOOR, Mixture
 from mixnn_loader.plots import plot_loss_distribution
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)

@@ -39,15 +39,15 @@ from _machine import describe_machine
 from _results import RESULTS, write_json
 from neighbor_search import SAMPLE_ROWS, Rows, peak_memory, recall, true_distances
 
-from mixnn_loader.distributed import CHUNK_BYTES, Processes
-from mixnn_loader.member_batches import MemberBatches
-from mixnn_loader.merging import average_targets, share_predictions
+from mixnn_loader._utils.processes import CHUNK_BYTES, Processes
+from mixnn_loader.data.scan_batches import MemberBatches
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch, search_all
 from mixnn_loader.neighbors.cell_search import SAMPLE_ROWS as ROWS_OF_A_SAMPLE
 from mixnn_loader.neighbors.cells import Cells
 from mixnn_loader.neighbors.precision import full_float32
 from mixnn_loader.neighbors.rows import center
-from mixnn_loader.state import SampleState
+from mixnn_loader.run.sample_table import SampleState
+from mixnn_loader.run.share_rows import average_targets, share_predictions
 
 BACKENDS: dict[str, NeighborSearch] = {"exact": ExactSearch(), "cells": CellSearch()}
 NUM_NEIGHBORS = 1

@@ -44,8 +44,8 @@ from torchvision.models import resnet34
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader import noise as label_noise
-from mixnn_loader.cifar_classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 from mixnn_loader.datasets import image_folder
+from mixnn_loader.datasets.cifar_classes import CIFAR10_CLASSES, CIFAR100_CLASSES
 
 CLASSES = {"cifar10": CIFAR10_CLASSES, "cifar100": CIFAR100_CLASSES}
 WARMUP_EPOCHS = {"cifar10": 10, "cifar100": 30}

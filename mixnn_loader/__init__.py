@@ -1,7 +1,7 @@
 """MixNN as a drop-in wrapper around a PyTorch data loader."""
 
-from mixnn_loader.batch import MixNNBatch, MixNNTargets
 from mixnn_loader.loader import MixNNDataLoader
-from mixnn_loader.loss import MixNNLoss
+from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
+from mixnn_loader.method.loss import MixNNLoss
 
 __all__ = ["MixNNBatch", "MixNNDataLoader", "MixNNLoss", "MixNNTargets"]

@@ -12,34 +12,34 @@ from torch import nn
 from torch.distributed import ProcessGroup
 from torch.profiler import record_function
 
-from mixnn_loader.batch import MixNNBatch
-from mixnn_loader.checks import as_device, check_count
-from mixnn_loader.distributed import Processes
-from mixnn_loader.epochs import Epochs, Record
-from mixnn_loader.estimator import Estimator
-from mixnn_loader.features import FeatureLayer
-from mixnn_loader.lockstep import Lockstep
-from mixnn_loader.mixer import BatchMixer
-from mixnn_loader.model_view import ModelView
-from mixnn_loader.neighbors import NeighborSearch
-from mixnn_loader.partners import DrawPartners, no_partners
-from mixnn_loader.receiving import ReceivedBatch, Receiver
-from mixnn_loader.resuming import Position, ResumableBatches
-from mixnn_loader.rng import kept_random_state
-from mixnn_loader.sample_rows import SampleRows
-from mixnn_loader.sampler_state import SamplerState
-from mixnn_loader.sampling import NeighborBatchSampler, rebuilt
-from mixnn_loader.settings import Neighbors, Scan, Settings, Weighting
-from mixnn_loader.source import (
+from mixnn_loader._utils.checks import as_device, check_count
+from mixnn_loader._utils.processes import Processes
+from mixnn_loader._utils.random_state import kept_random_state
+from mixnn_loader.checkpoint.position import Position, ResumableBatches
+from mixnn_loader.checkpoint.samplers import SamplerState
+from mixnn_loader.checkpoint.versions import STATE_VERSION, upgraded
+from mixnn_loader.data.indexed import NeighborBatchSampler, rebuilt
+from mixnn_loader.data.to_device import ReceivedBatch, Receiver
+from mixnn_loader.data.unpack import Unpack, resolve_unpack
+from mixnn_loader.data.user_loader import (
     as_data_loader,
     check_map_style,
     num_samples,
     samplers_of,
     training_members,
 )
-from mixnn_loader.state import SampleState
-from mixnn_loader.state_versions import STATE_VERSION, upgraded
-from mixnn_loader.unpacking import Unpack, resolve_unpack
+from mixnn_loader.method.batch import MixNNBatch
+from mixnn_loader.model.hooks import FeatureLayer
+from mixnn_loader.model.predictor import ModelView
+from mixnn_loader.neighbors import NeighborSearch
+from mixnn_loader.neighbors.draw import DrawPartners, no_partners
+from mixnn_loader.run.estimate import Estimator
+from mixnn_loader.run.mix_batch import BatchMixer
+from mixnn_loader.run.sample_rows import SampleRows
+from mixnn_loader.run.sample_table import SampleState
+from mixnn_loader.run.schedule import Epochs, Record
+from mixnn_loader.run.settings import Neighbors, Scan, Settings, Weighting
+from mixnn_loader.run.synchronize import Lockstep
 
 
 class MixNNDataLoader(SampleRows):
@@ -81,7 +81,7 @@ class MixNNDataLoader(SampleRows):
             with ``"epoch"``; with ``"running"`` scan once, and search in every epoch.
         feature_layer: the layer whose input is the representation: a module, its dotted name, or a function
             ``(model, inputs) -> (logits, representations)``; None: looked for, see
-            `mixnn_loader.heads.find_classifier`.
+            `mixnn_loader.model.classifier.find_classifier`.
         scan_dataset: the same samples in the same order without random augmentation, for scans; None: the training
             dataset.
         num_classes: C; None: the width of the model's output.
@@ -167,6 +167,8 @@ class MixNNDataLoader(SampleRows):
             scan_every=scan_every,
             seed=seed,
         )
+        if isinstance(data, MixNNDataLoader):
+            raise TypeError(f"data is already a {type(data).__name__}; wrap the DataLoader in it once")
         self._wrapped = as_data_loader(data, dataloader_kwargs, _OWN_NAMES)
         self._num_samples = num_samples(self._wrapped)
         settings.check_dataset(len(training_members(self._wrapped)))

@@ -15,7 +15,7 @@ def loaded():
 
 seen = {}
 import mixnn_loader
-from mixnn_loader.mixture import log_clean_posterior
+from mixnn_loader.method.clean_probability import log_clean_posterior
 from mixnn_loader.plots import plot_accuracy
 seen["imported"] = loaded()
 plot_accuracy({"a": [0.5]})

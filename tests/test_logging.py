@@ -14,8 +14,8 @@ from toy import NUM_FEATURES, Points, Samples, mlp
 
 import mixnn_loader
 from mixnn_loader import MixNNDataLoader
-from mixnn_loader.mixture import log_clean_posterior
-from mixnn_loader.warn_once import WarnOnce
+from mixnn_loader._utils.warn_once import WarnOnce
+from mixnn_loader.method.clean_probability import log_clean_posterior
 
 PACKAGE = Path(mixnn_loader.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -42,7 +42,8 @@ def test_the_logger_is_left_for_the_program_to_configure() -> None:
 
 def test_without_a_configuration_only_large_allocations_are_told() -> None:
     code = (
-        "import torch; from mixnn_loader.memory import announce; from mixnn_loader.progress import progress_bar; "
+        "import torch; from mixnn_loader._utils.memory import announce; "
+        "from mixnn_loader._utils.progress import progress_bar; "
         "list(progress_bar()([1, 2], desc='scan')); "
         "announce('small rows', (2, 2), torch.float32, torch.device('cpu'), 'this='); "
         "announce('large rows', (2**20, 2**10), torch.float32, torch.device('cpu'), 'that=')"

@@ -1,7 +1,7 @@
 """Nearest neighbors of representations: in the whole training set, or within a mini-batch."""
 
-from mixnn_loader.neighbors.auto import resolve_search
 from mixnn_loader.neighbors.cell_search import CellReport, CellSearch
+from mixnn_loader.neighbors.choose import resolve_search
 from mixnn_loader.neighbors.complete import search_all
 from mixnn_loader.neighbors.exact import ExactSearch
 from mixnn_loader.neighbors.hnsw import HNSWSearch

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mixnn_loader.checks import check_count, check_fraction
+from mixnn_loader._utils.checks import check_count, check_fraction
 from mixnn_loader.neighbors.cells import Cells
 from mixnn_loader.neighbors.exact import ExactSearch
 from mixnn_loader.neighbors.precision import full_float32, has_fast_bfloat16

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mixnn_loader.checks import check_count
+from mixnn_loader._utils.checks import check_count
 from mixnn_loader.neighbors.certain import certain
 from mixnn_loader.neighbors.precision import full_float32, has_fast_bfloat16
 from mixnn_loader.neighbors.rerank import rerank

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mixnn_loader.checks import check_count
+from mixnn_loader._utils.checks import check_count
 from mixnn_loader.neighbors.exact import ExactSearch
 from mixnn_loader.neighbors.rows import center, check_rows, query_rows, without_self
 

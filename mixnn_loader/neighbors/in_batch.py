@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mixnn_loader.checks import check_count
+from mixnn_loader._utils.checks import check_count
 
 
 @torch.no_grad()

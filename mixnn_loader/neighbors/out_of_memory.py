@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from mixnn_loader.log import logger
+from mixnn_loader._utils.log import logger
 
 MESSAGES = ("DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How a plain `RuntimeError` says it: on the CPU, on MPS and from cuBLAS, which allocates on its own."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mixnn_loader.checks import check_count
+from mixnn_loader._utils.checks import check_count
 
 CENTER_ROWS = 1_024
 """About as many rows, evenly spaced, say where the middle is."""

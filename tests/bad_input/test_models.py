@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from toy import MLP, NUM_FEATURES, Points, Samples, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
-from mixnn_loader.model_view import ModelView
+from mixnn_loader.model.predictor import ModelView
 
 
 def test_arguments_in_the_wrong_order() -> None:

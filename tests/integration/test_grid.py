@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss, MixNNTargets
-from mixnn_loader.mixture import log_clean_posterior
+from mixnn_loader.method.clean_probability import log_clean_posterior
 
 EPOCHS = 4
 TOLERANCE = 1e-5

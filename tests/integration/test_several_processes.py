@@ -20,9 +20,9 @@ from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, Rando
 from toy import NUM_CLASSES, Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
-from mixnn_loader.distributed import Processes
-from mixnn_loader.merging import average_targets
-from mixnn_loader.state import SampleState
+from mixnn_loader._utils.processes import Processes
+from mixnn_loader.run.sample_table import SampleState
+from mixnn_loader.run.share_rows import average_targets
 
 NUM_SAMPLES = 41  # two processes get 21 samples each, three get 14: one sample is drawn twice
 EPOCHS = 4

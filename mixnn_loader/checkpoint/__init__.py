@@ -1,0 +1,1 @@
+"""A run that was stopped, taken up where it was."""

@@ -1,0 +1,181 @@
+"""The user's batches of indices, which a run that was stopped within an epoch takes up where it left them."""
+
+import operator
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from mixnn_loader._utils.random_state import RandomState
+from mixnn_loader.checkpoint.samplers import SamplerState
+
+
+@dataclass
+class Position:
+    """A place within an epoch.
+
+    Attributes:
+        sampler_state: the user's generators and samplers at the start of the epoch.
+        random_state: the global generators then, which ``shuffle=True`` draws from.
+        num_drawn: batches drawn from the sampler so far.
+        waiting: (B,) indices by batch number, of batches drawn, since workers load ahead, but not handed out yet.
+        exhausted: whether the sampler has been asked for more and had none, which may draw random numbers, too.
+        checksum: of the indices drawn so far.
+    """
+
+    sampler_state: SamplerState
+    random_state: RandomState
+    num_drawn: int = 0
+    waiting: dict[int, np.ndarray] = field(default_factory=dict)
+    exhausted: bool = False
+    checksum: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and primitives."""
+        return {
+            "sampler_state": self.sampler_state.state_dict(),
+            "random_state": self.random_state.state_dict(),
+            "num_drawn": self.num_drawn,
+            "exhausted": self.exhausted,
+            "checksum": self.checksum,
+            "waiting": {number: torch.tensor(indices) for number, indices in self.waiting.items()},
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "Position":
+        """Take over what `state_dict` returned."""
+        return cls(
+            SamplerState.from_state_dict(state["sampler_state"]),
+            RandomState.from_state_dict(state["random_state"]),
+            state["num_drawn"],
+            {number: indices.cpu().numpy() for number, indices in state["waiting"].items()},
+            state["exhausted"],
+            state["checksum"],
+        )
+
+
+class ResumableBatches:
+    """Iterates the user's batch sampler, and can take an epoch up in its middle.
+
+    A sampler has no position that could be saved, but what it draws from can be: from the same random states it draws
+    the same order again, and no sample is loaded for it. So a resumed epoch draws again what had been drawn, hands
+    out the batches that were waiting, and goes on with those behind them.
+
+    Args:
+        loader: the user's.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+        self._position: Position | None = None
+        self._resume_at: tuple[Position, SamplerState] | None = None
+
+    def __len__(self) -> int:
+        """Return the batches of a whole epoch."""
+        batch_sampler: Any = self._loader.batch_sampler
+        return len(batch_sampler)
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Draw batches: their number in the epoch, from 0, and their indices (B,) int64.
+
+        Raises:
+            TypeError: the sampler yields something else than integers.
+            RuntimeError: an epoch to be resumed has fewer batches than had been drawn.
+
+        Warns:
+            UserWarning: an epoch to be resumed has come in another order.
+        """
+        batch_sampler: Any = self._loader.batch_sampler
+        if self._resume_at is None:
+            position = Position(SamplerState.of(self._loader), RandomState.now())
+            batches = iter(batch_sampler)
+        else:
+            position, now = self._resume_at
+            batches = self._drawn_again(position, now)
+            self._resume_at = None
+        self._position = position
+        yield from list(position.waiting.items())
+        for batch in batches:
+            number, indices = position.num_drawn, _indices_of(batch)
+            position.waiting[number] = indices
+            position.num_drawn += 1
+            position.checksum = zlib.crc32(indices.tobytes(), position.checksum)
+            yield number, indices
+        position.exhausted = True
+
+    def done(self, number: int) -> None:
+        """Note that a batch has been handed out."""
+        if self._position is not None:
+            self._position.waiting.pop(number, None)
+
+    def forget(self) -> None:
+        """Start the next pass at the start of an epoch after all."""
+        self._position = self._resume_at = None
+
+    def position(self) -> Position | None:
+        """Return where the running pass is, or where the next one will go on; None if there is none that has begun."""
+        return self._position if self._resume_at is None else self._resume_at[0]
+
+    def go_to(self, position: Position, now: SamplerState) -> None:
+        """Let the next pass be the rest of an epoch.
+
+        Args:
+            position: where it was stopped.
+            now: the user's generators at that place.
+        """
+        self._resume_at = position, now
+
+    def _drawn_again(self, position: Position, now: SamplerState) -> Iterator[Any]:
+        """Bring the batch sampler to where it was, and every generator, too."""
+        random_state = RandomState.now()
+        position.sampler_state.restore(self._loader)
+        position.random_state.restore()
+        batch_sampler: Any = self._loader.batch_sampler
+        batches: Iterator[Any] = iter(batch_sampler)
+        checksum = 0
+        for number in range(position.num_drawn):
+            batch = next(batches, None)
+            if batch is None:
+                raise RuntimeError(
+                    f"the state is of an epoch of which {position.num_drawn} batches had been drawn, this loader's "
+                    f"batch sampler gives {number}; resume with the dataset, sampler and batch size of the saved run"
+                )
+            checksum = zlib.crc32(_indices_of(batch).tobytes(), checksum)
+        if checksum != position.checksum and not self._is_whole(position):
+            warnings.warn(
+                f"the batch sampler {type(batch_sampler).__name__} drew other batches than in the saved run: what is "
+                "left of the epoch is exact only if each batch is drawn independently of those before; let it draw "
+                "from a generator that is an attribute of its own, or give it state_dict() and load_state_dict()",
+                stacklevel=2,
+            )
+        if position.exhausted:
+            batches = iter(list(batches))
+        # The training loop may have drawn from them, too, since the epoch started.
+        now.restore_generators(self._loader)
+        random_state.restore()
+        return batches
+
+    def _is_whole(self, position: Position) -> bool:
+        """Whether nothing is left: of several processes, one may then go on from another's place."""
+        try:
+            return position.num_drawn == len(self)
+        except TypeError:  # the user's batch sampler does not tell
+            return False
+
+
+def _indices_of(batch: Any) -> np.ndarray:
+    return np.array([_as_index(index) for index in batch], dtype=np.int64)
+
+
+def _as_index(index: Any) -> int:
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise TypeError(
+            f"the sampler must yield integer dataset indices, got {index!r}; MixNN keeps its state by index"
+        ) from None

@@ -1,0 +1,147 @@
+"""What the user's own samplers draw their order from, to be saved and put back."""
+
+import copy
+import random
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mixnn_loader.data.user_loader import generators_of, samplers_of
+
+
+@dataclass(frozen=True)
+class SamplerState:
+    """The states of the generators and samplers of a loader.
+
+    Attributes:
+        generators: by the name of their owner: those that the user gave to the loader or its samplers.
+        attributes: by ``owner.attribute``: other generators of the samplers, of PyTorch, NumPy or Python.
+        samplers: by name: what ``state_dict()`` of those samplers says that have one.
+        epochs: by name: the epoch of those samplers that have a ``set_epoch``, as `DistributedSampler` does.
+    """
+
+    generators: dict[str, Tensor]
+    attributes: dict[str, Any]
+    samplers: dict[str, Any]
+    epochs: dict[str, int]
+
+    @classmethod
+    def of(cls, loader: DataLoader[Any]) -> "SamplerState":
+        """Read the states."""
+        samplers = samplers_of(loader).items()
+        return cls(
+            {name: generator.get_state() for name, generator in generators_of(loader).items()},
+            {name: _state_of(generator) for name, generator in _attributes_of(loader).items()},
+            {name: copy.deepcopy(sampler.state_dict()) for name, sampler in samplers if _is_stateful(sampler)},
+            {name: sampler.epoch for name, sampler in samplers if _has_epoch(sampler)},
+        )
+
+    def restore(self, loader: DataLoader[Any]) -> None:
+        """Put back the states of the generators and samplers that the loader has.
+
+        Warns:
+            UserWarning: there is a state of a generator that it does not have.
+        """
+        self.restore_generators(loader)
+        for name, sampler in samplers_of(loader).items():
+            if name in self.samplers and _is_stateful(sampler):
+                sampler.load_state_dict(copy.deepcopy(self.samplers[name]))
+            if name in self.epochs and _has_epoch(sampler):
+                sampler.set_epoch(self.epochs[name])
+
+    def restore_generators(self, loader: DataLoader[Any]) -> None:
+        """Put back the states of the generators only."""
+        for name, generator in generators_of(loader).items():
+            if name in self.generators:
+                generator.set_state(self.generators[name])
+        for name, attribute in _attributes_of(loader).items():
+            if name in self.attributes:
+                _set_state(attribute, self.attributes[name])
+
+    def warn_of_missing(self, loader: DataLoader[Any]) -> None:
+        """Warn of generators that the loader does not have.
+
+        Warns:
+            UserWarning: there is such a generator.
+        """
+        if missing := [name for name in self.generators if name not in generators_of(loader)]:
+            warnings.warn(
+                f"the state has generators for {', '.join(missing)}, this loader has none: the order will differ",
+                stacklevel=3,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and primitives, if the samplers' own states are made of such."""
+        return {
+            "generators": self.generators,
+            "attributes": self.attributes,
+            "samplers": self.samplers,
+            "epochs": self.epochs,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> "SamplerState":
+        """Take over what `state_dict` returned."""
+        generators = {name: generator.cpu() for name, generator in state["generators"].items()}
+        return cls(generators, dict(state["attributes"]), dict(state["samplers"]), dict(state["epochs"]))
+
+
+def _is_stateful(sampler: Any) -> bool:
+    return callable(getattr(sampler, "state_dict", None)) and callable(getattr(sampler, "load_state_dict", None))
+
+
+def _has_epoch(sampler: Any) -> bool:
+    return callable(getattr(sampler, "set_epoch", None)) and isinstance(getattr(sampler, "epoch", None), int)
+
+
+def _attributes_of(loader: DataLoader[Any]) -> dict[str, Any]:
+    return {
+        f"{owner}.{name}": value
+        for owner, sampler in samplers_of(loader).items()
+        for name, value in getattr(sampler, "__dict__", {}).items()
+        if isinstance(value, (random.Random, np.random.Generator, np.random.RandomState))
+        or (isinstance(value, torch.Generator) and name != "generator")
+    }
+
+
+def _state_of(generator: Any) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    state = generator.get_state(legacy=False) if _is_legacy(generator) else generator.bit_generator.state
+    return _with_tensors(state)
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, torch.Generator):
+        generator.set_state(state.cpu())
+    elif _is_legacy(generator):
+        generator.set_state(_with_arrays(state))
+    else:
+        generator.bit_generator.state = _with_arrays(state)
+
+
+def _is_legacy(generator: Any) -> bool:
+    return isinstance(generator, np.random.RandomState)
+
+
+def _with_tensors(state: Any) -> Any:
+    """Replace the arrays in a NumPy generator's state, which a file of tensors and primitives cannot hold."""
+    if isinstance(state, dict):
+        return {name: _with_tensors(value) for name, value in state.items()}
+    return torch.from_numpy(state.copy()) if isinstance(state, np.ndarray) else state
+
+
+def _with_arrays(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {name: _with_arrays(value) for name, value in state.items()}
+    return state.cpu().numpy() if isinstance(state, Tensor) else state

@@ -1,0 +1,119 @@
+"""Loaded batches onto the model's device, where possible while it still works on the batch before."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mixnn_loader._utils.nested import map_tensors, tensors_of
+from mixnn_loader.data.indexed import LoadedBatch
+from mixnn_loader.data.unpack import Unpack
+
+STREAMED = ("cuda", "xpu")
+"""Types of devices whose copies can overlap with their kernels."""
+
+
+class ReceivedBatch(NamedTuple):
+    """A loaded batch whose inputs are on the device.
+
+    Attributes:
+        loaded: what came from the workers.
+        inputs: the B·(K+1) inputs, on the device.
+        labels: the B·(K+1) labels as the dataset gives them, unchecked.
+        rows: (B·(K+1),) int64 on the device, dataset indices: the samples' and then their neighbors'.
+    """
+
+    loaded: LoadedBatch
+    inputs: Any
+    labels: Any
+    rows: Tensor
+
+
+class Receiver:
+    """Unpacks batches and copies them to the device.
+
+    Args:
+        unpack: collated batch -> (inputs, labels).
+        mixes: whether inputs will be mixed, and so must be floating-point.
+    """
+
+    def __init__(self, unpack: Unpack, *, mixes: bool) -> None:
+        self._unpack = unpack
+        self._mixes = mixes
+        self._copies: dict[torch.device, Any] = {}  # streams
+
+    def receive(self, loaded: LoadedBatch, device: torch.device) -> ReceivedBatch:
+        """Unpack and copy one batch.
+
+        Raises:
+            TypeError: samples or inputs are of a kind that cannot be used.
+            ValueError: the collated batch has the wrong length.
+        """
+        return _copied(self._unpacked(loaded), device)
+
+    def one_ahead(self, batches: Iterable[LoadedBatch], device: torch.device) -> Iterator[ReceivedBatch]:
+        """Receive every batch before the one in front of it is worked on.
+
+        The copies run on a stream of their own, beside the kernels of the training step, if the batches are in
+        page-locked memory (DataLoader's ``pin_memory``). As a batch is loaded earlier than without, this is for
+        batches that are loaded with random streams of their own, as workers do.
+        """
+        streams = _streams_of(device)
+        if device not in self._copies:  # one for all passes: memory that is freed on a stream is used on it again
+            self._copies[device] = streams.Stream(device)
+        copies = self._copies[device]
+        loaded = iter(batches)
+
+        def fetch() -> ReceivedBatch | None:
+            batch = next(loaded, None)
+            if batch is None:
+                return None
+            unpacked = self._unpacked(batch)  # the user's code, and so on the user's stream
+            with streams.stream(copies):
+                return _copied(unpacked, device)
+
+        ahead = fetch()
+        while ahead is not None:
+            training = streams.current_stream(device)
+            training.wait_stream(copies)
+            if device.type in STREAMED:
+                for tensor in [ahead.rows, *tensors_of(ahead.inputs)]:
+                    tensor.record_stream(training)  # so that its memory is not given away while it is in use there
+            try:
+                following = fetch()
+            except Exception:
+                yield ahead  # which is whole: what is wrong is the batch behind it
+                raise
+            yield ahead
+            ahead = following
+
+    def _unpacked(self, loaded: LoadedBatch) -> ReceivedBatch:
+        inputs, labels = self._unpack(loaded.samples)
+        rows = loaded.rows
+        self._check_inputs(inputs, len(rows))
+        return ReceivedBatch(loaded, inputs, labels, rows)
+
+    def _check_inputs(self, inputs: Any, num_rows: int) -> None:
+        for tensor in tensors_of(inputs):
+            if tensor.shape[:1] != (num_rows,):
+                raise ValueError(
+                    f"the collated batch must have a row for each of its {num_rows} samples (the batch and its "
+                    f"neighbors), got inputs of shape {tuple(tensor.shape)}; collate_fn must keep every sample"
+                )
+            if self._mixes and not tensor.is_floating_point():
+                raise TypeError(
+                    f"inputs must be floating-point tensors to be mixed, got {tensor.dtype}; convert images in the "
+                    "dataset's transform (ToTensor; set_transform of Hugging Face datasets), give embeddings in place "
+                    "of token ids, or pass num_neighbors=0"
+                )
+
+
+def _copied(batch: ReceivedBatch, device: torch.device) -> ReceivedBatch:
+    inputs = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch.inputs)
+    return batch._replace(inputs=inputs, rows=batch.rows.to(device, non_blocking=True))
+
+
+def _streams_of(device: torch.device) -> Any:
+    """Return the module with the streams of ``device``; the CPU's, which do nothing, where there are none."""
+    return torch.get_device_module(device) if device.type in STREAMED else torch.cpu

@@ -1,0 +1,41 @@
+"""A folder a split, and in it a folder a class."""
+
+from pathlib import Path
+from typing import Literal
+
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import find_classes
+
+from mixnn_loader.datasets.image_list import StrPath, Transform, require
+
+_IMAGE_FOLDER_LAYOUT = "expected <root>/train/<class>/*.jpg and <root>/test/<class>/*.jpg"
+
+
+def image_folder(root: StrPath, split: Literal["train", "test"], transform: Transform | None = None) -> ImageFolder:
+    """One split of ``<root>/train/<class>/*.jpg``, ``<root>/test/<class>/*.jpg``, as torchvision's `ImageFolder`.
+
+    Args:
+        root: folder that holds both splits.
+        split: ``"train"`` or ``"test"``.
+        transform: applied to each PIL image.
+
+    Raises:
+        FileNotFoundError: a split is missing, or a class has no image.
+        ValueError: the split is unknown, or the two splits' classes differ: their ids would not agree.
+    """
+    if split not in ("train", "test"):
+        raise ValueError(f'split must be "train" or "test", got {split!r}')
+    root = Path(root).expanduser()
+    train, test = (set(_class_names(root / name)) for name in ("train", "test"))
+    if train != test:
+        raise ValueError(
+            f"the splits of {root} must have the same classes; "
+            f"only in train: {sorted(train - test)}, only in test: {sorted(test - train)}"
+        )
+    return ImageFolder(root / split, transform=transform)
+
+
+def _class_names(directory: Path) -> list[str]:
+    require(directory, _IMAGE_FOLDER_LAYOUT)
+    names: list[str] = find_classes(directory)[0]
+    return names

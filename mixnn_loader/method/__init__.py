@@ -1,0 +1,1 @@
+"""The method, one equation a file: tensors in, tensors out."""

@@ -1,0 +1,91 @@
+"""The training objective."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
+
+_REDUCTIONS = ("mean", "none")
+
+
+class MixNNLoss(nn.Module):
+    """Cross-entropy against the mixed soft targets (Eq. 7).
+
+    The loss of a sample is -Σ_c ỹ_c log softmax(logits)_c, which is the paper's λ CE(t_i) + Σ β CE(t_k). It is
+    computed in float32 or wider whatever the logits' type is. During warm-up it equals
+    `torch.nn.CrossEntropyLoss`, and so it does for plain class indices, so that one criterion serves training
+    and validation.
+
+    Args:
+        reduction: ``"mean"`` over the batch, or ``"none"`` for one loss a sample.
+
+    Raises:
+        ValueError: ``reduction`` is neither.
+
+    Example:
+        >>> import torch
+        >>> logits, labels = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+        >>> torch.allclose(MixNNLoss()(logits, labels), torch.nn.CrossEntropyLoss()(logits, labels))
+        True
+    """
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__()
+        if reduction not in _REDUCTIONS:
+            raise ValueError(f"reduction must be one of {_REDUCTIONS}, got {reduction!r}")
+        self.reduction = reduction
+
+    def forward(self, logits: Tensor, targets: MixNNBatch | MixNNTargets | Tensor) -> Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            logits: (B, C), the model's output for the mixed inputs.
+            targets: the batch, its targets, (B,) class indices or (B, C) probabilities.
+
+        Returns:
+            A scalar for ``reduction="mean"``, (B,) for ``"none"``.
+
+        Raises:
+            TypeError: ``targets`` is none of these, or of the wrong type.
+            ValueError: the logits do not fit the targets in shape or device.
+        """
+        if isinstance(targets, MixNNBatch):
+            targets = targets.targets
+        target = targets.mixed if isinstance(targets, MixNNTargets) else targets
+        if not isinstance(target, Tensor):
+            raise TypeError(
+                "targets must be a MixNNBatch, MixNNTargets or a tensor of class indices or probabilities, got "
+                f"{type(target).__name__}"
+            )
+        _check_fit(logits, target)
+        wide_logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if target.dim() == 1:
+            return functional.cross_entropy(wide_logits, target.long(), reduction=self.reduction)
+        # Where the target is zero, a class that the model rules out (a logit of -inf) must not give 0 * inf.
+        log_probabilities = wide_logits.log_softmax(dim=1).masked_fill(target == 0, 0)
+        losses = -(target * log_probabilities).sum(dim=1)
+        return losses.mean() if self.reduction == "mean" else losses
+
+    def extra_repr(self) -> str:
+        """Show the reduction in the module's representation."""
+        return f"reduction={self.reduction!r}"
+
+
+def _check_fit(logits: Tensor, target: Tensor) -> None:
+    fits = logits.shape == target.shape if target.dim() == 2 else logits.shape[:1] == target.shape
+    if logits.dim() != 2 or not fits:
+        raise ValueError(
+            f"logits must be (B, C) and fit the targets, got logits {tuple(logits.shape)} and targets "
+            f"{tuple(target.shape)}; C is the model's output width, see num_classes"
+        )
+    if target.is_floating_point() != (target.dim() == 2):
+        raise TypeError(
+            f"targets must be integer class indices (B,) or probabilities (B, C), got {target.dtype} of shape "
+            f"{tuple(target.shape)}"
+        )
+    if logits.device != target.device:
+        raise ValueError(
+            f"logits are on {logits.device} and targets on {target.device}; move both to one device, "
+            "e.g. targets.to(logits.device)"
+        )

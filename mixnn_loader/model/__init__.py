@@ -1,0 +1,1 @@
+"""The user's model, asked without being changed."""

@@ -1,0 +1,1 @@
+"""An epoch: what is asked, kept and handed out."""

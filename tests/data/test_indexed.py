@@ -1,0 +1,88 @@
+"""Indices in, samples out."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from toy import Points, Samples
+
+from mixnn_loader.data.indexed import IndexBatch, IndexedCollate, IndexedDataset, NeighborBatchSampler, rebuilt
+from mixnn_loader.data.scan_batches import MemberBatches
+from mixnn_loader.neighbors.draw import nearest_partners
+
+
+def batches_of(count: int, size: int) -> MemberBatches:
+    return MemberBatches(np.arange(count), size)
+
+
+def test_neighbors_are_added_to_the_users_batches() -> None:
+    sampler = NeighborBatchSampler(batches_of(5, 2), seed=0)
+    pool = np.array([[1, 2], [0, 2], [3, 4], [4, 2], [3, 2]])
+    sampler.begin_epoch(3, nearest_partners(pool, 2))
+    batches = list(sampler)
+    assert len(sampler) == 3
+    assert [batch.number for batch in batches] == [0, 1, 2]
+    assert [batch.indices.tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
+    assert [batch.neighbors.tolist() for batch in batches] == [[[1, 2], [0, 2]], [[3, 4], [4, 2]], [[3, 2]]]
+    assert len({batch.neighbor_seed for batch in batches}) == 3
+
+
+def test_originals_come_first_and_neighbors_behind_them_in_order() -> None:
+    data = IndexedDataset(Samples([f"sample {i}" for i in range(6)]))
+    batch = IndexBatch(0, np.array([4, 0]), np.array([[1, 2], [3, 5]]), None, 7)
+    loaded = IndexedCollate(list)(data.__getitems__(batch))
+    assert loaded.samples == [f"sample {i}" for i in (4, 0, 1, 2, 3, 5)]
+    assert loaded.indices.tolist() == [4, 0]
+    assert loaded.neighbors.tolist() == [[1, 2], [3, 5]]
+
+
+def test_neighbors_draw_from_a_stream_of_their_own() -> None:
+    class Drawing(Samples):
+        def __getitem__(self, index: int) -> Any:
+            return torch.rand(()).item()
+
+    data = IndexedDataset(Drawing(range(6)))
+    none = np.empty((2, 0), dtype=np.int64)
+
+    def draw(neighbors: np.ndarray, seed: int) -> list[float]:
+        torch.manual_seed(0)
+        first = data.__getitems__(IndexBatch(0, np.array([0, 1]), neighbors, None, seed))[1]
+        second = data.__getitems__(IndexBatch(1, np.array([2, 3]), neighbors, None, seed + 1))[1]
+        return [*first[:2], *second[:2], *first[2:]]
+
+    plain, with_neighbors = draw(none, 1), draw(np.array([[2], [3]]), 1)
+    assert with_neighbors[:4] == plain
+    assert with_neighbors[4:] == draw(np.array([[2], [3]]), 1)[4:] != draw(np.array([[2], [3]]), 5)[4:]
+
+
+def test_the_dataset_shows_through() -> None:
+    points = Points()
+    data = IndexedDataset(points)
+    assert data.labels is points.labels
+    data.labels = torch.zeros(40)
+    assert points.labels.sum() == 0
+    assert len(data) == 40
+    copy = pickle.loads(pickle.dumps(data))
+    assert torch.equal(copy.inputs, points.inputs)
+    assert not hasattr(data, "no_such_thing")
+
+
+def test_a_rebuilt_loader_has_the_users_settings() -> None:
+    generator = torch.Generator()
+    loader = DataLoader(
+        Points(),
+        batch_size=4,
+        num_workers=2,
+        prefetch_factor=5,
+        persistent_workers=True,
+        timeout=60,
+        generator=generator,
+    )
+    inner = rebuilt(loader, loader.dataset, batch_sampler=NeighborBatchSampler(batches_of(40, 4), 0))
+    assert (inner.num_workers, inner.prefetch_factor, inner.persistent_workers, inner.timeout) == (2, 5, True, 60)
+    assert inner.generator is generator
+    other = torch.Generator()
+    other_batches = NeighborBatchSampler(batches_of(40, 8), 0)
+    assert rebuilt(loader, loader.dataset, batch_sampler=other_batches, generator=other).generator is other

@@ -1,0 +1,94 @@
+"""The moving average of the soft targets, against a loop."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mixnn_loader.method.soft_targets import first_of_each, moving_average_
+
+Update = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], float]
+
+
+@st.composite
+def updates(draw: st.DrawFn) -> Update:
+    """Targets (N, C), a batch of rows (B,), maybe repeated, its predictions (B, C), and α."""
+    num_samples, num_classes = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    rows = draw(st.lists(st.integers(0, num_samples - 1), max_size=8))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    return (
+        rng.dirichlet(np.ones(num_classes), num_samples).astype(np.float32),
+        np.array(rows, dtype=np.int64),
+        rng.dirichlet(np.ones(num_classes), len(rows)).astype(np.float32),
+        draw(st.floats(0, 1)),
+    )
+
+
+def moved(update: Update) -> torch.Tensor:
+    targets, rows, probabilities, momentum = update
+    moving = torch.from_numpy(targets.copy())
+    moving_average_(moving, torch.from_numpy(rows), torch.from_numpy(probabilities), momentum)
+    return moving
+
+
+@settings(deadline=None)
+@given(updates())
+def test_one_step_towards_the_mean_prediction_of_each_sample(update: Update) -> None:
+    targets, rows, probabilities, momentum = update
+    expected = targets.astype(np.float64)
+    for row in sorted(set(rows.tolist())):
+        mean = probabilities[rows == row].astype(np.float64).mean(axis=0)
+        expected[row] = momentum * expected[row] + (1 - momentum) * mean
+    np.testing.assert_allclose(moved(update), expected, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(updates())
+def test_rows_stay_on_the_simplex_and_the_others_stay_as_they_are(update: Update) -> None:
+    targets, rows, _, _ = update
+    result = moved(update).numpy()
+    assert (result >= 0).all()
+    np.testing.assert_allclose(result.sum(axis=1), np.ones(len(result)), atol=1e-6)
+    untouched = np.setdiff1d(np.arange(len(targets)), rows)
+    np.testing.assert_array_equal(result[untouched], targets[untouched])
+
+
+def test_predictions_are_not_changed() -> None:
+    targets, probabilities = torch.zeros(2, 2), torch.tensor([[0.25, 0.75], [0.75, 0.25]])
+    moving_average_(targets, torch.tensor([1, 1]), probabilities, 0.5)
+    assert probabilities.tolist() == [[0.25, 0.75], [0.75, 0.25]]
+    assert targets.tolist() == [[0, 0], [0.25, 0.25]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@settings(deadline=None, max_examples=30)
+@given(update=updates())
+def test_in_half_precision_the_average_is_rounded_once(dtype: torch.dtype, update: Update) -> None:
+    targets, rows, probabilities, momentum = update
+    kept = torch.from_numpy(targets).to(dtype)
+    start = kept.float().numpy()
+    moving_average_(kept, torch.from_numpy(rows), torch.from_numpy(probabilities), momentum)
+    assert kept.dtype == dtype
+    exact = moved((start, rows, probabilities, momentum)).numpy()
+    # A number of [0.5, 1) is at most a quarter of eps from its neighbor in the type.
+    np.testing.assert_allclose(kept.float().numpy(), exact, rtol=0, atol=torch.finfo(dtype).eps / 4 + 1e-6)
+
+
+def test_a_prediction_that_is_not_finite_leaves_the_target_where_it_is() -> None:
+    targets = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    probabilities = torch.tensor([[torch.nan, 0.5], [0.0, 1.0]])
+    moving_average_(targets, torch.tensor([0, 1]), probabilities, 0.5)
+    assert targets.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=20))
+def test_where_each_sample_stands_first(indices: list[int]) -> None:
+    first = first_of_each(torch.tensor(indices, dtype=torch.int64))
+    if len(set(indices)) == len(indices):
+        assert first is None
+    else:
+        assert first is not None
+        assert first.tolist() == [indices.index(index) for index in indices]

@@ -1,0 +1,186 @@
+"""What is kept for every sample."""
+
+import io
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mixnn_loader.run.sample_table import SampleState
+
+NAMES = [
+    "given_labels",
+    "neighbor_pool",
+    "losses",
+    "log_clean_probability",
+    "soft_targets",
+    "representations",
+    "drawn",
+]
+
+
+def sample_state(num_samples: int, pool_size: int, num_classes: int, **arguments: Any) -> SampleState:
+    state = SampleState(num_samples, pool_size, **arguments)
+    state.set_num_classes(num_classes)
+    return state
+
+
+def filled() -> SampleState:
+    """Four samples, a pool of two, three classes; the last sample has not been seen."""
+    state = sample_state(4, 2, 3)
+    state.record_labels(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0]))
+    state.neighbor_pool = torch.tensor([[1, 2], [0, 2], [0, 1], [-1, -1]])
+    state.losses[:3] = torch.tensor([0.1, 0.2, 0.3])
+    state.log_clean_probability[:3] = torch.tensor([0.9, 0.5, 0.1])
+    state.known_targets()[1] = torch.tensor([0.7, 0.2, 0.1])
+    state.representations = torch.arange(8.0).reshape(4, 2)
+    state.track_drawn()
+    state.note_drawn(torch.tensor([2, 0]))
+    return state
+
+
+def assert_same(state: dict[str, Tensor | None], other: dict[str, Tensor | None]) -> None:
+    assert sorted(state) == sorted(other) == sorted(NAMES)
+    for name in NAMES:
+        torch.testing.assert_close(state[name], other[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_starts_with_nothing_known() -> None:
+    state = SampleState(3, 2)
+    assert state.given_labels.tolist() == [-1, -1, -1]
+    assert state.neighbor_pool.tolist() == [[-1, -1]] * 3
+    assert state.losses.isnan().all()
+    assert state.log_clean_probability.isnan().all()
+    with pytest.raises(RuntimeError, match=r"soft_targets are not there before the first batch.* num_classes="):
+        state.known_targets()
+
+
+def test_a_first_label_gives_a_one_hot_target() -> None:
+    state = sample_state(4, 0, 3)
+    state.record_labels(torch.tensor([2, 0]), torch.tensor([1, 2]))
+    assert state.given_labels.tolist() == [2, -1, 1, -1]
+    assert state.known_targets().tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_a_label_seen_again_leaves_the_corrected_target() -> None:
+    state = filled()
+    state.record_labels(torch.tensor([1, 3]), torch.tensor([0, 2]))
+    torch.testing.assert_close(state.known_targets()[1], torch.tensor([0.7, 0.2, 0.1]))
+    assert state.known_targets()[3].tolist() == [0, 0, 1]
+
+
+def test_a_changed_label_is_named() -> None:
+    with pytest.raises(ValueError, match=r"label of dataset index 2 was 1 and is now 0.* scan_dataset"):
+        filled().record_labels(torch.tensor([0, 2, 1]), torch.tensor([2, 0, 1]))
+
+
+def test_the_number_of_classes_may_be_told_again_but_not_changed() -> None:
+    state = filled()
+    before = state.state_dict()
+    state.set_num_classes(3)
+    assert_same(state.state_dict(), before)
+    with pytest.raises(ValueError, match=r"output is 5 wide, the soft targets are over 3 classes.* num_classes"):
+        state.set_num_classes(5)
+
+
+def test_to_moves_what_batches_are_made_of() -> None:
+    state = filled()
+    state.to(torch.device("meta"))
+    on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
+    assert on_meta == ["losses", "log_clean_probability", "soft_targets", "representations"]
+
+
+def test_round_trip_through_a_file() -> None:
+    state, file = filled(), io.BytesIO()
+    torch.save(state.state_dict(), file)
+    file.seek(0)
+    loaded = SampleState(4, 2)
+    loaded.load_state_dict(torch.load(file, weights_only=True))
+    assert_same(loaded.state_dict(), state.state_dict())
+
+
+def test_round_trip_of_a_run_that_has_not_begun() -> None:
+    state = filled()
+    saved = SampleState(4, 2).state_dict()
+    state.load_state_dict(saved)
+    assert state.given_labels.tolist() == [-1] * 4
+    assert state.losses.isnan().all()
+
+
+def test_a_state_shares_no_memory_with_the_run() -> None:
+    state = filled()
+    saved = state.state_dict()
+    untouched = deepcopy(saved)
+    state.known_targets().zero_()
+    state.losses.zero_()
+    assert_same(saved, untouched)
+    state.load_state_dict(saved)
+    state.known_targets().zero_()
+    state.given_labels.zero_()
+    assert_same(saved, untouched)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ((5, 2, 3), "a run over 4 samples, this loader has 5"),
+        ((4, 1, 3), "a run over 2 neighbors a sample, this loader has 1"),
+        ((4, 2, 7), "a run over 3 classes, this loader has 7"),
+    ],
+)
+def test_a_state_of_another_run_is_refused(other: Any, message: str) -> None:
+    loader = sample_state(*other)
+    before = loader.state_dict()
+    with pytest.raises(ValueError, match=message):
+        loader.load_state_dict(filled().state_dict())
+    assert_same(loader.state_dict(), before)
+
+
+def test_predictions_are_taken_in_and_the_first_of_a_sample_counts() -> None:
+    state = sample_state(4, 2, 3)
+    state.record_predictions(torch.tensor([2, 0, 2]), torch.tensor([0.1, 0.2, 0.3]), torch.eye(3, 5))
+    torch.testing.assert_close(state.losses, torch.tensor([0.2, torch.nan, 0.1, torch.nan]), equal_nan=True)
+    assert state.representations is not None
+    assert state.representations.tolist() == [[0, 1, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 0], [0] * 5]
+
+    state.record_predictions(torch.tensor([3, 0]), torch.tensor([0.4, 0.5]), 2 * torch.eye(2, 5))
+    torch.testing.assert_close(state.losses, torch.tensor([0.5, torch.nan, 0.1, 0.4]), equal_nan=True)
+    assert state.representations[[0, 3]].tolist() == [[0, 2, 0, 0, 0], [2, 0, 0, 0, 0]]
+    assert state.representations[2].tolist() == [1, 0, 0, 0, 0]
+
+
+def test_losses_alone_keep_no_representations() -> None:
+    state = sample_state(4, 2, 3)
+    state.record_predictions(torch.tensor([1]), torch.tensor([0.1], dtype=torch.float64), None)
+    assert state.representations is None
+    assert state.losses.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
+    state = sample_state(4, 2, 3, target_dtype=dtype, representation_dtype=dtype)
+    state.record_labels(torch.tensor([2, 0]), torch.tensor([1, 2]))
+    state.record_predictions(torch.tensor([2, 0]), torch.tensor([0.1, 0.2]), torch.tensor([[0.1], [0.2]]))
+    assert state.representations is not None
+    assert {state.known_targets().dtype, state.representations.dtype} == {dtype}
+    assert state.known_targets()[2].tolist() == [0, 1, 0]
+    assert torch.equal(state.representations.flatten(), torch.tensor([0.2, 0, 0.1, 0]).to(dtype))
+    assert state.losses.dtype == state.log_clean_probability.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("device", "moved"),
+    [
+        (None, ["losses", "log_clean_probability", "soft_targets", "representations"]),
+        (torch.device("cpu"), ["representations"]),
+    ],
+)
+def test_representations_always_go_to_the_model(device: torch.device | None, moved: list[str]) -> None:
+    state = sample_state(4, 2, 3, device=device)
+    state.record_predictions(torch.tensor([0]), torch.tensor([0.1]), torch.ones(1, 5))
+    state.track_drawn()
+    state.to(torch.device("meta"))
+    on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
+    assert on_meta == moved

@@ -1,0 +1,180 @@
+"""The ranges of the hyper-parameters, and what follows from them."""
+
+from typing import Any
+
+import pytest
+
+from mixnn_loader._utils.checks import check_count
+from mixnn_loader.run.settings import Settings
+
+DEFAULTS: dict[str, Any] = {
+    "num_neighbors": 1,
+    "warmup_epochs": 10,
+    "correction_epoch": 60,
+    "momentum": 0.9,
+    "neighbors": "dataset",
+    "neighbor_pool": None,
+    "search": "auto",
+    "weighting": "mixture",
+    "scan": "epoch",
+    "scan_every": None,
+    "seed": 0,
+}
+
+
+def settings(**changes: Any) -> Settings:
+    return Settings(**(DEFAULTS | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"neighbors": "batch", "search": "exact"}, "search must be 'auto' with neighbors='batch', got 'exact'"),
+        ({"num_neighbors": -1}, "num_neighbors must be an integer >= 0, got -1"),
+        ({"num_neighbors": 1.0}, "num_neighbors must be an integer >= 0, got 1.0"),
+        ({"num_neighbors": True}, "num_neighbors must be an integer >= 0, got True"),
+        ({"warmup_epochs": -3}, "warmup_epochs must be an integer >= 0, got -3"),
+        ({"warmup_epochs": None}, "warmup_epochs must be an integer >= 0, got None"),
+        ({"correction_epoch": -1}, "correction_epoch must be None or an integer >= 0, got -1"),
+        ({"correction_epoch": "60"}, "correction_epoch must be None or an integer >= 0, got '60'"),
+        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"momentum": -0.1}, "momentum must be a number in [0, 1], got -0.1"),
+        ({"momentum": 1.5}, "momentum must be a number in [0, 1], got 1.5"),
+        ({"momentum": float("nan")}, "momentum must be a number in [0, 1], got nan"),
+        ({"momentum": None}, "momentum must be a number in [0, 1], got None"),
+        (
+            {"neighbors": "nearest"},
+            "neighbors must be one of 'dataset', 'batch', 'random', 'random-batch', got 'nearest'",
+        ),
+        ({"weighting": None}, "weighting must be one of 'mixture', 'uniform', 'beta', got None"),
+        ({"neighbor_pool": 2.5}, "neighbor_pool must be None or an integer >= 0, got 2.5"),
+        ({"num_neighbors": 3, "neighbor_pool": 2}, "neighbor_pool must be None or >= num_neighbors (3), got 2"),
+        ({"neighbors": "batch", "neighbor_pool": 5}, "neighbor_pool must be None with neighbors='batch', got 5"),
+        ({"scan": "never"}, "scan must be one of 'epoch', 'running', got 'never'"),
+        ({"scan": None}, "scan must be one of 'epoch', 'running', got None"),
+        ({"scan_every": 0}, "scan_every must be None or an integer >= 1, got 0"),
+        ({"scan_every": 2.0}, "scan_every must be None or an integer >= 1, got 2.0"),
+        ({"scan_every": True}, "scan_every must be None or an integer >= 1, got True"),
+    ],
+)
+def test_an_argument_outside_its_range_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=next(reversed(changes))) as caught:
+        settings(**changes)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_neighbors": 0, "warmup_epochs": 0, "correction_epoch": 0, "momentum": 0},
+        {"momentum": 1, "correction_epoch": None, "seed": 2**40},
+        {"num_neighbors": 3, "neighbor_pool": 3},
+        {"scan": "running", "scan_every": 1},
+    ],
+)
+def test_the_ends_of_the_ranges_are_allowed(changes: dict[str, Any]) -> None:
+    made = settings(**changes)
+    assert all(getattr(made, name) == value for name, value in changes.items())
+
+
+def test_a_count_of_any_name_is_checked() -> None:
+    check_count("epoch", 0)
+    with pytest.raises(ValueError, match="epoch must be an integer >= 0, got -2"):
+        check_count("epoch", -2)
+
+
+@pytest.mark.parametrize(
+    ("warmup_epochs", "correction_epoch", "phases"),
+    [
+        (2, 4, ["warm-up", "warm-up", "mixing", "mixing", "correction", "correction"]),
+        (2, None, ["warm-up", "warm-up", "mixing", "mixing", "mixing", "mixing"]),
+        (0, 0, ["correction"] * 6),
+        (0, 1, ["mixing", *["correction"] * 5]),
+        (4, 2, [*["warm-up"] * 4, "correction", "correction"]),
+    ],
+)
+def test_phases(warmup_epochs: int, correction_epoch: int | None, phases: list[str]) -> None:
+    made = settings(warmup_epochs=warmup_epochs, correction_epoch=correction_epoch)
+    assert [made.phase(epoch) for epoch in range(6)] == phases
+
+
+@pytest.mark.parametrize(
+    ("changes", "searches", "pairs_in_batch", "needs_representations"),
+    [
+        ({"neighbors": "dataset"}, True, False, True),
+        ({"neighbors": "batch"}, False, True, True),
+        ({"neighbors": "random"}, False, False, False),
+        ({"neighbors": "random-batch"}, False, True, False),
+        *(
+            ({"neighbors": source, "num_neighbors": 0}, False, False, False)
+            for source in ("dataset", "batch", "random", "random-batch")
+        ),
+    ],
+)
+def test_what_a_source_of_neighbors_needs(
+    changes: dict[str, Any], searches: bool, pairs_in_batch: bool, needs_representations: bool
+) -> None:
+    made = settings(**changes)
+    assert made.searches is searches
+    assert made.pairs_in_batch is pairs_in_batch
+    assert made.needs_representations is needs_representations
+
+
+@pytest.mark.parametrize(
+    ("num_neighbors", "neighbor_pool", "pool_size", "name"),
+    [(0, None, 0, "num_neighbors"), (2, None, 2, "num_neighbors"), (2, 7, 7, "neighbor_pool")],
+)
+def test_a_dataset_must_be_larger_than_the_pool(
+    num_neighbors: int, neighbor_pool: int | None, pool_size: int, name: str
+) -> None:
+    made = settings(num_neighbors=num_neighbors, neighbor_pool=neighbor_pool)
+    assert made.pool_size == pool_size
+    made.check_dataset(pool_size + 1)
+    with pytest.raises(ValueError, match=rf"{name} must be smaller than .* \({pool_size}\), got {pool_size}"):
+        made.check_dataset(pool_size)
+
+
+@pytest.mark.parametrize(
+    ("changes", "scanning"),
+    [
+        ({}, [3, 4, 5, 6, 7, 8, 9, 10]),
+        ({"scan_every": 1}, [3, 4, 5, 6, 7, 8, 9, 10]),
+        ({"scan_every": 2}, [3, 5, 7, 9]),
+        ({"scan_every": 3}, [3, 6, 9]),
+        ({"scan_every": 100}, [3]),
+        ({"scan": "running"}, [3]),
+        ({"scan": "running", "scan_every": 1}, [3, 4, 5, 6, 7, 8, 9, 10]),
+        ({"scan": "running", "scan_every": 4}, [3, 7]),
+    ],
+)
+def test_which_epochs_scan(changes: dict[str, Any], scanning: list[int]) -> None:
+    made = settings(warmup_epochs=3, **changes)
+    assert [epoch for epoch in range(3, 11) if made.scans(epoch)] == scanning
+
+
+@pytest.mark.parametrize(
+    ("changes", "scans_again"),
+    [
+        ({}, True),
+        ({"scan_every": 5}, True),
+        ({"scan": "running"}, False),
+        ({"scan": "running", "scan_every": 5}, True),
+    ],
+)
+def test_whether_there_is_another_scan(changes: dict[str, Any], scans_again: bool) -> None:
+    assert settings(**changes).scans_again is scans_again
+
+
+@pytest.mark.parametrize(
+    ("changes", "keeps"),
+    [
+        ({}, False),
+        ({"scan": "running"}, True),
+        ({"scan": "running", "num_neighbors": 0}, False),
+        ({"scan": "running", "neighbors": "batch"}, False),
+        ({"scan": "running", "neighbors": "random"}, False),
+        ({"scan": "running", "scan_every": 2}, False),
+    ],
+)
+def test_representations_are_kept_for_a_search_without_a_scan(changes: dict[str, Any], keeps: bool) -> None:
+    assert settings(**changes).keeps_representations is keeps
