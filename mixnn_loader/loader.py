@@ -1,45 +1,38 @@
 """The wrapper around the user's data loader: Algorithm 1 of the paper, epoch by epoch."""
 
 import inspect
-import time
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed import ProcessGroup
-from torch.profiler import record_function
+from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.checks import as_device, check_count
-from mixnn_loader._utils.processes import Processes
-from mixnn_loader._utils.random_state import kept_random_state
-from mixnn_loader.checkpoint.position import Position, ResumableBatches
+from mixnn_loader.checkpoint.position import Position
 from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.checkpoint.versions import STATE_VERSION, upgraded
-from mixnn_loader.data.indexed import NeighborBatchSampler, rebuilt
-from mixnn_loader.data.to_device import ReceivedBatch, Receiver
-from mixnn_loader.data.unpack import Unpack, resolve_unpack
-from mixnn_loader.data.user_loader import (
-    as_data_loader,
-    check_map_style,
-    num_samples,
-    samplers_of,
-    training_members,
-)
+from mixnn_loader.data.members import given_members
+from mixnn_loader.data.unpack import Unpack
+from mixnn_loader.data.user_loader import as_data_loader, check_map_style, num_samples, samplers_of
 from mixnn_loader.method.batch import MixNNBatch
+from mixnn_loader.method.weights import Weighting, Weightings
 from mixnn_loader.model.hooks import FeatureLayer
-from mixnn_loader.model.predictor import ModelView
-from mixnn_loader.neighbors import NeighborSearch
-from mixnn_loader.neighbors.draw import DrawPartners, no_partners
-from mixnn_loader.run.estimate import Estimator
-from mixnn_loader.run.mix_batch import BatchMixer
+from mixnn_loader.model.prepare import Prepare
+from mixnn_loader.neighbors import NeighborSearch, NeighborSource
+from mixnn_loader.neighbors.sources import Neighbors
+from mixnn_loader.run.credibility import Credibility, Scan
+from mixnn_loader.run.describe import described
+from mixnn_loader.run.epoch import Record
+from mixnn_loader.run.parts import Surroundings, assembled
+from mixnn_loader.run.plain_pass import PlainPasses
 from mixnn_loader.run.sample_rows import SampleRows
-from mixnn_loader.run.sample_table import SampleState
-from mixnn_loader.run.schedule import Epochs, Record
-from mixnn_loader.run.settings import Neighbors, Scan, Settings, Weighting
-from mixnn_loader.run.synchronize import Lockstep
+from mixnn_loader.run.sample_table import SampleTable
+from mixnn_loader.run.settings import Auto, Settings
+from mixnn_loader.run.training_pass import Part, TrainingPass
 
 
 class MixNNDataLoader(SampleRows):
@@ -51,6 +44,10 @@ class MixNNDataLoader(SampleRows):
     probabilities, and from ``correction_epoch`` on their soft targets follow the model's predictions (Lu & He,
     "MixNN: Combating Noisy Labels in Deep Learning by Mixing with Nearest Neighbours", Algorithm 1).
 
+    An epoch is one in which the model was trained: a pass counts once half of its batches have been trained on, and
+    shorter ones add up. A pass under `torch.no_grad` gives the same batches unmixed, and changes nothing. What a batch
+    changes is written down when it has been trained on: when `MixNNLoss` is taken of it, or the next one is asked for.
+
     The order of the samples, the random streams, the model's flags and its BatchNorm statistics are those of the
     plain loader. Iterating yields `MixNNBatch`, which is a pair ``(inputs, targets)``, on the model's device;
     public attributes of the wrapped loader, such as ``dataset``, ``batch_size`` and ``sampler``, are forwarded.
@@ -58,27 +55,41 @@ class MixNNDataLoader(SampleRows):
     Args:
         data: a `torch.utils.data.DataLoader`, or a map-style dataset followed by DataLoader arguments.
         model: the module being trained; read in eval mode and without gradient, never changed.
+        epochs: how long the training will be; W and E_s then follow in the paper's proportions, one thirtieth and one
+            fifth of it, and at least one epoch of warm-up.
         num_neighbors: K >= 0, the neighbors that each sample is mixed with; 0 is plain training on the soft targets.
-        warmup_epochs: W >= 0, epochs of plain training at the start.
+        warmup_epochs: W >= 0, epochs of plain training at the start; ``"auto"``: by ``epochs``, or 10.
         correction_epoch: E_s >= 0, the first epoch that moves the soft targets (epochs count from 0, warm-up
-            included); None: never.
+            included); None: never; ``"auto"``: by ``epochs``, or 60.
+        epoch_length: the batches of an epoch of the schedule, for training that is counted in steps; None: a pass, or
+            N samples of a pass that does not end.
         momentum: α in [0, 1] of t <- α t + (1-α) p (Eq. 12).
+        correct_neighbors: whether neighbors bring their corrected targets (section IV-E), or else their given labels
+            (the last lines of Algorithm 1).
         neighbors: where they come from: ``"dataset"``, the nearest in the whole training set (the paper);
             ``"batch"``, the nearest in the mini-batch (the authors' released code); ``"random"`` and
-            ``"random-batch"``, uniform draws from either.
+            ``"random-batch"``, uniform draws from either; or an object like
+            `mixnn_loader.neighbors.NeighborSource`.
         neighbor_pool: M >= K, ``"dataset"`` only: draw the K from the M nearest, afresh for every batch; None: the K
             nearest.
         search: ``"dataset"`` only: ``"exact"``; ``"cells"``, faster from about 10,000 samples on at a recall that is
             measured; ``"hnsw"``; an object with the method of `mixnn_loader.neighbors.NeighborSearch`; or ``"auto"``,
             which chooses between the first two.
         weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"uniform"``, equal;
-            ``"beta"``, λ from Beta(1, 1) and the rest shared equally.
+            ``"beta"``, λ from Beta(1, 1) and the rest shared equally; or a function, see
+            `mixnn_loader.functional.Weighting`.
         scan: where the losses and representations that an epoch starts from come from: ``"epoch"``, a scan of the
             dataset (the paper); ``"running"``, what the model said of each sample when it was drawn in the epoch
-            before, with the augmentation of that draw, so that only the first epoch after warm-up scans.
+            before, with the augmentation of that draw, so that only the first epoch after warm-up scans; or an object
+            like `mixnn_loader.functional.Credibility`.
         scan_every: n >= 1: scan, and search, in the first epoch after warm-up and every n-th from there. In between,
             ``scan="epoch"`` leaves P and neighbors as they are, and ``"running"`` the neighbors. None: in every epoch
             with ``"epoch"``; with ``"running"`` scan once, and search in every epoch.
+        members: the dataset indices of the training data, or a boolean mask of length N: no other sample is scanned or
+            mixed into others; None: those that the sampler declares, if it is of a type of PyTorch's own, else those
+            that have been drawn.
+        prepare: what the training loop does to a batch's inputs before the model, such as a normalization on the GPU;
+            the loader does the same in its own passes.
         feature_layer: the layer whose input is the representation: a module, its dotted name, or a function
             ``(model, inputs) -> (logits, representations)``; None: looked for, see
             `mixnn_loader.model.classifier.find_classifier`.
@@ -103,9 +114,12 @@ class MixNNDataLoader(SampleRows):
         **dataloader_kwargs: DataLoader arguments, only with a dataset.
 
     Attributes:
+        epoch: the epoch in progress or, once its last batch has been trained on, the next one.
+        batch: batches of it that have been handed out; 0 between epochs.
         history: one plain dict an epoch: ``epoch``, ``phase`` ("warm-up", "mixing" or "correction"), ``scan`` (what
             the estimates were made of: "epoch", a scan, or "running"), ``noise_rate`` (estimated), ``means``,
-            ``variances`` and ``priors`` of the mixture (clean component first), ``search`` (the backend),
+            ``variances``, ``priors`` and ``separation`` of the mixture (clean component first; Ashman's D, below 2 the
+            components are not apart), ``search`` (the backend),
             ``search_recall`` (of the k nearest neighbors, measured on a sample of rows; None where it was not),
             ``same_label_share`` (of neighbors, by given label), and ``scan_seconds``, ``mixture_seconds``,
             ``search_seconds``, ``batches_seconds`` (spent in the loader, without the user's step). What an epoch does
@@ -130,17 +144,22 @@ class MixNNDataLoader(SampleRows):
         data: Any,
         model: nn.Module,
         *,
+        epochs: int | None = None,
         num_neighbors: int = 1,
-        warmup_epochs: int = 10,
-        correction_epoch: int | None = 60,
+        warmup_epochs: int | Auto = "auto",
+        correction_epoch: int | Auto | None = "auto",
+        epoch_length: int | None = None,
         momentum: float = 0.9,
-        neighbors: Neighbors = "dataset",
+        correct_neighbors: bool = True,
+        neighbors: Neighbors | NeighborSource = "dataset",
         neighbor_pool: int | None = None,
         search: str | NeighborSearch = "auto",
-        weighting: Weighting = "mixture",
-        scan: Scan = "epoch",
+        weighting: Weightings | Weighting = "mixture",
+        scan: Scan | Credibility = "epoch",
         scan_every: int | None = None,
         scan_dataset: Any = None,
+        members: Any = None,
+        prepare: Prepare | None = None,
         feature_layer: FeatureLayer | None = None,
         num_classes: int | None = None,
         unpack: Unpack | tuple[Any, Any] | None = None,
@@ -154,11 +173,16 @@ class MixNNDataLoader(SampleRows):
         progress: bool = False,
         **dataloader_kwargs: Any,
     ) -> None:
+        if isinstance(data, MixNNDataLoader):
+            raise TypeError(f"data is already a {type(data).__name__}; wrap the DataLoader in it once")
         settings = Settings(
+            epochs=epochs,
             num_neighbors=num_neighbors,
             warmup_epochs=warmup_epochs,
             correction_epoch=correction_epoch,
+            epoch_length=epoch_length,
             momentum=momentum,
+            correct_neighbors=correct_neighbors,
             neighbors=neighbors,
             neighbor_pool=neighbor_pool,
             search=search,
@@ -167,172 +191,105 @@ class MixNNDataLoader(SampleRows):
             scan_every=scan_every,
             seed=seed,
         )
-        if isinstance(data, MixNNDataLoader):
-            raise TypeError(f"data is already a {type(data).__name__}; wrap the DataLoader in it once")
-        self._wrapped = as_data_loader(data, dataloader_kwargs, _OWN_NAMES)
-        self._num_samples = num_samples(self._wrapped)
-        settings.check_dataset(len(training_members(self._wrapped)))
+        self._wrapped = as_data_loader(data, dataloader_kwargs, OWN_NAMES)
+        count = num_samples(self._wrapped)
         if scan_dataset is not None:
             check_map_style("scan_dataset", scan_dataset)
-        if scan_dataset is not None and len(scan_dataset) != self._num_samples:
-            raise ValueError(
-                f"scan_dataset must have the dataset's {self._num_samples} samples, got {len(scan_dataset)}"
-            )
-
-        view = ModelView(model, feature_layer, device, autocast_dtype)
-        self._receiver = Receiver(resolve_unpack(unpack), mixes=num_neighbors > 0)
-        state = SampleState(
-            self._num_samples,
-            settings.pool_size,
-            device=as_device("state_device", state_device),
+            if len(scan_dataset) != count:
+                raise ValueError(f"scan_dataset must have the dataset's {count} samples, got {len(scan_dataset)}")
+        self._settings = settings
+        self._around = Surroundings(
+            scan_dataset=scan_dataset,
+            members=None if members is None else given_members(members, count),
+            prepare=prepare,
+            feature_layer=feature_layer,
+            num_classes=num_classes,
+            unpack=unpack,
+            device=device,
+            autocast_dtype=autocast_dtype,
+            state_device=as_device("state_device", state_device),
             target_dtype=target_dtype,
             representation_dtype=representation_dtype,
-        )
-        state.to(view.device)
-        super().__init__(settings, state)
-        self._processes = Processes(process_group, lambda: view.device)
-        if num_classes is not None:
-            state.set_num_classes(num_classes)
-        self._estimator = Estimator(
-            settings,
-            view,
-            self._receiver,
-            state,
-            loader=self._wrapped,
-            dataset=self._wrapped.dataset if scan_dataset is None else scan_dataset,
+            process_group=process_group,
             progress=progress,
-            processes=self._processes,
         )
-        self._view = view
-        self._lockstep = Lockstep(self._processes, settings, view, state, self._wrapped)
-        self._mixer = BatchMixer(settings, view, state)
-        self._batches = ResumableBatches(self._wrapped)
-        self._batch_sampler = NeighborBatchSampler(self._batches, seed)
-        self._loader = rebuilt(self._wrapped, self._wrapped.dataset, batch_sampler=self._batch_sampler)
-        self._epochs = Epochs()
+        self._set_up(model)
+
+    def _set_up(self, model: nn.Module) -> None:
+        """Start afresh, with nothing known of any sample."""
+        self._model = model
+        self._parts = assembled(self._wrapped, model, self._settings, self._around)
+        self._plain = PlainPasses(self._parts)
+        self._pass: TrainingPass | None = None
+        self._stopped_in: Part | None = None
+        # Asked when the loader goes, at the latest when the interpreter ends.
+        self._farewell = weakref.finalize(self, self._parts.schedule.warn_if_nothing_was_mixed)
+
+    def reset(self, model: nn.Module | None = None) -> None:
+        """Forget everything, and start with epoch 0: for sweeps and folds.
+
+        The wrapped loader, its samplers and random generators are as they are.
+
+        Args:
+            model: the module that will be trained; None: the same as before.
+
+        Raises:
+            TypeError, ValueError: the model cannot be used; ``feature_layer`` must be in it.
+        """
+        if self._pass is not None:
+            self._pass.end()
+        self._farewell.detach()
+        self._set_up(self._model if model is None else model)
 
     def __len__(self) -> int:
-        """Return the number of batches an epoch."""
+        """Return the number of batches a pass."""
         return len(self._wrapped)
 
     def __iter__(self) -> Iterator[MixNNBatch]:
-        """Iterate one epoch (Algorithm 1), or the rest of the one within which a loaded state was saved.
+        """Iterate one pass (Algorithm 1), or the rest of the one within which a loaded state was saved.
 
-        It starts with the first batch that is asked for, not with ``iter()``.
+        It starts with the first batch that is asked for, not with ``iter()``. With gradients off (`torch.no_grad`), it
+        is a plain pass: the same batches unmixed, and nothing is changed.
 
         Raises:
-            RuntimeError: the dataset's length has changed, the model gives no finite loss at all, another epoch has
+            RuntimeError: the dataset's length has changed, the model gives no finite loss at all, another pass has
                 been started meanwhile, or the processes are not at the same place.
         """
-        resumes = self._epochs.stopped_within
-        record, draw = self._resume_epoch() if resumes else self._start_epoch()
-        self._batch_sampler.begin_epoch(self._epochs.number, draw)
-        seconds, resumed = record["batches_seconds"] or 0.0, time.perf_counter()
-        try:
-            for received in self._received(resumes):
-                with record_function("mixnn_loader.mix"):
-                    batch = self._mixer.mix(received)
-                self._batches.done(received.loaded.number)
-                if self._epochs.count_batch() == self._num_batches():
-                    self._merge(record)  # now: many a training loop counts, and does not ask for what is behind
-                elif self._epochs.merged:
-                    self._epochs.merged = False  # the sampler has more batches than it said
-                seconds += time.perf_counter() - resumed
-                record["batches_seconds"] = seconds
-                yield batch
-                resumed = time.perf_counter()
-                if not self._epochs.runs(record):  # before the next batch is fetched: it would be the other epoch's
-                    raise RuntimeError(
-                        f"epoch {record['epoch']} is over: another was started, set or loaded; iterate one at a time"
-                    )
-            self._merge(record)
-        except Exception:
-            position = self._batches.position()
-            if (
-                self._epochs.runs(record) and position is not None
-            ):  # what failed is a batch: the epoch can go on with it
-                self._batches.go_to(position, SamplerState.of(self._wrapped))
-                self._epochs.stop()
-            raise
-        finally:
-            if self._epochs.runs(record):
-                self._epochs.end(record)
-                self._epochs.merged |= self._processes.size == 1
-                record["same_label_share"] = self._mixer.same_label_share()
-
-    def _received(self, resumes: bool) -> Iterator[ReceivedBatch]:
-        """Load the epoch's batches and bring them to the model's device."""
-        device = self._view.device
-        # The start of a pass draws a number for its workers: in an epoch that is resumed, it was drawn at its start.
-        with kept_random_state() if resumes else nullcontext():
-            batches = iter(self._loader)
-        # Without workers, transforms draw from the random streams of the training loop, and must not draw ahead of it.
-        if device.type != "cpu" and self._wrapped.num_workers > 0:
-            yield from self._receiver.one_ahead(batches, device)
-        else:
-            for loaded in batches:
-                yield self._receiver.receive(loaded, device)
-
-    def _start_epoch(self) -> tuple[Record, DrawPartners]:
-        """Count the epoch and, after warm-up, estimate: its record in the history, and where its partners come from."""
-        self._check_length()
-        if self._epochs.history:
-            self._merge(self._epochs.history[-1])  # if it was left early
-        epoch = self._epochs.next
-        self._lockstep.start(epoch, batch=0)
-        record = self._epochs.record(self._settings.phase(epoch))
-        draw: DrawPartners = no_partners
-        if record["phase"] != "warm-up":
-            draw, estimates = self._estimator.estimate(epoch)
-            record |= estimates
-        # Only now: an epoch whose scan failed can be started again.
-        self._epochs.begin(record)
-        self._batches.forget()
-        self._mixer.begin_epoch(epoch)
-        return record, draw
-
-    def _resume_epoch(self) -> tuple[Record, DrawPartners]:
-        """Go on within an epoch, with what was estimated at its start."""
-        self._check_length()
-        self._lockstep.start(self._epochs.number, self._epochs.batch)
-        self._state.to(self._view.device)  # from where it was loaded to
-        record = self._epochs.resume()
-        return record, no_partners if record["phase"] == "warm-up" else self._estimator.partners()
-
-    def _merge(self, record: Record) -> None:
-        """Let all processes know what each has learned; every one of them does so once an epoch."""
-        if self._epochs.merged:
+        if not torch.is_grad_enabled():
+            yield from self._plain.batches()
             return
-        self._mixer.pairs = self._lockstep.end(record["epoch"], record["phase"], self._mixer.pairs)
-        self._epochs.merged = True
-        record["same_label_share"] = self._mixer.same_label_share()
-
-    def _num_batches(self) -> int | None:
-        """Count the batches of a whole epoch; None where the user's batch sampler does not tell."""
-        try:
-            return len(self)
-        except TypeError:
-            return None
+        if self._pass is not None:
+            self._pass.end()
+        resumed = self._stopped_in if self._pass is None else self._pass.part
+        self._pass = TrainingPass(self._parts, resumed if self._parts.batches.resumes else None)
+        self._stopped_in = None
+        yield from self._pass.batches()
 
     @property
     def epoch(self) -> int:
-        """The epoch that is running or was started last; before the first, the one that comes."""
-        return self._epochs.number
+        """The epoch in progress or, once its last batch has been trained on, the next one."""
+        at_end = self._pass is not None and self._pass.is_at_end
+        return self._parts.schedule.number + at_end
 
     @property
     def batch(self) -> int:
-        """Batches that the running epoch has given, or had given when the loaded state was saved; else 0."""
-        return self._epochs.batch
+        """Batches of the running pass that have been handed out, in this epoch; or had been when a state was saved."""
+        if self._pass is not None and not self._pass.is_over:
+            return self._pass.handed_out
+        if not self._parts.batches.resumes:
+            return 0
+        part = self._stopped_in if self._pass is None else self._pass.part
+        return 0 if part is None else part.trained
 
     @property
     def history(self) -> list[Record]:
         """One plain dict an epoch; see the class."""
-        return self._epochs.history
+        return self._parts.schedule.history
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next iteration starts, and pass it on to the samplers that have a ``set_epoch``.
+        """Set the epoch that the next pass is of, and pass it on to the samplers that have a ``set_epoch``.
 
-        The rest of an epoch that a loaded state was saved within still comes first if it is of this number.
+        The rest of a pass that a loaded state was saved within still comes first if it is of this epoch.
 
         Warns:
             UserWarning: it is of another, and so dropped.
@@ -341,49 +298,64 @@ class MixNNDataLoader(SampleRows):
             ValueError: ``epoch`` is not an integer >= 0.
         """
         check_count("epoch", epoch)
-        if self._epochs.stopped_within and epoch != self.epoch and self.batch != self._num_batches():
-            warnings.warn(
-                f"set_epoch({epoch}) drops what is left of epoch {self.epoch} behind its batch {self.batch}, within "
-                "which the loaded state was saved; go on with `for epoch in range(loader.epoch, epochs)`",
-                stacklevel=2,
-            )
-        self._epochs.set(epoch)
+        if epoch != self.epoch:
+            if self._parts.batches.resumes and self.batch > 0:
+                warnings.warn(
+                    f"set_epoch({epoch}) drops what is left of epoch {self.epoch} after its batch {self.batch}, within "
+                    "which the loaded state was saved; go on with `for epoch in range(loader.epoch, epochs)`",
+                    stacklevel=2,
+                )
+            if self._pass is not None:
+                self._pass.end()
+            self._parts.batches.forget()
+            self._parts.schedule.set(epoch)
         for sampler in samplers_of(self._wrapped).values():
             pass_on = getattr(sampler, "set_epoch", None)
             if callable(pass_on):
                 pass_on(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that a resumed run needs, as tensors and primitives: between epochs, or behind any batch.
+        """Return all that a resumed run needs, as tensors and primitives: between epochs, or after any batch.
 
         With ``scan="running"`` and ``neighbors="dataset"`` the representations are part of it, N·d numbers. The state
         of random generators that were passed to the DataLoader or its sampler is included, and of samplers that have a
-        ``state_dict``. What remains of an epoch comes in the order in which it would have come. The epochs behind it
+        ``state_dict``. What remains of a pass comes in the order in which it would have come. The passes after it
         draw from PyTorch's global generator where the loader shuffles without one of its own: its state is the caller's
         to keep (`torch.get_rng_state`).
 
-        Leaving the loop ends its epoch, so within one take the state in the loop. Where loading a batch has failed, the
-        state is of the batches before it, and the rest of the epoch starts with what failed.
+        Within a pass take the state after the optimizer's step: leaving the loop ends the pass. A batch that `MixNNLoss`
+        has not been taken of yet comes again. Where loading a batch has failed, the state is of the batches before it,
+        and the rest of the pass starts with what failed.
 
-        Of several processes, the state between epochs and behind the last batch is the same on all; elsewhere, and
-        behind a loop that was left early, each has its own to save.
+        Of several processes, the state between epochs and after the last batch is the same on all; elsewhere, and
+        after a loop that was left early, each has its own to save.
         """
-        within, position = None, self._batches.position()
-        if self._epochs.is_within and position is not None:
-            within = {"position": position.state_dict(), "batch_size": self._wrapped.batch_size}
+        parts, running = self._parts, self._pass
+        if running is not None and not running.is_over:
+            running.settle(only_if_seen=parts.journal.loss_is_used)
+        within, position = None, parts.batches.position()
+        finished = running is not None and running.is_at_end
+        if position is not None:
+            part = self._stopped_in if running is None else running.part
+            within = {
+                "position": position.state_dict(),
+                "batch_size": self._wrapped.batch_size,
+                "part": vars(Part() if finished or part is None else part).copy(),
+            }
         return {
             "version": STATE_VERSION,
             "num_neighbors": self._settings.num_neighbors,
-            "process": (self._processes.rank, self._processes.size),
-            **self._epochs.state_dict(),
-            "pairs": self._mixer.pairs.cpu(),
-            "samples": self._state.state_dict(),
+            "process": (parts.processes.rank, parts.processes.size),
+            "merged": parts.synchronizer.is_shared,
+            "batch": 0 if finished else self.batch,
+            **parts.schedule.state_dict(finished=finished),
+            "samples": parts.table.state_dict(),
             "sampler_state": SamplerState.of(self._wrapped).state_dict(),
             "within": within,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the run that `state_dict` was called on stopped.
+        """Go on where the run that `state_dict` was called on stopped; what cannot be loaded changes nothing.
 
         Warns:
             UserWarning: the saved loader had a generator where this one has none.
@@ -394,23 +366,33 @@ class MixNNDataLoader(SampleRows):
                 of neighbors, or was saved within an epoch of another batch size or process.
         """
         state = upgraded(state)
-        within = state["within"]
+        within, parts = state["within"], self._parts
         self._check_place(state)
         if state["num_neighbors"] != self._settings.num_neighbors:
             raise ValueError(
                 f"the state is of a run with num_neighbors={state['num_neighbors']}, this loader has "
                 f"{self._settings.num_neighbors}"
             )
-        self._state.load_state_dict(state["samples"])
-        if not self._settings.keeps_representations:
-            self._state.representations = None
+        take_over = parts.table.prepared(state["samples"], keep_representations=self._settings.keeps_representations)
         sampler_state = SamplerState.from_state_dict(state["sampler_state"])
+        position = None if within is None else Position.from_state_dict(within["position"])
+        part = None if within is None else Part(**within["part"])
         sampler_state.warn_of_missing(self._wrapped)
-        sampler_state.restore(self._wrapped)
-        self._epochs.load_state_dict(state, within=within is not None)
-        self._mixer.begin_epoch(self._epochs.number, state["pairs"])
-        if within is not None:
-            self._batches.go_to(Position.from_state_dict(within["position"]), sampler_state)
+        before = SamplerState.of(self._wrapped)
+        try:
+            sampler_state.restore(self._wrapped)
+        except Exception:
+            before.restore(self._wrapped)
+            raise
+        if self._pass is not None:
+            self._pass.end()
+        take_over()
+        parts.batches.forget()
+        parts.schedule.load_state_dict(state, estimated=within is not None and not state["finished"])
+        parts.synchronizer.resume(None if state["merged"] else parts.schedule.epoch)
+        self._pass, self._stopped_in = None, part
+        if position is not None:
+            parts.batches.go_to(position, sampler_state)
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
@@ -418,17 +400,57 @@ class MixNNDataLoader(SampleRows):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return getattr(self._wrapped, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse what would have no effect.
+
+        Raises:
+            AttributeError: always, for public names.
+        """
+        if not name.startswith("_"):
+            raise AttributeError(_why_not_set(self, name))
+        super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        """Say what is wrapped, where the training is, and which settings are not the defaults."""
+        return described(self._parts, self.epoch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is built from: one that is made together with a copy of the model looks at that copy."""
+        if self._around.process_group is not None:
+            raise TypeError("a loader with a process_group cannot be copied; build a new one and load its state_dict()")
+        return {
+            "wrapped": self._wrapped,
+            "model": self._model,
+            "settings": self._settings,
+            "around": self._around,
+            "state": self.state_dict(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._wrapped, self._settings, self._around = state["wrapped"], state["settings"], state["around"]
+        self._set_up(state["model"])
+        self.load_state_dict(state["state"])
+
+    def _table_now(self) -> SampleTable:
+        if self._pass is not None:
+            self._pass.settle(only_if_seen=True)
+        return self._parts.table
+
+    def _num_neighbors(self) -> int:
+        return self._settings.num_neighbors
+
     def _check_place(self, state: Mapping[str, Any]) -> None:
         """Check that a state saved within an epoch is of this process and its batches."""
         within, (rank, size) = state["within"], state["process"]
+        own_rank, own_size = self._parts.processes.rank, self._parts.processes.size
         if state["merged"]:  # all processes knew the same, at the latest with the last batch: any one's is good for all
-            rank = self._processes.rank
+            rank = own_rank
         if state["merged"] and within is None:
-            size = self._processes.size
+            size = own_size
         batch_size = within["batch_size"] if within is not None else self._wrapped.batch_size
         for what, saved, own in (
             ("with batch_size", batch_size, self._wrapped.batch_size),
-            ("in process (rank, number of processes)", (rank, size), (self._processes.rank, self._processes.size)),
+            ("in process (rank, number of processes)", (rank, size), (own_rank, own_size)),
         ):
             if saved != own:
                 raise ValueError(
@@ -436,16 +458,25 @@ class MixNNDataLoader(SampleRows):
                     "each process with a state of its own, or from a state that was saved between epochs"
                 )
 
-    def _check_length(self) -> None:
-        if (length := num_samples(self._wrapped)) != self._num_samples:
-            raise RuntimeError(
-                f"the dataset had {self._num_samples} samples and now has {length}; its length must not change while "
-                "a MixNNDataLoader keeps a target for each"
-            )
 
-
-_OWN_NAMES = [
+OWN_NAMES = [
     name
     for name, parameter in inspect.signature(MixNNDataLoader).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
 ]
+"""The arguments besides ``data``, ``model`` and the DataLoader's."""
+
+
+def _why_not_set(loader: MixNNDataLoader, name: str) -> str:
+    """Say what to do in place of setting a public attribute."""
+    if name in OWN_NAMES:
+        remedy = f"it is an argument: MixNNDataLoader(..., {name}=...)"
+    elif name in inspect.signature(DataLoader).parameters:
+        remedy = "it belongs to the DataLoader: build that with it, and wrap it anew (load_state_dict keeps the rest)"
+    elif hasattr(type(loader), name):
+        remedy = "it can only be read"
+        if name == "epoch":
+            remedy += "; call set_epoch()"
+    else:
+        remedy = "it has none of this name"
+    return f"a MixNNDataLoader's {name!r} cannot be set: {remedy}"

@@ -82,3 +82,17 @@ def forked_random_state(seed: int) -> Iterator[None]:
         np.random.seed(seed)
         torch.default_generator.manual_seed(seed)
         yield
+
+
+@contextmanager
+def forked_generator(generator: torch.Generator | None, seed: int) -> Iterator[None]:
+    """Seed one generator, and put it back as it was on leaving; None: there is nothing to do."""
+    if generator is None:
+        yield
+        return
+    before = generator.get_state()
+    try:
+        generator.manual_seed(seed)
+        yield
+    finally:
+        generator.set_state(before)

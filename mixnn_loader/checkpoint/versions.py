@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Written into every state; a change of the format raises it.
 
-1: between epochs only, without representations. 2: with representations. 3: within an epoch, too.
+1: between epochs only, without representations. 2: with representations. 3: within an epoch, too. 4: with parts of
+epochs, and the batches in which samples were drawn.
 """
 
 
@@ -39,6 +40,20 @@ def upgraded(state: Mapping[str, Any]) -> dict[str, Any]:
     if version <= 2:
         new["sampler_state"] = {"generators": new.pop("generators"), "attributes": {}, "samplers": {}, "epochs": {}}
         new["within"], new["merged"], new["process"] = None, True, (0, 1)
-        new["pairs"] = torch.zeros(2)
+        new["pairs"] = torch.zeros(2, dtype=torch.float32, device="cpu")
         new["samples"] = {"representations": None, "drawn": None, **new["samples"]}
+    if version <= 3:
+        new.setdefault("batch", 0)
+        within = new["within"]
+        samples = dict(new["samples"])
+        drawn = samples.pop("drawn", None)
+        samples["unshared"] = drawn
+        samples["last_batch"] = None if drawn is None else drawn.cpu().long() - 1
+        new["samples"] = samples
+        new["trained"] = new["batch"] if within is not None else 0
+        new["pairs"] = torch.stack([new["pairs"].cpu().float(), torch.zeros(2, dtype=torch.float32, device="cpu")])
+        new["finished"] = False
+        if within is not None:
+            part = {"first_batch": 0, "first_sample": 0, "offset": 0, "trained": new["batch"]}
+            new["within"] = {"part": part, **within, "position": {"num_samples": 0, **within["position"]}}
     return new

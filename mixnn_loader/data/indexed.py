@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mixnn_loader._utils.random_state import derived_rng, forked_random_state
-from mixnn_loader.neighbors.draw import DrawPartners, no_partners
 
 COPIED_ARGUMENTS = (
     "num_workers",
@@ -49,16 +48,14 @@ class IndexBatch(NamedTuple):
     """What a worker is asked for: B samples and their K neighbors, by dataset index.
 
     Attributes:
-        number: the batch's place in the epoch, from 0.
-        indices: (B,) the samples.
-        neighbors: (B, K) their neighbors.
+        number: the batch's place in the pass, from 0.
+        groups: (B, K+1) int64, each sample (column 0) and its neighbors.
         seed: seeds the random transforms of the samples; None: they draw from the random streams as they are.
         neighbor_seed: seeds the random transforms of the neighbors.
     """
 
     number: int
-    indices: np.ndarray
-    neighbors: np.ndarray
+    groups: np.ndarray
     seed: int | None
     neighbor_seed: int
 
@@ -67,22 +64,36 @@ class LoadedBatch(NamedTuple):
     """What a worker sends back.
 
     Attributes:
-        number: the batch's place in the epoch, from 0.
-        indices: (B,) int64, the samples' dataset indices.
-        neighbors: (B, K) int64, their neighbors' dataset indices.
+        number: the batch's place in the pass, from 0.
+        groups: (B, K+1) int64, dataset indices of each sample (column 0) and its neighbors.
         samples: what the user's ``collate_fn`` made of the B·(K+1) samples: the B originals first, then the
             neighbors, those of one original next to each other.
     """
 
     number: int
-    indices: Tensor
-    neighbors: Tensor
+    groups: Tensor
     samples: Any
 
-    @property
-    def rows(self) -> Tensor:
-        """The dataset indices of all samples, (B·(K+1),), in their order."""
-        return torch.cat([self.indices, self.neighbors.flatten()])
+
+def in_loaded_order(groups: Any) -> Any:
+    """List (B, K+1) dataset indices in the order of the samples of a `LoadedBatch`, (B·(K+1),); NumPy's or PyTorch's.
+
+    Example:
+        >>> in_loaded_order(np.array([[3, 30, 31], [4, 40, 41]])).tolist()
+        [3, 4, 30, 31, 40, 41]
+    """
+    join = torch.cat if isinstance(groups, Tensor) else np.concatenate
+    return join([groups[:, 0], groups[:, 1:].reshape(-1)])
+
+
+DrawNeighbors = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""``(indices (B,), generator) -> (B, K)`` dataset indices of the neighbors to be loaded with a batch."""
+
+
+def nobody(indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw no neighbors: (B, 0)."""
+    del rng
+    return np.empty((len(indices), 0), dtype=np.int64)
 
 
 class NumberedBatches(Protocol):
@@ -107,11 +118,18 @@ class NeighborBatchSampler(Sampler[IndexBatch]):
         self._seed = seed
         self._reseeds = reseeds
         self._epoch = 0
-        self._draw: DrawPartners = no_partners
+        self._offset = 0
+        self._draw: DrawNeighbors = nobody
 
-    def begin_epoch(self, epoch: int, draw: DrawPartners) -> None:
-        """Set where the neighbors of the next pass come from."""
-        self._epoch, self._draw = epoch, draw
+    def begin_epoch(self, epoch: int, draw: DrawNeighbors = nobody, *, offset: int = 0) -> None:
+        """Set where the neighbors of the next batches come from.
+
+        Args:
+            epoch: its number.
+            draw: draws the neighbors.
+            offset: a batch's number in the pass, less its number in the epoch.
+        """
+        self._epoch, self._draw, self._offset = epoch, draw, offset
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -119,10 +137,10 @@ class NeighborBatchSampler(Sampler[IndexBatch]):
 
     def __iter__(self) -> Iterator[IndexBatch]:
         for number, indices in self._batches:
-            rng = derived_rng(self._seed, self._epoch, number, _NEIGHBOR_STREAM)
+            rng = derived_rng(self._seed, self._epoch, number - self._offset, _NEIGHBOR_STREAM)
             neighbors, neighbor_seed = self._draw(indices, rng), int(rng.integers(2**32))
             seed = int(rng.integers(2**32)) if self._reseeds else None
-            yield IndexBatch(number, indices, neighbors, seed, neighbor_seed)
+            yield IndexBatch(number, np.concatenate([indices[:, None], neighbors], axis=1), seed, neighbor_seed)
 
 
 class IndexedDataset(Dataset[Any]):
@@ -153,10 +171,10 @@ class IndexedDataset(Dataset[Any]):
 
     def __getitems__(self, batch: IndexBatch) -> tuple[IndexBatch, list[Any]]:
         with nullcontext() if batch.seed is None else forked_random_state(batch.seed):
-            samples = self._fetch(batch.indices)
-        if batch.neighbors.size > 0:
+            samples = self._fetch(batch.groups[:, 0])
+        if batch.groups[:, 1:].size > 0:
             with forked_random_state(batch.neighbor_seed):
-                samples += self._fetch(batch.neighbors.reshape(-1))
+                samples += self._fetch(batch.groups[:, 1:].reshape(-1))
         return batch, samples
 
     def _fetch(self, indices: np.ndarray) -> list[Any]:
@@ -177,7 +195,7 @@ class IndexedCollate:
         # A seed next to that of the samples: what is drawn here must not repeat what they drew.
         with nullcontext() if batch.seed is None else forked_random_state((batch.seed + 1) % 2**32):
             collated = self.collate_fn(samples)
-        return LoadedBatch(batch.number, torch.from_numpy(batch.indices), torch.from_numpy(batch.neighbors), collated)
+        return LoadedBatch(batch.number, torch.from_numpy(batch.groups), collated)
 
 
 def rebuilt(loader: DataLoader[Any], dataset: Any, **replaced: Any) -> DataLoader[Any]:

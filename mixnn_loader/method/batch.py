@@ -1,11 +1,16 @@
 """What an epoch yields: mixed inputs, and everything that a loss or a curious user needs to know of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
+
+from mixnn_loader.method.mixing import mix_targets
+from mixnn_loader.method.receipt import Receipt
+
+_TENSORS = ("soft_targets", "weights", "labels", "groups")
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,20 +23,30 @@ class MixNNTargets:
         soft_targets: (B, K+1, C) float, t of the sample itself (column 0) and of its neighbors.
         weights: (B, K+1) float, λ of the sample (column 0) and β of its neighbors; a row sums to one.
         labels: (B,) int64, the labels as given by the dataset.
-        indices: (B,) int64, the samples' rows in the dataset.
-        neighbors: (B, K) int64, the neighbors' rows in the dataset.
+        groups: (B, K+1) int64, dataset indices of the sample itself (column 0) and of its neighbors.
+        receipt: by which the loss tells the loader that the batch has been trained on; None for targets of one's own.
     """
 
     soft_targets: Tensor
     weights: Tensor
     labels: Tensor
-    indices: Tensor
-    neighbors: Tensor
+    groups: Tensor
+    receipt: Receipt | None = field(default=None, repr=False)
+
+    @property
+    def indices(self) -> Tensor:
+        """(B,) int64, the samples' dataset indices."""
+        return self.groups[:, 0]
+
+    @property
+    def neighbors(self) -> Tensor:
+        """(B, K) int64, the neighbors' dataset indices."""
+        return self.groups[:, 1:]
 
     @property
     def mixed(self) -> Tensor:
         """The mixed target ỹ = λ t_i + Σ β t_k, (B, C) (Eq. 5 with t for y)."""
-        return (self.weights.unsqueeze(-1) * self.soft_targets).sum(dim=1)
+        return mix_targets(self.soft_targets, self.weights)
 
     def __len__(self) -> int:
         """Return the number of samples in the batch."""
@@ -39,10 +54,7 @@ class MixNNTargets:
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> "MixNNTargets":
         """Return the targets on ``device``; as `torch.Tensor.to`, it copies only what is not there yet."""
-        return replace(
-            self,
-            **{f.name: getattr(self, f.name).to(device, non_blocking=non_blocking) for f in fields(self)},
-        )
+        return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def cuda(self, device: torch.device | str | int | None = None, non_blocking: bool = False) -> "MixNNTargets":
         """Return the targets on a CUDA device, by default the current one."""
@@ -50,7 +62,36 @@ class MixNNTargets:
 
     def pin_memory(self) -> "MixNNTargets":
         """Return the targets in page-locked memory."""
-        return replace(self, **{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
+        return self._with(lambda tensor: tensor.pin_memory())
+
+    def __eq__(self, other: object) -> Any:
+        """Compare the labels, as given, with class indices (B,): ``predictions == targets`` is (B,) bool.
+
+        Raises:
+            ValueError: the tensor has another shape.
+        """
+        if not isinstance(other, Tensor):
+            return NotImplemented
+        if other.shape != self.labels.shape:
+            raise ValueError(
+                f"MixNNTargets can be compared with class indices of shape {tuple(self.labels.shape)}, got "
+                f"{tuple(other.shape)}; take logits.argmax(dim=1), or compare with targets.labels or targets.mixed"
+            )
+        return self.labels == other
+
+    def __ne__(self, other: object) -> Any:
+        """Tell where `__eq__` is False."""
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else ~equal
+
+    __hash__ = object.__hash__
+
+    def with_receipt(self, receipt: Receipt) -> "MixNNTargets":
+        """Return the targets with another receipt."""
+        return replace(self, receipt=receipt)
+
+    def _with(self, function: Callable[[Tensor], Tensor]) -> "MixNNTargets":
+        return replace(self, **{name: function(getattr(self, name)) for name in _TENSORS})
 
     @classmethod
     def __torch_function__(cls, function: Callable[..., Any], *_: Any) -> NoReturn:

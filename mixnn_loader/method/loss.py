@@ -1,10 +1,13 @@
 """The training objective."""
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
+from mixnn_loader.method.receipt import is_a_loader_idle
 
 _REDUCTIONS = ("mean", "none")
 
@@ -35,6 +38,7 @@ class MixNNLoss(nn.Module):
         if reduction not in _REDUCTIONS:
             raise ValueError(f"reduction must be one of {_REDUCTIONS}, got {reduction!r}")
         self.reduction = reduction
+        self._warned_of_plain_labels = False
 
     def forward(self, logits: Tensor, targets: MixNNBatch | MixNNTargets | Tensor) -> Tensor:
         """Compute the loss of a batch.
@@ -42,6 +46,10 @@ class MixNNLoss(nn.Module):
         Args:
             logits: (B, C), the model's output for the mixed inputs.
             targets: the batch, its targets, (B,) class indices or (B, C) probabilities.
+
+        Warns:
+            UserWarning: once, for plain class indices where a MixNN loader has been built that has given no batch;
+                and once a loader, for a batch that is trained on again after a later one.
 
         Returns:
             A scalar for ``reduction="mean"``, (B,) for ``"none"``.
@@ -59,6 +67,8 @@ class MixNNLoss(nn.Module):
                 f"{type(target).__name__}"
             )
         _check_fit(logits, target)
+        if logits.requires_grad and not torch.compiler.is_compiling():
+            self._note(targets)
         wide_logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if target.dim() == 1:
             return functional.cross_entropy(wide_logits, target.long(), reduction=self.reduction)
@@ -66,6 +76,26 @@ class MixNNLoss(nn.Module):
         log_probabilities = wide_logits.log_softmax(dim=1).masked_fill(target == 0, 0)
         losses = -(target * log_probabilities).sum(dim=1)
         return losses.mean() if self.reduction == "mean" else losses
+
+    def _note(self, targets: MixNNTargets | Tensor) -> None:
+        """Tell the loader that the batch is trained on; say so where MixNN does not happen."""
+        if isinstance(targets, Tensor):
+            if targets.dim() == 1 and not self._warned_of_plain_labels and is_a_loader_idle():
+                self._warned_of_plain_labels = True
+                warnings.warn(
+                    "MixNNLoss got plain class indices in a training step, and there is a MixNNDataLoader that has "
+                    "given no batch: this is plain cross-entropy. Something has made a plain DataLoader of the wrapped "
+                    "one (make_private, skip_first_batches, DataLoader(loader.dataset, ...)); wrap what it returned, "
+                    "and iterate the MixNNDataLoader itself",
+                    stacklevel=5,
+                )
+        elif targets.receipt is not None and targets.receipt.sign():
+            warnings.warn(
+                "MixNNLoss got a batch that has been trained on before, after a later one: kept batches, as "
+                "itertools.cycle(loader) keeps them, are never mixed anew, and the schedule stands still. Start a "
+                "new pass over the loader instead: while True: for batch in loader: ...",
+                stacklevel=5,
+            )
 
     def extra_repr(self) -> str:
         """Show the reduction in the module's representation."""

@@ -1,37 +1,54 @@
-"""The per-sample soft targets t and their moving average (Eq. 12)."""
+"""The soft targets t and their moving average (Eq. 12)."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.transfer import to_device
 
-def moving_average_(soft_targets: Tensor, indices: Tensor, probabilities: Tensor, momentum: float) -> None:
-    """Move the targets of a batch towards the model's predictions, in place: t <- α t + (1-α) p (Eq. 12).
 
-    A sampler with replacement may put a sample into a batch more than once. Its target then takes one step,
-    towards the mean of its predictions, so that the result does not depend on the order of writing. A target stays
-    where it is if a prediction of its sample is not finite: the next batch may be healthy again.
+def moving_average(soft_targets: Tensor, probabilities: Tensor, momentum: float) -> Tensor:
+    """Move targets towards the model's predictions: t <- α t + (1-α) p (Eq. 12).
+
+    A target stays where it is if the prediction of its sample is not finite: the next batch may be healthy again.
 
     Args:
-        soft_targets: (N, C) float, the targets of the whole dataset.
-        indices: (B,) int64 on the CPU, the batch's rows.
-        probabilities: (B, C) float32 or wider, p of the batch; the average is taken in this type.
+        soft_targets: (B, C) float, the targets of a batch.
+        probabilities: (B, C) float32 or wider, p; the average is taken in this type.
         momentum: α in [0, 1].
+
+    Returns:
+        (B, C), a new tensor of the targets' type.
+
+    Example:
+        >>> moving_average(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]]), momentum=0.9)
+        tensor([[0.9500, 0.0500]])
     """
-    device = soft_targets.device
-    probabilities = probabilities.to(device)
-    first = first_of_each(indices)
-    if first is not None:
-        # Every occurrence of a sample gets the same mean, and so writes the same value below.
-        counts = torch.bincount(first, minlength=len(indices))[first]
-        group = first.to(device, non_blocking=True)
-        sums = torch.zeros_like(probabilities).index_add_(0, group, probabilities)
-        probabilities = sums[group] / counts.to(probabilities, non_blocking=True).unsqueeze(1)
-    rows = indices.to(device, non_blocking=True)
-    before = soft_targets[rows]
-    after = momentum * before.to(probabilities.dtype) + (1 - momentum) * probabilities
+    after = momentum * soft_targets.to(probabilities.dtype) + (1 - momentum) * probabilities
     finite = probabilities.isfinite().all(dim=1, keepdim=True)
-    soft_targets[rows] = torch.where(finite, after.to(before.dtype), before)
+    return torch.where(finite, after.to(soft_targets.dtype), soft_targets)
+
+
+def mean_over_repeats(probabilities: Tensor, indices: Tensor) -> Tensor:
+    """Give every occurrence of a sample the mean of its predictions.
+
+    A sampler with replacement may put a sample into a batch more than once. Its target then takes one step, towards
+    that mean, and the result does not depend on the order of writing.
+
+    Args:
+        probabilities: (B, C) float.
+        indices: (B,) int64 on the CPU, the batch's dataset indices.
+
+    Returns:
+        (B, C).
+    """
+    first = first_of_each(indices)
+    if first is None:
+        return probabilities
+    counts = torch.bincount(first, minlength=len(indices))[first]
+    group = to_device(first, probabilities.device)
+    sums = torch.zeros_like(probabilities).index_add_(0, group, probabilities)
+    return sums[group] / to_device(counts, probabilities.device, probabilities.dtype).unsqueeze(1)
 
 
 def first_of_each(indices: Tensor) -> Tensor | None:
@@ -49,3 +66,27 @@ def first_of_each(indices: Tensor) -> Tensor | None:
     """
     _, first, inverse = np.unique(indices.numpy(), return_index=True, return_inverse=True)
     return None if len(first) == len(indices) else torch.from_numpy(first[inverse])
+
+
+def places_in_batch(neighbors: Tensor, indices: Tensor) -> Tensor | None:
+    """Find the neighbors that are themselves samples of the batch.
+
+    Args:
+        neighbors: (B, K) int64 on the CPU, dataset indices.
+        indices: (B,) int64 on the CPU, those of the batch.
+
+    Returns:
+        (B, K) int64, a position in the batch, or -1 where the neighbor is not in it; None if none is.
+
+    Example:
+        >>> places_in_batch(torch.tensor([[3], [9]]), torch.tensor([7, 3]))
+        tensor([[ 1],
+                [-1]])
+    """
+    known, first = np.unique(indices.numpy(), return_index=True)
+    asked = neighbors.numpy()
+    if asked.size == 0:
+        return None
+    rank = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    there = known[rank] == asked
+    return torch.from_numpy(np.where(there, first[rank], -1)) if there.any() else None

@@ -1,7 +1,95 @@
 """The weights of a sample and its neighbors, from the probabilities that their labels are right (Eq. 10, 11)."""
 
+from typing import Literal, Protocol, cast, get_args
+
+import numpy as np
 import torch
 from torch import Tensor
+
+from mixnn_loader._utils.checks import check_choice
+from mixnn_loader._utils.transfer import to_device
+
+
+class Weighting(Protocol):
+    """How weights follow from the credibility of labels: a function, or an object that can be called like one."""
+
+    def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
+        """Weigh each sample of a batch against its neighbors.
+
+        Args:
+            log_posteriors: (B, K+1) float, log P(clean) of the sample (column 0) and of its neighbors; -inf for one
+                that is surely wrong, or of which nothing is known.
+            found: (B, K) bool, False for a neighbor that does not exist: its weight must be zero.
+            rng: random numbers for this batch.
+
+        Returns:
+            (B, K+1) float on the same device, non-negative, rows summing to one.
+        """
+        ...
+
+
+class MixtureWeights:
+    """Proportional to the probability of being clean (Eq. 10, 11)."""
+
+    def __repr__(self) -> str:
+        return "MixtureWeights()"
+
+    def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
+        """See `posterior_weights`."""
+        del rng
+        return posterior_weights(log_posteriors, found)
+
+
+class UniformWeights:
+    """The same for the sample and each of its neighbors (ablation "averaged weights")."""
+
+    def __repr__(self) -> str:
+        return "UniformWeights()"
+
+    def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
+        """See `uniform_weights`."""
+        del log_posteriors, rng
+        return uniform_weights(found)
+
+
+class BetaWeights:
+    """λ from Beta(1, 1), the rest shared equally (ablation "random weights")."""
+
+    def __repr__(self) -> str:
+        return "BetaWeights()"
+
+    def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
+        """See `beta_weights`."""
+        del log_posteriors
+        own_weights = torch.from_numpy(rng.random(len(found), dtype=np.float32))
+        return beta_weights(to_device(own_weights, found.device), found)
+
+
+Weightings = Literal["mixture", "uniform", "beta"]
+
+
+def weighting_of(weighting: str | Weighting) -> Weighting:
+    """Return the weighting of a name, or the caller's own.
+
+    Raises:
+        ValueError: there is no such name.
+        TypeError: it is neither a name nor can it be called.
+    """
+    if isinstance(weighting, str):
+        check_choice("weighting", weighting, get_args(Weightings))
+        ready: dict[str, Weighting] = {
+            "mixture": MixtureWeights(),
+            "uniform": UniformWeights(),
+            "beta": BetaWeights(),
+        }
+        return ready[weighting]
+    if isinstance(weighting, type) or not callable(weighting):
+        kind = f"the class {weighting.__name__}: call it first" if isinstance(weighting, type) else repr(weighting)
+        raise TypeError(
+            f"weighting must be one of {', '.join(map(repr, get_args(Weightings)))} or a function (log_posteriors, "
+            f"found, rng) -> weights, got {kind}"
+        )
+    return cast("Weighting", weighting)
 
 
 def posterior_weights(log_posteriors: Tensor, found: Tensor) -> Tensor:
@@ -35,7 +123,8 @@ def uniform_weights(found: Tensor) -> Tensor:
     Returns:
         (B, K+1) float32, rows summing to one.
     """
-    return posterior_weights(torch.zeros(found.shape[0], found.shape[1] + 1, device=found.device), found)
+    shape = (found.shape[0], found.shape[1] + 1)
+    return posterior_weights(torch.zeros(shape, dtype=torch.float32, device=found.device), found)
 
 
 def beta_weights(own_weights: Tensor, found: Tensor) -> Tensor:

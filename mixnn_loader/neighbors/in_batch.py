@@ -3,11 +3,43 @@
 Whatever depends on the data is a mask. Shapes depend on B and k alone.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mixnn_loader._utils.checks import check_count
+from mixnn_loader._utils.transfer import to_device
+from mixnn_loader.neighbors.source import NeighborSource, Pairs, Sees
+
+
+class NearestInBatch(NeighborSource):
+    """The nearest in the mini-batch (the authors' released code)."""
+
+    sees: Sees = "batch"
+
+    def __repr__(self) -> str:
+        return "NearestInBatch()"
+
+    def pair(self, indices: Tensor, representations: Tensor | None, k: int, rng: np.random.Generator) -> Pairs | None:
+        """Compare the batch's representations."""
+        del rng
+        if representations is None:
+            raise ValueError("representations must be given: the nearest in a batch are found by them")
+        return Pairs(*nearest_in_batch(representations, indices, k))
+
+
+class RandomInBatch(NeighborSource):
+    """Uniform draws from the mini-batch."""
+
+    def __repr__(self) -> str:
+        return "RandomInBatch()"
+
+    def pair(self, indices: Tensor, representations: Tensor | None, k: int, rng: np.random.Generator) -> Pairs | None:
+        """Draw among the batch."""
+        del representations
+        scores = torch.from_numpy(rng.random((len(indices), len(indices)), dtype=np.float32))
+        return Pairs(*random_in_batch(indices, k, to_device(scores, indices.device)))
 
 
 @torch.no_grad()
@@ -90,5 +122,5 @@ def _k_smallest(values: Tensor, allowed: Tensor, k: int) -> tuple[Tensor, Tensor
     values = functional.pad(values, (0, max(0, k - batch_size)), value=torch.inf)  # (B, max(B, k))
     smallest, positions = values.topk(k, dim=1, largest=False, sorted=True)  # (B, k)
     found = smallest.isfinite()
-    own = torch.arange(batch_size, device=values.device)[:, None]  # (B, 1)
+    own = torch.arange(batch_size, dtype=torch.int64, device=values.device)[:, None]  # (B, 1)
     return torch.where(found, positions, own), found

@@ -13,17 +13,17 @@ from torch.utils.data import DataLoader
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader._utils.progress import progress_bar
 from mixnn_loader._utils.random_state import derived_rng, forked_random_state
+from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.data.indexed import LoadedBatch, NeighborBatchSampler, rebuilt
-from mixnn_loader.data.scan_batches import MemberBatches
+from mixnn_loader.data.members import makes_own_batches
+from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.data.to_device import Receiver
-from mixnn_loader.data.user_loader import training_members
-from mixnn_loader.method.clean_probability import log_clean_posterior
-from mixnn_loader.method.gaussian_mixture import Mixture
 from mixnn_loader.model.predictor import ModelView
-from mixnn_loader.neighbors import resolve_search, search_all
-from mixnn_loader.neighbors.draw import DrawPartners, nearest_partners, no_partners, random_partners
-from mixnn_loader.run.sample_table import SampleState
+from mixnn_loader.neighbors.source import Candidates
+from mixnn_loader.run.credibility import Estimate, Evidence
+from mixnn_loader.run.members import Members
+from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import scan
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.share_rows import share_predictions
@@ -45,14 +45,15 @@ class Estimator:
         settings: the hyper-parameters.
         view: the model.
         receiver: brings batches to the model's device.
-        state: the per-sample state, which every call of `estimate` updates.
-        loader: the user's loader, whose settings the scan takes over and whose sampler says what is training data.
+        table: the per-sample rows, which every call of `estimate` updates.
+        members: which samples take part.
+        loader: the user's loader, whose settings the scan takes over.
         dataset: what to scan, a row for each of the user's dataset.
         progress: show a progress bar.
         processes: which train together, and share the work.
 
     Raises:
-        ImportError: what ``search`` or ``progress`` needs is not installed.
+        ImportError: what ``progress`` needs is not installed.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Estimator:
         settings: Settings,
         view: ModelView,
         receiver: Receiver,
-        state: SampleState,
+        table: SampleTable,
+        members: Members,
         *,
         loader: DataLoader[Any],
         dataset: Any,
@@ -70,45 +72,48 @@ class Estimator:
         self._settings = settings
         self._view = view
         self._receiver = receiver
-        self._state = state
-        self._loader = loader
+        self._table = table
+        self._members = members
         self._processes = processes
         self._bar = progress_bar() if progress else None
         self._warn = WarnOnce()
-        if settings.searches:  # what is wrong with the choice shows now rather than after warm-up
-            resolve_search(settings.search, num_rows=len(training_members(loader)), device=view.device)
-        self._members = MemberBatches(training_members(loader), loader.batch_size or SCAN_BATCH_SIZE)
-        self._generator = torch.Generator()
-        self._batch_sampler = NeighborBatchSampler(self._members, settings.seed, reseeds=True)
+        self._own_batches = makes_own_batches(loader)
+        self._batches = ScanBatches(loader.batch_size or SCAN_BATCH_SIZE, seed=settings.seed)
+        self._generator = torch.Generator(device="cpu")
+        self._batch_sampler = NeighborBatchSampler(self._batches, settings.seed, reseeds=True)
+        scans_again = settings.scans(settings.warmup + (settings.credibility.every or 1))
         self._scan_loader = rebuilt(
             loader,
             dataset,
             batch_sampler=self._batch_sampler,
             generator=self._generator,
             in_order=True,
-            persistent_workers=loader.persistent_workers and settings.scans_again,
+            persistent_workers=loader.persistent_workers and scans_again,
         )
 
-    def estimate(self, epoch: int) -> tuple[DrawPartners, dict[str, Any]]:
-        """Bring the state up to date for an epoch past warm-up.
+    def estimate(self, epoch: int) -> dict[str, Any]:
+        """Bring the table up to date for an epoch after warm-up.
 
         Returns:
-            What draws the partners of a batch in this epoch, and the epoch's entries for the history; no entries in an
-            epoch that leaves everything as the last scan found it.
+            The epoch's entries for the history; none in an epoch that leaves everything as the last scan found it, or
+            as long as nothing is known of any sample.
 
         Raises:
             RuntimeError: the sampler can draw no sample, or none has a finite loss and representation.
         """
-        # A sampler's weights or indices may have been changed, as a curriculum does.
-        members = self._processes.union(torch.from_numpy(training_members(self._loader)))
+        settings, table = self._settings, self._table
+        members = self._processes.union(torch.from_numpy(self._members.now()))
         if len(members) == 0:
+            if self._members.known() is None:  # what is drawn from now on will take part
+                return {}
             raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
-        self._members.share(members.numpy(), self._processes.rank, self._processes.size)
-        self._state.to(self._view.device)
+        batch_of = table.last_batch.numpy() if self._own_batches else None
+        self._batches.share(members.numpy(), self._processes.rank, self._processes.size, batch_of=batch_of)
+        table.to(self._view.device)
         met = self._met(members)
-        scans = self._settings.scans(epoch) or self._lacks_something() or not met.any()
-        if not scans and self._settings.scan == "epoch":
-            return self.partners(), {}
+        scans = settings.scans(epoch) or self._lacks_something(members) or not met.any()
+        if not scans and not settings.credibility.running:
+            return {}
 
         started = time.perf_counter()
         if scans:
@@ -122,15 +127,16 @@ class Estimator:
             log_posterior, mixture = self._fit(members, usable)
         fitted = time.perf_counter()
         backend, recall = None, None
-        if self._state.representations is not None:
+        if table.has("representations"):
             with record_function("mixnn_loader.search"):
                 backend, recall = self._search(members[usable.cpu()])
-        return self.partners(), {
+        return {
             "scan": "epoch" if scans else "running",
-            "noise_rate": 1 - float(log_posterior[usable].exp().mean()) if mixture else None,
+            "noise_rate": None if mixture is None else 1 - float(log_posterior[usable].exp().mean()),
             "means": mixture and mixture.means,
             "variances": mixture and mixture.variances,
             "priors": mixture and mixture.priors,
+            "separation": mixture and mixture.separation,
             "search": backend,
             "search_recall": recall,
             "scan_seconds": scanned - started,
@@ -138,23 +144,32 @@ class Estimator:
             "search_seconds": time.perf_counter() - fitted,
         }
 
+    def candidates(self) -> Candidates:
+        """Say who may become a neighbor, by what the table holds."""
+        usable = np.flatnonzero(self._table.log_clean_probability.isfinite().cpu().numpy())
+        return Candidates(usable, self._table.neighbor_pool.numpy())
+
+    @property
+    def _searches(self) -> bool:
+        return self._settings.source.sees == "dataset" and self._settings.pool_size > 0
+
     def _met(self, members: Tensor) -> Tensor:
         """Mark the members (n,) of whom something is known, (n,) bool: not those drawn only from this epoch on."""
-        met = self._state.losses.isfinite() | ~self._state.log_clean_probability.isnan()
+        met = self._table.losses.isfinite() | ~self._table.log_clean_probability.isnan()
         return met.cpu()[members]
 
-    def _lacks_something(self) -> bool:
-        """Whether the state is that of a run with other settings, which did not collect what this one needs."""
-        lacks_neighbors = self._settings.searches and bool((self._state.neighbor_pool < 0).any())
-        lacks_representations = self._settings.keeps_representations and self._state.representations is None
+    def _lacks_something(self, members: Tensor) -> bool:
+        """Whether the table is that of a run with other settings, which did not collect what this one needs."""
+        lacks_neighbors = self._searches and bool((self._table.neighbor_pool[members] < 0).any())
+        lacks_representations = self._settings.keeps_representations and not self._table.has("representations")
         return lacks_neighbors or lacks_representations
 
     def _scan(self, epoch: int) -> None:
         """Step 1: take the loss and the representation of every sample."""
-        self._state.losses.fill_(torch.nan)
+        self._table.losses.fill_(torch.nan)
         # The pass draws from random streams of its own: the user's come out as if it had not been made.
         seed = int(derived_rng(self._settings.seed, epoch, _SCAN_STREAM).integers(2**32))
-        self._batch_sampler.begin_epoch(epoch, no_partners)
+        self._batch_sampler.begin_epoch(epoch)
         self._generator.manual_seed(seed)
         with forked_random_state(seed):
             batches: Iterable[LoadedBatch] = self._scan_loader
@@ -164,23 +179,24 @@ class Estimator:
                 scan(
                     self._receiver.one_ahead(batches, self._view.device),
                     self._view,
-                    self._state,
-                    need_representations=self._settings.searches,
+                    self._table,
+                    need_representations=self._searches,
                 )
         if self._processes.size > 1:
-            scanned = torch.from_numpy(self._members.own_indices())
-            share_predictions(self._state, scanned, self._processes, self._view.device)
+            scanned = torch.from_numpy(self._batches.own_indices())
+            share_predictions(self._table, scanned, self._processes, self._view.device)
 
     def _usable(self, members: Tensor) -> Tensor:
         """Mark the members (n,) with a finite loss and a finite representation, (n,) bool."""
-        usable = self._state.losses[members.to(self._state.losses.device)].isfinite()
+        table = self._table
+        usable = table.losses[to_device(members, table.losses.device)].isfinite()
         overflow = ""
-        if self._state.representations is not None:
-            if self._state.representations.dtype == torch.float16:
+        if table.has("representations"):
+            if table.representations.dtype == torch.float16:
                 overflow = "; representation_dtype=torch.float16 holds none beyond 65,504"
-            chunks = torch.split(self._state.representations, _CHUNK_ROWS)
+            chunks = torch.split(table.representations, _CHUNK_ROWS)
             finite = torch.cat([chunk.isfinite().all(dim=1) for chunk in chunks])
-            usable &= finite[members.to(finite.device)].to(usable.device)
+            usable &= to_device(finite[to_device(members, finite.device)], usable.device)
         num_usable = int(usable.sum())
         if num_usable == 0:
             raise RuntimeError(
@@ -196,45 +212,36 @@ class Estimator:
             )
         return usable
 
-    def _fit(self, members: Tensor, usable: Tensor) -> tuple[Tensor, Mixture | None]:
-        """Step 2: log P(clean) of the members (n,), also written to the state, and the mixture."""
-        rows = members.to(self._state.losses.device)
-        losses = self._state.losses[rows].masked_fill(~usable, torch.nan)
-        log_posterior, mixture = log_clean_posterior(losses, self._warn)
+    def _fit(self, members: Tensor, usable: Tensor) -> Estimate:
+        """Step 2: estimate log P(clean) of the members (n,), and write it to the table."""
+        table = self._table
+        rows = to_device(members, table.losses.device)
+        losses = table.losses[rows].masked_fill(~usable, torch.nan)
+        evidence = Evidence(members, table.given_labels[members], losses)
+        log_posterior, mixture = self._settings.credibility.estimate(evidence, self._warn)
+        log_posterior = to_device(log_posterior, losses.device, torch.float32)
         log_posterior = self._processes.first(log_posterior)  # other hardware may round differently
-        self._state.log_clean_probability.fill_(torch.nan)
-        self._state.log_clean_probability[rows] = log_posterior
-        return log_posterior, mixture
+        table.log_clean_probability.fill_(torch.nan)
+        table.log_clean_probability[rows] = log_posterior
+        return Estimate(log_posterior, mixture)
 
     def _search(self, rows: Tensor) -> tuple[str | None, float | None]:
         """Step 3: find the neighbors of the dataset's ``rows`` (n,) among each other; the backend and its recall."""
-        settings = self._settings
-        num_samples = len(self._state.given_labels)
-        pool = torch.arange(num_samples).unsqueeze(1).repeat(1, settings.pool_size)
+        settings, table = self._settings, self._table
+        pool = torch.arange(len(table), dtype=torch.int64, device="cpu").unsqueeze(1).repeat(1, settings.pool_size)
         backend, recall = None, None
         num_found = min(settings.pool_size, len(rows) - 1)
-        representations = self._state.known_representations()
+        representations = table.representations
         if not settings.keeps_representations:
-            self._state.representations = None  # before a part is copied: only that part stays in memory
-        if len(rows) < num_samples:
-            representations = representations[rows.to(representations.device)]
+            table.drop_representations()  # before a part is copied: only that part stays in memory
+        if len(rows) < len(table):
+            representations = representations[to_device(rows, representations.device)]
         if num_found > 0:
-            search = resolve_search(settings.search, num_rows=len(rows), device=representations.device)
             queries = None
             if self._processes.size > 1:  # each process answers for its share
-                numbers = torch.arange(len(rows), device=representations.device)
+                numbers = torch.arange(len(rows), dtype=torch.int64, device=representations.device)
                 queries = numbers.tensor_split(self._processes.size)[self._processes.rank]
-            found, backend, recall = search_all(search, representations, num_found, queries)
+            found, backend, recall = settings.source.search(representations, num_found, queries)
             pool[rows, :num_found] = rows[self._processes.gather(found.cpu())]
-        self._state.neighbor_pool = pool
+        table.replace("neighbor_pool", pool)
         return backend, recall
-
-    def partners(self) -> DrawPartners:
-        """Say where the partners of a batch come from, by what the state holds."""
-        settings = self._settings
-        if settings.num_neighbors == 0 or settings.pairs_in_batch:
-            return no_partners
-        if settings.searches:
-            return nearest_partners(self._state.neighbor_pool.numpy(), settings.num_neighbors)
-        usable = self._state.log_clean_probability.isfinite().cpu().numpy()
-        return random_partners(np.flatnonzero(usable), len(usable), settings.num_neighbors)

@@ -1,27 +1,27 @@
 """What a loader knows of every sample, for its user to read."""
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor
 
-from mixnn_loader.run.sample_table import SampleState
-from mixnn_loader.run.settings import Settings
+from mixnn_loader.run.sample_table import SampleTable
 
 
-class SampleRows:
-    """The per-sample rows as read-only properties.
+class SampleRows(ABC):
+    """The per-sample rows as read-only properties, of a class that has the table."""
 
-    Args:
-        settings: the hyper-parameters.
-        state: the rows.
-    """
+    @abstractmethod
+    def _table_now(self) -> SampleTable:
+        """Return the rows, with all that has been trained on written down."""
 
-    def __init__(self, settings: Settings, state: SampleState) -> None:
-        self._settings = settings
-        self._state = state
+    @abstractmethod
+    def _num_neighbors(self) -> int:
+        """Return K."""
 
     @property
     def given_labels(self) -> Tensor:
         """(N,) int64 on the CPU, the dataset's labels; -1 where none has been seen yet. Not to be written to."""
-        return self._state.given_labels
+        return self._table_now().given_labels
 
     @property
     def losses(self) -> Tensor:
@@ -29,7 +29,7 @@ class SampleRows:
 
         With ``scan="running"``, when the sample was last drawn. It is written over: clone what you want to keep.
         """
-        return self._state.losses
+        return self._table_now().losses
 
     @property
     def clean_probability(self) -> Tensor:
@@ -37,7 +37,7 @@ class SampleRows:
 
         It can be too small for float32 and then is zero; the weights are made of its logarithm.
         """
-        return self._state.log_clean_probability.exp()
+        return self._table_now().log_clean_probability.exp()
 
     @property
     def soft_targets(self) -> Tensor:
@@ -46,9 +46,9 @@ class SampleRows:
         Raises:
             RuntimeError: read before the first batch, and without ``num_classes``.
         """
-        return self._state.known_targets()
+        return self._table_now().soft_targets
 
     @property
     def neighbor_indices(self) -> Tensor:
         """(N, K) int64 on the CPU, each sample's K nearest neighbors, nearest first; -1 where no search was made."""
-        return self._state.neighbor_pool[:, : self._settings.num_neighbors]
+        return self._table_now().neighbor_pool[:, : self._num_neighbors()]

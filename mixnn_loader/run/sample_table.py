@@ -1,7 +1,8 @@
-"""What is kept for every sample of the dataset."""
+"""What is kept for every sample of the dataset: one table with declared columns."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -9,55 +10,138 @@ from torch.nn import functional
 
 from mixnn_loader._utils.checks import check_count, check_floating_type
 from mixnn_loader._utils.memory import announce
+from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.method.soft_targets import first_of_each
 
+CHUNK_ROWS = 65_536
+"""Labels become one-hot targets in chunks: the integers in between take twice the targets' memory."""
 
-class SampleState:
-    """The per-sample rows of one training run, over N samples, C classes and a pool of M neighbors.
+_CPU = torch.device("cpu")
 
-    Attributes:
-        given_labels: (N,) int64 on the CPU, -1 where no label has been seen yet.
-        neighbor_pool: (N, M) int64 on the CPU, nearest first, -1 where no search was made.
-        losses: (N,) float32, NaN where no loss was taken.
-        log_clean_probability: (N,) float32, log P(clean), NaN where it is not known.
-        soft_targets: (N, C) of ``target_dtype``, t; None until C is known. Rows are zero until the label has been seen.
-        representations: (N, d) of ``representation_dtype`` beside the model, or None while they are not needed.
-        drawn: (N,) bool on the CPU, the samples drawn since the rows were last made the same on all processes; None
-            where there is but one.
+
+class Column:
+    """A column of a `SampleTable`: declared in the class, and read as an attribute.
 
     Args:
+        dtype: of its entries; None: the table says.
+        fill: what stands there before anything is known.
+        on: ``"cpu"``; ``"state"``, where the user wants the state; or ``"model"``, where the model is.
+        saved: whether it is part of the state.
+    """
+
+    def __init__(
+        self, dtype: torch.dtype | None, fill: float, *, on: Literal["cpu", "state", "model"], saved: bool = True
+    ) -> None:
+        self.dtype = dtype
+        self.fill = fill
+        self.on = on
+        self.saved = saved
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, table: None, owner: type) -> "Column": ...
+    @overload
+    def __get__(self, table: "SampleTable", owner: type) -> Tensor: ...
+    def __get__(self, table: "SampleTable | None", owner: type) -> "Column | Tensor":
+        return self if table is None else table.rows_of(self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What the columns of a table are made of.
+
+    Attributes:
         num_samples: N.
         pool_size: M.
-        device: where losses, P and targets are kept; None: where `to` says.
+        device: where targets, losses and P are kept; None: beside the model.
         target_dtype: the floating-point type of the kept targets.
         representation_dtype: the floating-point type of the kept representations.
 
     Raises:
-        ValueError: an argument is outside its range.
+        ValueError: an attribute is outside its range.
     """
 
-    def __init__(
-        self,
-        num_samples: int,
-        pool_size: int,
-        *,
-        device: torch.device | None = None,
-        target_dtype: torch.dtype = torch.float32,
-        representation_dtype: torch.dtype = torch.float32,
-    ) -> None:
-        check_floating_type("target_dtype", target_dtype)
-        check_floating_type("representation_dtype", representation_dtype)
-        self._device = device
-        self._target_dtype = target_dtype
-        self._representation_dtype = representation_dtype
+    num_samples: int
+    pool_size: int
+    device: torch.device | None = None
+    target_dtype: torch.dtype = torch.float32
+    representation_dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        check_floating_type("target_dtype", self.target_dtype)
+        check_floating_type("representation_dtype", self.representation_dtype)
+
+
+class SampleTable:
+    """The per-sample rows of one training run, over N samples, C classes and a pool of M neighbors.
+
+    Columns:
+        given_labels: (N,), as the dataset gives them; -1 where none has been seen yet.
+        neighbor_pool: (N, M), nearest first; -1 where no search was made.
+        losses: (N,), NaN where no loss was taken.
+        log_clean_probability: (N,), log P(clean), NaN where it is not known.
+        soft_targets: (N, C), t. Rows are zero until the label has been seen.
+        representations: (N, d), there only while they are needed.
+        last_batch: (N,), the number of the training batch in which the sample was drawn last, counted over the whole
+            run and distinct on every process; -1 where it has not been drawn.
+        unshared: (N,), whether the sample was trained on since the rows were last made the same on all processes.
+
+    Args:
+        layout: what the columns are made of.
+    """
+
+    given_labels = Column(torch.int64, -1, on="cpu")
+    neighbor_pool = Column(torch.int64, -1, on="cpu")
+    losses = Column(torch.float32, torch.nan, on="state")
+    log_clean_probability = Column(torch.float32, torch.nan, on="state")
+    soft_targets = Column(None, 0, on="state")
+    representations = Column(None, 0, on="model")
+    last_batch = Column(torch.int64, -1, on="cpu")
+    unshared = Column(torch.bool, 0, on="cpu")
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
         self._announced = False
-        self.given_labels = torch.full((num_samples,), -1, dtype=torch.int64)
-        self.neighbor_pool = torch.full((num_samples, pool_size), -1, dtype=torch.int64)
-        self.losses = torch.full((num_samples,), torch.nan, device=device)
-        self.log_clean_probability = torch.full((num_samples,), torch.nan, device=device)
-        self.soft_targets: Tensor | None = None
-        self.representations: Tensor | None = None
-        self.drawn: Tensor | None = None
+        self._rows: dict[str, Tensor] = {}
+        for name in ("given_labels", "losses", "log_clean_probability", "last_batch", "unshared"):
+            self._add(name)
+        self._add("neighbor_pool", layout.pool_size)
+        self._num_batches = 0
+
+    @classmethod
+    def columns(cls) -> list[Column]:
+        """List the declared columns."""
+        return [column for column in vars(cls).values() if isinstance(column, Column)]
+
+    def __len__(self) -> int:
+        """Return N."""
+        return self._layout.num_samples
+
+    def has(self, name: str) -> bool:
+        """Whether a column is there."""
+        return name in self._rows
+
+    def rows_of(self, name: str) -> Tensor:
+        """Return a column.
+
+        Raises:
+            RuntimeError: it is not there, or not yet.
+        """
+        if name in self._rows:
+            return self._rows[name]
+        if name == "soft_targets":
+            raise RuntimeError(
+                "soft_targets are not there before the first batch, which tells the number of classes; pass "
+                "num_classes= to have them at once"
+            )
+        raise RuntimeError(f"there are no {name}: none has been recorded")
+
+    @property
+    def num_classes(self) -> int | None:
+        """C, None where it is not known yet."""
+        return self.soft_targets.shape[1] if self.has("soft_targets") else None
 
     def to(self, device: torch.device) -> None:
         """Move what mini-batches are made of to the one device that was asked for, or else to the model's.
@@ -65,13 +149,22 @@ class SampleState:
         Args:
             device: the model's.
         """
-        if self.representations is not None:
-            self.representations = self.representations.to(device)
-        device = device if self._device is None else self._device
-        self.losses = self.losses.to(device)
-        self.log_clean_probability = self.log_clean_probability.to(device)
-        if self.soft_targets is not None:
-            self.soft_targets = self.soft_targets.to(device)
+        for column in self.columns():
+            if column.on != "cpu" and self.has(column.name):
+                self._rows[column.name] = to_device(self._rows[column.name], self._place(column, device))
+
+    def replace(self, name: str, rows: Tensor) -> None:
+        """Take over a whole column.
+
+        Args:
+            name: the column's.
+            rows: (N, ...) of its type, on its device.
+        """
+        self._rows[name] = rows
+
+    def drop_representations(self) -> None:
+        """Give the memory of the representations back."""
+        self._rows.pop("representations", None)
 
     def set_num_classes(self, num_classes: int) -> None:
         """Take in the width of the model's output, C.
@@ -80,25 +173,41 @@ class SampleState:
             ValueError: it is not what it was, or no positive integer.
         """
         check_count("num_classes", num_classes, 1, "None or an integer")
-        if self.soft_targets is None:
-            shape = (len(self.given_labels), num_classes)
-            announce("soft targets", shape, self._target_dtype, self.losses.device, "state_device= and target_dtype=")
-            self.soft_targets = torch.zeros(shape, dtype=self._target_dtype, device=self.losses.device)
-        elif self.soft_targets.shape[1] != num_classes:
+        if not self.has("soft_targets"):
+            shape, device = (len(self), num_classes), self.losses.device
+            announce("soft targets", shape, self._layout.target_dtype, device, "state_device= and target_dtype=")
+            self._add("soft_targets", num_classes, device=device)
+        elif self.num_classes != num_classes:
             raise ValueError(
-                f"the model's output is {num_classes} wide, the soft targets are over {self.soft_targets.shape[1]} "
+                f"the model's output is {num_classes} wide, the soft targets are over {self.num_classes} "
                 "classes; they must agree, see num_classes"
             )
 
-    def record_labels(self, indices: Tensor, labels: Tensor) -> None:
-        """Take in labels as the dataset gives them; a sample seen for the first time gets its one-hot target.
+    def make_representations(self, width: int, device: torch.device) -> Tensor:
+        """Return the representations (N, d), after making room for them where there are none.
 
         Args:
-            indices: (n,) int64 on the CPU, rows of the dataset.
+            width: d.
+            device: the model's.
+        """
+        if not self.has("representations"):
+            if not self._announced:  # a scan an epoch takes and gives back the same
+                dtype = self._layout.representation_dtype
+                announce("representations", (len(self), width), dtype, device, "representation_dtype=")
+                self._announced = True
+            # Zeros: a row that nothing is written to must not look like one of a model that has diverged.
+            self._add("representations", width, device=device)
+        return self.representations
+
+    def check_labels(self, indices: Tensor, labels: Tensor) -> None:
+        """Check that the labels of samples are what they were.
+
+        Args:
+            indices: (n,) int64 on the CPU, dataset indices.
             labels: (n,) int64 on the CPU, in 0..C-1.
 
         Raises:
-            ValueError: a sample's label is not what it was.
+            ValueError: one is not.
         """
         known = self.given_labels[indices]
         changed = ((known >= 0) & (known != labels)).nonzero()
@@ -109,122 +218,117 @@ class SampleState:
                 f"{int(labels[row])}; a sample's label must stay, and scan_dataset must hold the same samples in the "
                 "same order as the dataset"
             )
-        if (new := known < 0).any():
-            rows, targets = indices[new], self.known_targets()
-            self.given_labels[rows] = labels[new]
-            one_hot = functional.one_hot(labels[new], targets.shape[1])
-            targets[rows.to(targets.device, non_blocking=True)] = one_hot.to(targets, non_blocking=True)
+
+    def record_labels(self, indices: Tensor, labels: Tensor) -> None:
+        """Take in labels that `check_labels` has checked; a sample seen for the first time gets its one-hot target.
+
+        Args:
+            indices: (n,) int64 on the CPU, dataset indices.
+            labels: (n,) int64 on the CPU, in 0..C-1.
+        """
+        new = (self.given_labels[indices] < 0).nonzero().flatten()
+        targets = self.soft_targets
+        for chunk in torch.split(new, CHUNK_ROWS):
+            rows = indices[chunk]
+            self.given_labels[rows] = labels[chunk]
+            one_hot = functional.one_hot(labels[chunk], targets.shape[1])
+            targets[to_device(rows, targets.device)] = to_device(one_hot, targets.device, targets.dtype)
 
     def record_predictions(self, indices: Tensor, losses: Tensor, representations: Tensor | None) -> None:
         """Take in what the model says of a batch. Of a sample that is in it more than once, the first counts.
 
         Args:
-            indices: (n,) int64 on the CPU, rows of the dataset.
+            indices: (n,) int64 on the CPU, dataset indices.
             losses: (n,) float on the model's device.
             representations: (n, d) float on the model's device; None: not kept.
         """
         first = first_of_each(indices)
         if first is not None:
-            losses = losses[first.to(losses.device, non_blocking=True)]
-        self.losses[indices.to(self.losses.device, non_blocking=True)] = losses.to(self.losses, non_blocking=True)
+            losses = losses[to_device(first, losses.device)]
+        kept = self.losses
+        kept[to_device(indices, kept.device)] = to_device(losses, kept.device, kept.dtype)
         if representations is None:
             return
         if first is not None:
-            representations = representations[first.to(representations.device, non_blocking=True)]
-        kept = self.representations_of(representations.shape[1], representations.device)
-        kept[indices.to(kept.device, non_blocking=True)] = representations.to(kept)
+            representations = representations[to_device(first, representations.device)]
+        kept = self.make_representations(representations.shape[1], representations.device)
+        kept[to_device(indices, kept.device)] = to_device(representations, kept.device, kept.dtype)
 
-    def representations_of(self, width: int, device: torch.device) -> Tensor:
-        """Return the representations (N, d), after making room for them where there are none.
-
-        Args:
-            width: d.
-            device: where to keep them.
-        """
-        if self.representations is None:
-            shape = (len(self.given_labels), width)
-            if not self._announced:  # a scan an epoch takes and gives back the same
-                announce("representations", shape, self._representation_dtype, device, "representation_dtype=")
-                self._announced = True
-            # Zeros: a row that nothing is written to must not look like one of a model that has diverged.
-            self.representations = torch.zeros(shape, dtype=self._representation_dtype, device=device)
-        return self.representations
-
-    def track_drawn(self) -> None:
-        """Start to note which samples are drawn."""
-        if self.drawn is None:
-            self.drawn = torch.zeros(len(self.given_labels), dtype=torch.bool)
-
-    def note_drawn(self, indices: Tensor) -> None:
-        """Note that samples have been drawn, where that is noted.
+    def record_drawn(self, indices: Tensor, rank: int, num_processes: int) -> None:
+        """Take in that a batch has been drawn.
 
         Args:
-            indices: (n,) int64 on the CPU, rows of the dataset.
+            indices: (n,) int64 on the CPU, dataset indices.
+            rank: which process has drawn it, from 0.
+            num_processes: how many there are.
         """
-        if self.drawn is not None:
-            self.drawn[indices] = True
+        self.last_batch[indices] = self._num_batches * num_processes + rank
+        self._num_batches += 1
+        self.unshared[indices] = True
 
-    def take_drawn(self) -> Tensor:
-        """Return the samples (n,) that have been drawn, sorted, and forget that they were."""
-        if self.drawn is None:
-            raise RuntimeError("what is drawn has not been tracked")
-        rows = self.drawn.nonzero().flatten()
-        self.drawn.zero_()
+    def take_unshared(self) -> Tensor:
+        """Return the samples (n,) that this process has trained on since it told the others, and forget them."""
+        rows = self.unshared.nonzero().flatten()
+        self.unshared.zero_()
         return rows
 
-    def known_targets(self) -> Tensor:
-        """Return the soft targets (N, C).
-
-        Raises:
-            RuntimeError: C is not known yet.
-        """
-        if self.soft_targets is None:
-            raise RuntimeError(
-                "soft_targets are not there before the first batch, which tells the number of classes; pass "
-                "num_classes= to have them at once"
-            )
-        return self.soft_targets
-
-    def known_representations(self) -> Tensor:
-        """Return the representations (N, d).
-
-        Raises:
-            RuntimeError: none has been recorded.
-        """
-        if self.representations is None:
-            raise RuntimeError("there are no representations: none has been recorded")
-        return self.representations
-
     def state_dict(self) -> dict[str, Tensor | None]:
-        """Return copies of all rows on the CPU."""
+        """Return copies of all saved columns on the CPU; None for one that is not there."""
         return {
-            name: None if rows is None else rows.detach().to("cpu", copy=True) for name, rows in self._rows().items()
+            column.name: self._rows[column.name].detach().to("cpu", copy=True) if self.has(column.name) else None
+            for column in self.columns()
+            if column.saved
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over rows that `state_dict` returned.
+    def prepared(self, state: Mapping[str, Any], *, keep_representations: bool) -> Callable[[], None]:
+        """Check rows that `state_dict` returned, and return what takes all of them over.
+
+        Args:
+            state: the rows; a column that it does not have is as in a new table.
+            keep_representations: whether to take over the representations, too.
 
         Raises:
-            ValueError: they are of another dataset length or another number of neighbors.
+            ValueError: they are of another dataset length, number of neighbors or classes, or no rows at all.
         """
-        saved_targets = state["soft_targets"]
+        new = SampleTable(self._layout)
+        targets = state.get("soft_targets")
+        saved_classes = None if targets is None else targets.shape[1]
         for what, saved, own in (
-            ("samples", len(state["given_labels"]), len(self.given_labels)),
-            ("neighbors a sample", state["neighbor_pool"].shape[1], self.neighbor_pool.shape[1]),
-            ("classes", _width(saved_targets), _width(self.soft_targets)),
+            ("samples", len(state["given_labels"]), len(self)),
+            ("neighbors a sample", state["neighbor_pool"].shape[1], self._layout.pool_size),
+            ("classes", saved_classes, self.num_classes),
         ):
             if saved is not None and own is not None and saved != own:
                 raise ValueError(f"the state is of a run over {saved} {what}, this loader has {own}")
-        types = {"soft_targets": self._target_dtype, "representations": self._representation_dtype}
-        self.representations = self.drawn = None  # not those of another epoch, where the saved run had none
-        for name in self._rows():
-            if (rows := state[name]) is not None:
-                # Wherever the file was loaded to: labels and neighbors live on the CPU, the rest follows the model.
-                setattr(self, name, rows.detach().to("cpu", types.get(name, rows.dtype), copy=True))
+        if targets is None and self.has("soft_targets"):
+            new._add("soft_targets", self.num_classes, device=_CPU)
+        for column in self.columns():
+            rows = state.get(column.name)
+            if rows is None or (column.name == "representations" and not keep_representations):
+                continue
+            if not isinstance(rows, Tensor) or len(rows) != len(self):
+                raise ValueError(f"the state's {column.name} must have a row for each of the {len(self)} samples")
+            # Wherever the file was loaded to; `to` brings the rows to their place.
+            new._rows[column.name] = rows.detach().to("cpu", self._dtype(column), copy=True)
 
-    def _rows(self) -> dict[str, Tensor | None]:
-        return {name: rows for name, rows in vars(self).items() if not name.startswith("_")}
+        def take_over() -> None:
+            self._rows = new._rows
+            self._num_batches = int(self.last_batch.max()) + 1
 
+        return take_over
 
-def _width(soft_targets: Tensor | None) -> int | None:
-    return None if soft_targets is None else soft_targets.shape[1]
+    def _add(self, name: str, width: int | None = None, *, device: torch.device | None = None) -> None:
+        column = next(column for column in self.columns() if column.name == name)
+        shape = (len(self),) if width is None else (len(self), width)
+        place = self._place(column, _CPU if device is None else device)
+        self._rows[name] = torch.full(shape, column.fill, dtype=self._dtype(column), device=place)
+
+    def _place(self, column: Column, device: torch.device) -> torch.device:
+        if column.on == "cpu":
+            return _CPU
+        return device if column.on == "model" or self._layout.device is None else self._layout.device
+
+    def _dtype(self, column: Column) -> torch.dtype:
+        if column.dtype is not None:
+            return column.dtype
+        return self._layout.target_dtype if column.name == "soft_targets" else self._layout.representation_dtype

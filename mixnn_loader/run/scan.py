@@ -6,16 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.data.labels import class_labels
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.model.predictor import ModelView, Predictions
-from mixnn_loader.run.sample_table import SampleState
+from mixnn_loader.run.sample_table import SampleTable
 
 
 def scan(
     batches: Iterable[ReceivedBatch],
     view: ModelView,
-    state: SampleState,
+    table: SampleTable,
     *,
     need_representations: bool,
 ) -> None:
@@ -24,22 +25,23 @@ def scan(
     Args:
         batches: the pass.
         view: the model.
-        state: gets labels, losses and representations.
+        table: gets labels, losses and representations.
         need_representations: also keep what enters the feature layer.
 
     Raises:
         ValueError: a label is no class index, or not what it was.
     """
     for batch in batches:
-        indices = batch.loaded.indices
+        indices = batch.loaded.groups[:, 0]
         predictions = view.predict(batch.inputs, need_representations=need_representations)
         num_classes = predictions.logits.shape[1]
-        state.to(view.device)
-        state.set_num_classes(num_classes)
+        table.to(view.device)
+        table.set_num_classes(num_classes)
         labels = class_labels(batch.labels, indices, num_classes)
-        state.record_labels(indices, labels)
-        losses = losses_of(predictions, labels.to(predictions.logits.device, non_blocking=True))
-        state.record_predictions(indices, losses, predictions.representations)
+        table.check_labels(indices, labels)
+        table.record_labels(indices, labels)
+        losses = losses_of(predictions, to_device(labels, predictions.logits.device))
+        table.record_predictions(indices, losses, predictions.representations)
 
 
 def losses_of(predictions: Predictions, labels: Tensor) -> Tensor:

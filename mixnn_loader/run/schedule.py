@@ -1,125 +1,147 @@
-"""Which epoch and batch a run is at, and what there was to say of each epoch."""
+"""Which epoch comes: those that have been trained for are counted, whatever was iterated."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from mixnn_loader.run.settings import Phase
+import torch
+from torch import Tensor
 
-Record = dict[str, Any]
-"""An epoch's entry in the history."""
-
-MEASURED = (
-    "scan",
-    "noise_rate",
-    "means",
-    "variances",
-    "priors",
-    "search",
-    "search_recall",
-    "same_label_share",
-    "scan_seconds",
-    "mixture_seconds",
-    "search_seconds",
-    "batches_seconds",
-)
-"""What the history holds of every epoch besides its number and phase."""
+from mixnn_loader._utils.log import logger
+from mixnn_loader.run.epoch import Epoch, Record
+from mixnn_loader.run.settings import Settings
 
 
-class Epochs:
-    """Counts epochs and their batches, and keeps the history.
+class Schedule:
+    """Hands out the epochs one after another, and keeps the history.
+
+    Args:
+        settings: the hyper-parameters.
 
     Attributes:
+        number: of the epoch in progress, or else of the one that comes.
+        epoch: the one in progress; None between epochs.
         history: a record an epoch.
-        merged: whether all processes know what each has learned in the epoch that was started last.
-        stopped_within: whether the next iteration is of the rest of an epoch, within which the loaded state was saved.
+        finished: epochs that have been trained for in this process.
     """
 
-    def __init__(self) -> None:
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.number = 0
+        self.epoch: Epoch | None = None
         self.history: list[Record] = []
-        self.merged = True
-        self.stopped_within = False
-        self._number = 0
-        self._started = False
-        self._batch = 0
-        self._running: Record | None = None
+        self.finished = 0
+        self._told = False
+        self._has_left_warmup = False
+        self._starts: list[tuple[Tensor, int]] = []
 
-    @property
-    def number(self) -> int:
-        """The epoch that is running or was started last; before the first, the one that comes."""
-        return self._number
+    def rewind(self, now: Tensor, is_same: Callable[[Tensor, Tensor], bool]) -> bool:
+        """Go back, during warm-up, where the model is as it was at the start of an earlier epoch.
 
-    @property
-    def next(self) -> int:
-        """The epoch that the next iteration is of."""
-        return self._number + self._started
+        That is what a search for a learning rate does, which trains for a while and then restores the model: what was
+        trained in between counts no more.
 
-    @property
-    def is_within(self) -> bool:
-        """Whether an epoch is running, or was when the state was saved that has been loaded."""
-        return self._running is not None or self.stopped_within
+        Args:
+            now: the fingerprint of the model at the start of a pass.
+            is_same: compares two of them.
 
-    @property
-    def batch(self) -> int:
-        """Batches that this epoch has given; 0 between epochs."""
-        return self._batch if self.is_within else 0
+        Returns:
+            Whether it went back.
+        """
+        if self._settings.phase(self.number) != "warm-up":
+            self._starts.clear()
+            return False
+        if self._starts and not is_same(self._starts[-1][0], now):
+            for place, (start, number) in enumerate(self._starts):
+                if is_same(start, now):
+                    self.number, self.epoch = number, None
+                    self.history = [record for record in self.history if record["epoch"] < number]
+                    del self._starts[place + 1 :]
+                    return True
+        self._starts.append((now, self.number))
+        return False
 
-    def record(self, phase: Phase) -> Record:
-        """Make a record for the next epoch, to be filled in."""
-        return {"epoch": self.next, "phase": phase, **dict.fromkeys(MEASURED)}
+    def open(self) -> Epoch:
+        """Return the epoch in progress, or start the next one."""
+        if self.epoch is None:
+            self.epoch = Epoch(self.number, self._settings.phase(self.number))
+        self._has_left_warmup |= self.epoch.phase != "warm-up"
+        if not any(record is self.epoch.record for record in self.history):
+            self.history.append(self.epoch.record)
+        return self.epoch
 
-    def begin(self, record: Record) -> None:
-        """Start the epoch of a new record."""
-        self.history.append(record)
-        self.merged = False
-        self._number, self._started, self._batch = record["epoch"], True, 0
-        self._running, self.stopped_within = record, False
+    def withdraw(self, epoch: Epoch) -> None:
+        """Take an epoch of which nothing has been trained out of the history: somebody had but a look."""
+        if epoch.trained == 0:
+            self.history = [record for record in self.history if record is not epoch.record]
 
-    def resume(self) -> Record:
-        """Go on with the epoch within which the loaded state was saved."""
-        self._started, self._running, self.stopped_within = True, self.history[-1], False
-        return self._running
+    def finish(self, epoch: Epoch) -> None:
+        """Count an epoch as trained for."""
+        if self.epoch is epoch:
+            self.number, self.epoch = epoch.number + 1, None
+            self.finished += 1
 
-    def count_batch(self) -> int:
-        """Count a batch, and return the batches so far."""
-        self._batch += 1
-        return self._batch
+    def tell_of_short_passes(self, trained: int, length: float) -> None:
+        """Log once that passes are too short to be epochs."""
+        if not self._told:
+            self._told = True
+            logger.info(
+                "a pass was left after %d of some %d batches; such passes add up until they make an epoch of the "
+                "schedule. For another length of its epochs pass epoch_length=, in batches",
+                trained,
+                length,
+            )
 
-    def runs(self, record: Record) -> bool:
-        """Whether this record's epoch is the one that runs."""
-        return self._running is record
+    def warn_if_nothing_was_mixed(self) -> None:
+        """Say so where training ends in warm-up.
 
-    def end(self, record: Record) -> None:
-        """End this record's epoch, unless another has been started."""
-        if self.runs(record):
-            self._running = None
-
-    def stop(self) -> None:
-        """Stop the epoch that runs: the next iteration is of its rest."""
-        self._running, self._started, self.stopped_within = None, False, True
+        Warns:
+            UserWarning: epochs have been trained for, all of them of warm-up.
+        """
+        if self.finished > 0 and not self._has_left_warmup:
+            warnings.warn(
+                f"the training ended in warm-up, after {self.finished} epochs: nothing has been mixed. MixNNDataLoader "
+                f"starts with epoch {self._settings.warmup}; tell it how long the training is, epochs="
+                f"{self.number}, or set warmup_epochs=. It must live as long as the training: one that is built "
+                "anew for every epoch is always at its start",
+                stacklevel=2,
+            )
 
     def set(self, number: int) -> None:
-        """Let the next iteration be of epoch ``number``; one that is running or stopped goes on if it is this one."""
-        if number != self._number:
-            self._running, self.stopped_within = None, False
-        self._number, self._started = number, False
+        """Let epoch ``number`` be the one that comes; the one in progress goes on if it is this one."""
+        if number != self.number:
+            self.epoch = None
+        self.number = number
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return tensors and primitives."""
+    def state_dict(self, *, finished: bool) -> dict[str, Any]:
+        """Return tensors and primitives.
+
+        Args:
+            finished: whether the epoch in progress is at its end.
+        """
+        epoch = None if finished else self.epoch
         return {
-            "epoch": self._number if self.is_within else self.next,
-            "batch": self.batch,
-            "merged": self.merged,
+            "epoch": self.number + finished,
+            "finished": finished,
+            "trained": 0 if epoch is None else epoch.trained,
+            "pairs": None if epoch is None else torch.stack([epoch.pairs.cpu(), epoch.pairs_of_all]),
             "history": [dict(record) for record in self.history],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], *, within: bool) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, estimated: bool) -> None:
         """Take over what `state_dict` returned.
 
         Args:
             state: with these entries and maybe others.
-            within: whether it was saved within an epoch.
+            estimated: whether it was saved within an epoch, the estimates of which are in the table.
         """
         self.history = [dict(record) for record in state["history"]]
-        self.merged = state["merged"]
-        self._number, self._started, self._batch = state["epoch"], False, state["batch"]
-        self._running, self.stopped_within = None, within
+        self.number, self.epoch = state["epoch"], None
+        if state["trained"] > 0 or estimated:
+            self.epoch = Epoch(self.number, self._settings.phase(self.number))
+            self.epoch.trained = state["trained"]
+            if state["pairs"] is not None:
+                self.epoch.pairs, self.epoch.pairs_of_all = state["pairs"].cpu().clone().unbind()
+            if self.history and self.history[-1]["epoch"] == self.number:
+                self.epoch.record = self.history[-1]

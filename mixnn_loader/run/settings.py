@@ -1,126 +1,137 @@
 """The method's hyper-parameters: their ranges, and what follows from them."""
 
-from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
 import numpy as np
 
-from mixnn_loader._utils.checks import check_choice, check_count, check_fraction
-from mixnn_loader.neighbors import NeighborSearch
+from mixnn_loader._utils.checks import check_count, check_fraction
+from mixnn_loader.method.weights import Weighting, weighting_of
+from mixnn_loader.neighbors.protocol import NeighborSearch
+from mixnn_loader.neighbors.source import NeighborSource, NoNeighbors
+from mixnn_loader.neighbors.sources import neighbor_source
+from mixnn_loader.run.credibility import Credibility, credibility_of
+from mixnn_loader.run.place import Phase
 
-Neighbors = Literal["dataset", "batch", "random", "random-batch"]
-Weighting = Literal["mixture", "uniform", "beta"]
-Scan = Literal["epoch", "running"]
-Phase = Literal["warm-up", "mixing", "correction"]
+Auto = Literal["auto"]
+
+WARMUP_EPOCHS = 10
+CORRECTION_EPOCH = 60
+"""W and E_s of the paper's 300 epochs on CIFAR-10."""
+
+WARMUP_SHARE = 1 / 30
+CORRECTION_SHARE = 1 / 5
+"""What part of the training these are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Hyper-parameters of MixNN; `mixnn_loader.MixNNDataLoader` documents each.
 
+    Attributes:
+        source: where neighbors come from, made of ``neighbors``, ``neighbor_pool`` and ``search``.
+        weigh: how weights follow from credibility, made of ``weighting``.
+        credibility: what the credibility of a label is estimated from, made of ``scan`` and ``scan_every``.
+
     Raises:
         ValueError: an argument is outside its range.
+        TypeError: an argument is of a kind that cannot be used.
     """
 
     num_neighbors: int
-    warmup_epochs: int
-    correction_epoch: int | None
+    epochs: int | None
+    warmup_epochs: int | Auto
+    correction_epoch: int | Auto | None
+    epoch_length: int | None
     momentum: float
-    neighbors: Neighbors
+    correct_neighbors: bool
+    neighbors: str | NeighborSource
     neighbor_pool: int | None
     search: str | NeighborSearch
-    weighting: Weighting
-    scan: Scan
+    weighting: str | Weighting
+    scan: str | Credibility
     scan_every: int | None
     seed: int
+    source: NeighborSource = field(init=False, repr=False)
+    weigh: Weighting = field(init=False, repr=False)
+    credibility: Credibility = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_count("num_neighbors", self.num_neighbors)
-        check_count("warmup_epochs", self.warmup_epochs)
         check_count("seed", self.seed)
-        if self.correction_epoch is not None:
-            check_count("correction_epoch", self.correction_epoch, 0, "None or an integer")
+        for name, minimum in (("epochs", 1), ("epoch_length", 1)):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), minimum, "None or an integer")
+        if self.warmup_epochs != "auto":
+            check_count("warmup_epochs", self.warmup_epochs, 0, "'auto' or an integer")
+        if self.correction_epoch not in ("auto", None):
+            check_count("correction_epoch", self.correction_epoch, 0, "'auto', None or an integer")
         check_fraction("momentum", self.momentum)
-        check_choice("neighbors", self.neighbors, get_args(Neighbors))
-        check_choice("weighting", self.weighting, get_args(Weighting))
-        check_choice("scan", self.scan, get_args(Scan))
-        if self.scan_every is not None:
-            check_count("scan_every", self.scan_every, 1, "None or an integer")
-        if self.neighbor_pool is not None:
-            if self.neighbors != "dataset":
-                raise ValueError(
-                    f"neighbor_pool must be None with neighbors={self.neighbors!r}, got {self.neighbor_pool!r}; only "
-                    "neighbors='dataset' has a pool"
-                )
-            check_count("neighbor_pool", self.neighbor_pool, 0, "None or an integer")
-            if self.neighbor_pool < self.num_neighbors:
-                raise ValueError(
-                    f"neighbor_pool must be None or >= num_neighbors ({self.num_neighbors}), got {self.neighbor_pool}"
-                )
-        if self.search != "auto" and self.neighbors != "dataset":
-            raise ValueError(
-                f"search must be 'auto' with neighbors={self.neighbors!r}, got {self.search!r}; only "
-                "neighbors='dataset' searches"
-            )
+        if not isinstance(self.correct_neighbors, (bool, np.bool_)):
+            raise ValueError(f"correct_neighbors must be True or False, got {self.correct_neighbors!r}")
         # NumPy's numbers are welcome, but not everything that these go to takes them.
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for given in fields(self):
+            value = getattr(self, given.name, None)
             if isinstance(value, np.generic):
-                object.__setattr__(self, field.name, value.item())
+                object.__setattr__(self, given.name, value.item())
+        source = neighbor_source(self.neighbors, self.neighbor_pool, self.search)
+        if self.num_neighbors > source.pool_size(self.num_neighbors) > 0:
+            raise ValueError(
+                f"neighbor_pool must be None or >= num_neighbors ({self.num_neighbors}), got "
+                f"{source.pool_size(self.num_neighbors)}"
+            )
+        # Made once: an object may keep something from one batch for the next.
+        object.__setattr__(self, "source", NoNeighbors() if self.num_neighbors == 0 else source)
+        object.__setattr__(self, "weigh", weighting_of(self.weighting))
+        object.__setattr__(self, "credibility", credibility_of(self.scan, self.scan_every))
+
+    @property
+    def warmup(self) -> int:
+        """W, the epochs of warm-up."""
+        if self.warmup_epochs != "auto":
+            return self.warmup_epochs
+        return WARMUP_EPOCHS if self.epochs is None else max(1, round(self.epochs * WARMUP_SHARE))
+
+    @property
+    def correction(self) -> int | None:
+        """E_s, the first epoch that corrects targets; None: never."""
+        if self.correction_epoch != "auto":
+            return self.correction_epoch
+        return CORRECTION_EPOCH if self.epochs is None else max(1, round(self.epochs * CORRECTION_SHARE))
 
     @property
     def pool_size(self) -> int:
         """M: how many neighbors of each sample are searched and kept."""
-        return self.num_neighbors if self.neighbor_pool is None else self.neighbor_pool
-
-    @property
-    def searches(self) -> bool:
-        """Whether the neighbors are searched in the whole dataset."""
-        return self.neighbors == "dataset" and self.num_neighbors > 0
-
-    @property
-    def pairs_in_batch(self) -> bool:
-        """Whether the neighbors are other samples of the same mini-batch."""
-        return self.neighbors in ("batch", "random-batch") and self.num_neighbors > 0
-
-    @property
-    def needs_representations(self) -> bool:
-        """Whether the model's representations are needed at all."""
-        return self.neighbors in ("dataset", "batch") and self.num_neighbors > 0
+        return self.source.pool_size(self.num_neighbors)
 
     @property
     def keeps_representations(self) -> bool:
         """Whether the representations met during an epoch are kept, for the next one's search."""
-        return self.searches and self.scan == "running" and self.scan_every is None
-
-    @property
-    def scans_again(self) -> bool:
-        """Whether there is more than one scan."""
-        return self.scan == "epoch" or self.scan_every is not None
+        return self.source.sees == "dataset" and self.credibility.running and self.credibility.every is None
 
     def scans(self, epoch: int) -> bool:
-        """Whether an epoch past warm-up starts with a scan of the dataset."""
-        past_warmup = epoch - self.warmup_epochs
-        if self.scan_every is not None:
-            return past_warmup % self.scan_every == 0
-        return self.scan == "epoch" or past_warmup == 0
+        """Whether an epoch after warm-up starts with a scan of the dataset."""
+        after_warmup = epoch - self.warmup
+        every = self.credibility.every
+        return after_warmup == 0 if every is None else after_warmup % every == 0
 
     def phase(self, epoch: int) -> Phase:
         """Name what an epoch does; epochs are counted from 0 and include warm-up."""
-        if epoch < self.warmup_epochs:
+        if epoch < self.warmup:
             return "warm-up"
-        if self.correction_epoch is None or epoch < self.correction_epoch:
+        if self.correction is None or epoch < self.correction:
             return "mixing"
         return "correction"
 
-    def check_dataset(self, num_samples: int) -> None:
+    def check_members(self, num_members: int) -> None:
         """Check that every sample can have its neighbors.
 
         Raises:
             ValueError: there are too few samples.
         """
         name = "num_neighbors" if self.neighbor_pool is None else "neighbor_pool"
-        if num_samples <= self.pool_size:
+        needed = max(self.num_neighbors, self.pool_size)
+        if num_members <= needed:
             raise ValueError(
-                f"{name} must be smaller than the number of training samples ({num_samples}), got {self.pool_size}"
+                f"{name} must be smaller than the number of training samples ({num_members}), got {needed}"
             )

@@ -4,19 +4,16 @@ import torch
 from torch import Tensor
 
 from mixnn_loader._utils.processes import Processes
-from mixnn_loader.run.sample_table import SampleState
-
-_CHUNK_ROWS = 65_536
-"""Labels become one-hot targets in chunks: the integers in between take twice the targets' memory."""
+from mixnn_loader.run.sample_table import SampleTable
 
 
-def share_predictions(state: SampleState, rows: Tensor, processes: Processes, device: torch.device) -> list[Tensor]:
-    """Take over the labels, losses and representations that the other processes have recorded.
+def share_predictions(table: SampleTable, rows: Tensor, processes: Processes, device: torch.device) -> list[Tensor]:
+    """Take over the labels, losses, representations and drawn batches that the other processes have recorded.
 
     Of a sample that several processes have, what the one of the lowest rank says counts.
 
     Args:
-        state: the per-sample state.
+        table: the per-sample rows.
         rows: (n,) int64 on the CPU, distinct: the samples of which this process has recorded something.
         processes: which share the samples.
         device: the model's.
@@ -26,15 +23,17 @@ def share_predictions(state: SampleState, rows: Tensor, processes: Processes, de
     """
     chunks = list(processes.exchange(rows))
     rows_of = [torch.cat([rows[:0], *(parts[rank] for _, parts in chunks)]) for rank in range(processes.size)]
-    _share_labels(state, rows_of, processes)
-    _share(state.losses, rows_of, processes)
-    width = 0 if state.representations is None else state.representations.shape[1]
-    if (width := int(processes.gather(torch.tensor([width])).max())) > 0:
-        _share(state.representations_of(width, device), rows_of, processes)
+    _share_labels(table, rows_of, processes)
+    _share(table.losses, rows_of, processes)
+    _share(table.last_batch, rows_of, processes)
+    width = table.representations.shape[1] if table.has("representations") else 0
+    width = int(processes.gather(torch.tensor([width], dtype=torch.int64, device="cpu")).max())
+    if width > 0:
+        _share(table.make_representations(width, device), rows_of, processes)
     return rows_of
 
 
-def average_targets(state: SampleState, rows_of: list[Tensor], processes: Processes) -> None:
+def average_targets(table: SampleTable, rows_of: list[Tensor], processes: Processes) -> None:
     """Take over the soft targets that the other processes have moved.
 
     A sample that several have moved, such as those with which `torch.utils.data.DistributedSampler` fills up its last
@@ -42,12 +41,12 @@ def average_targets(state: SampleState, rows_of: list[Tensor], processes: Proces
     predictions, as for a sample that is in a batch twice.
 
     Args:
-        state: the per-sample state.
+        table: the per-sample rows.
         rows_of: (n,) int64 on the CPU of each process, distinct: the samples that it has moved.
         processes: which share the samples.
     """
-    targets = state.known_targets()
-    counts = torch.zeros(len(targets), dtype=torch.int64)
+    targets = table.soft_targets
+    counts = torch.zeros(len(targets), dtype=torch.int64, device="cpu")
     for rows in rows_of:
         counts[rows] += 1
     shared = counts > 1
@@ -57,7 +56,7 @@ def average_targets(state: SampleState, rows_of: list[Tensor], processes: Proces
     place = shared.cumsum(dim=0) - 1  # of a shared sample in `sums`
     shared_of = [rows[shared[rows]] for rows in rows_of]
     for chunk, parts in processes.exchange(targets[own[shared[own]].to(targets.device)]):
-        # One process behind the other, so that the sums are the same everywhere, to the last bit.
+        # One process after the other, so that the sums are the same everywhere, to the last bit.
         for rows, part in zip(shared_of, parts, strict=True):
             sums[place[rows[chunk]].to(targets.device)] += part
     _share(targets, rows_of, processes)
@@ -66,20 +65,20 @@ def average_targets(state: SampleState, rows_of: list[Tensor], processes: Proces
     targets[everyone.to(targets.device)] = means.to(targets.dtype)
 
 
-def _share_labels(state: SampleState, rows_of: list[Tensor], processes: Processes) -> None:
-    num_classes = 0 if state.soft_targets is None else state.soft_targets.shape[1]
-    if (num_classes := int(processes.gather(torch.tensor([num_classes])).max())) > 0:
-        state.set_num_classes(num_classes)
-    labels = state.given_labels.clone()
+def _share_labels(table: SampleTable, rows_of: list[Tensor], processes: Processes) -> None:
+    num_classes = torch.tensor([table.num_classes or 0], dtype=torch.int64, device="cpu")
+    if (widest := int(processes.gather(num_classes).max())) > 0:
+        table.set_num_classes(widest)
+    labels = table.given_labels.clone()
     _share(labels, rows_of, processes)
-    new = ((state.given_labels < 0) & (labels >= 0)).nonzero().flatten()
-    for rows in torch.split(new, _CHUNK_ROWS):
-        state.record_labels(rows, labels[rows])
+    new = ((table.given_labels < 0) & (labels >= 0)).nonzero().flatten()
+    if len(new) > 0:
+        table.record_labels(new, labels[new])
 
 
 def _share(values: Tensor, rows_of: list[Tensor], processes: Processes) -> None:
     """Write the rows that each process has of ``values`` (N, ...) on all, in place."""
-    taken = torch.zeros(len(values), dtype=torch.bool)
+    taken = torch.zeros(len(values), dtype=torch.bool, device="cpu")
     counting = []
     for rows in rows_of:
         counting.append(~taken[rows])

@@ -1,0 +1,91 @@
+"""What is really going on in the training loop, as far as the model shows it."""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixnn_loader._utils.log import logger
+from mixnn_loader.model.fingerprint import fingerprint, same
+from mixnn_loader.model.prepare import Prepare
+from mixnn_loader.model.watch import Watch, difference_message
+from mixnn_loader.run.epoch import Epoch
+
+
+class Observer:
+    """Watches the first training step, and whether the model changes in an epoch.
+
+    Args:
+        model: as the user has passed it.
+        prepare: what the user says is done to a batch before the model.
+    """
+
+    def __init__(self, model: nn.Module, prepare: Prepare | None) -> None:
+        self._model = model
+        self._prepare = prepare
+        self._watch: Watch | None = None
+        self._is_done = False
+        self._warned_of_model = False
+
+    def begin(self, inputs: Any) -> None:
+        """Start to watch the training step of a batch, unless one has been seen.
+
+        Args:
+            inputs: as they are handed out.
+        """
+        if not self._is_done:
+            self._watch = Watch(self._model, inputs, self._prepare)
+
+    @property
+    def has_seen_step(self) -> bool:
+        """Whether the model has been called, with gradients, since `begin`."""
+        return self._watch is not None and self._watch.seen is not None
+
+    def end(self) -> None:
+        """Stop watching.
+
+        Warns:
+            UserWarning: the model got something else than the loader gave.
+        """
+        if self._watch is None:
+            return
+        seen, self._watch = self._watch.seen, (self._watch.close(), None)[1]
+        if seen is None:
+            return
+        self._is_done = True
+        logger.info("the first training step: the model was in %s mode", "train" if seen.training else "eval")
+        if seen.difference is not None:
+            warnings.warn(difference_message(seen), stacklevel=5)
+
+    def fingerprint(self) -> Tensor:
+        """Return a few numbers that change when the model is trained."""
+        return fingerprint(self._model)
+
+    def compare(self, epoch: Epoch) -> None:
+        """Compare the model with that at the start of an epoch which has been trained for.
+
+        Warns:
+            UserWarning: once, if nothing has changed.
+        """
+        if self._warned_of_model or epoch.start is None or epoch.start.numel() == 0:
+            return
+        if same(epoch.start, self.fingerprint()):
+            self._warned_of_model = True
+            warnings.warn(
+                f"the model's parameters have not changed over epoch {epoch.number}: MixNN looks at a model that is "
+                "not trained. If another one is, such as a copy or that of the next fold, call loader.reset(model) or "
+                "build a new MixNNDataLoader for it; to look at batches without training, iterate under "
+                "torch.no_grad(), which is no epoch",
+                stacklevel=5,
+            )
+
+
+def is_same_model(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two fingerprints are those of the same parameters; there must be some."""
+    return one is not None and other is not None and one.numel() > 0 and same(one, other)
+
+
+def nothing() -> Tensor:
+    """Return the fingerprint of a model that has nothing to be trained."""
+    return torch.empty(0, dtype=torch.float64, device="cpu")

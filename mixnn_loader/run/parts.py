@@ -1,0 +1,157 @@
+"""What the passes over one loader share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.distributed import ProcessGroup
+from torch.utils.data import DataLoader
+
+from mixnn_loader._utils.processes import Processes
+from mixnn_loader.checkpoint.position import ResumableBatches
+from mixnn_loader.data.indexed import NeighborBatchSampler, rebuilt
+from mixnn_loader.data.to_device import Receiver
+from mixnn_loader.data.unpack import Unpack, resolve_unpack
+from mixnn_loader.data.user_loader import num_samples
+from mixnn_loader.method.receipt import Journal
+from mixnn_loader.model.hooks import FeatureLayer
+from mixnn_loader.model.predictor import ModelView
+from mixnn_loader.model.prepare import Prepare
+from mixnn_loader.run.estimate import Estimator
+from mixnn_loader.run.members import Members
+from mixnn_loader.run.mix_batch import BatchMixer
+from mixnn_loader.run.observe import Observer
+from mixnn_loader.run.rehearse import Rehearsal
+from mixnn_loader.run.sample_table import Layout, SampleTable
+from mixnn_loader.run.schedule import Schedule
+from mixnn_loader.run.settings import Settings
+from mixnn_loader.run.synchronize import Synchronizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """One of each.
+
+    Attributes:
+        settings: the hyper-parameters.
+        wrapped: the user's loader.
+        view: the model.
+        processes: which train together.
+        table: the per-sample rows.
+        schedule: the epochs.
+        journal: what the loss has seen.
+        receiver: brings batches to the model's device.
+        estimator: steps 1 to 3.
+        mixer: step 4.
+        synchronizer: the processes around an epoch.
+        observer: what is seen of the training.
+        rehearsal: tries once what comes late.
+        batches: the user's batches, which can be resumed.
+        batch_sampler: adds their neighbors.
+        inner: the loader that loads them.
+        num_samples: N, which must not change.
+    """
+
+    settings: Settings
+    wrapped: DataLoader[Any]
+    view: ModelView
+    processes: Processes
+    table: SampleTable
+    schedule: Schedule
+    journal: Journal
+    receiver: Receiver
+    estimator: Estimator
+    mixer: BatchMixer
+    synchronizer: Synchronizer
+    observer: Observer
+    rehearsal: Rehearsal
+    batches: ResumableBatches
+    batch_sampler: NeighborBatchSampler
+    inner: DataLoader[Any]
+    num_samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the user says besides the method's hyper-parameters, checked; see `mixnn_loader.MixNNDataLoader`."""
+
+    scan_dataset: Any
+    members: np.ndarray | None
+    feature_layer: FeatureLayer | None
+    num_classes: int | None
+    unpack: Unpack | tuple[Any, Any] | None
+    prepare: Prepare | None
+    device: torch.device | str | None
+    autocast_dtype: torch.dtype | None
+    state_device: torch.device | None
+    target_dtype: torch.dtype
+    representation_dtype: torch.dtype
+    process_group: ProcessGroup | None
+    progress: bool
+
+
+def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, around: Surroundings) -> Parts:
+    """Build the parts for a run that has not started.
+
+    Args:
+        wrapped: the user's loader.
+        model: the model being trained.
+        settings: the hyper-parameters.
+        around: everything else.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be used.
+        ImportError: a package that it needs is not installed.
+    """
+    view = ModelView(model, around.feature_layer, around.device, around.autocast_dtype, prepare=around.prepare)
+    processes = Processes(around.process_group, lambda: view.device)
+    layout = Layout(
+        num_samples=num_samples(wrapped),
+        pool_size=settings.pool_size,
+        device=around.state_device,
+        target_dtype=around.target_dtype,
+        representation_dtype=around.representation_dtype,
+    )
+    table = SampleTable(layout)
+    table.to(view.device)
+    if around.num_classes is not None:
+        table.set_num_classes(around.num_classes)
+    members = Members(wrapped, table, around.members)
+    known = members.known()
+    settings.check_members(layout.num_samples if known is None else len(known))
+    receiver = Receiver(resolve_unpack(around.unpack), mixes=settings.num_neighbors > 0)
+    journal = Journal()
+    batches = ResumableBatches(wrapped)
+    batch_sampler = NeighborBatchSampler(batches, settings.seed)
+    scan_dataset = wrapped.dataset if around.scan_dataset is None else around.scan_dataset
+    return Parts(
+        settings=settings,
+        wrapped=wrapped,
+        view=view,
+        processes=processes,
+        table=table,
+        schedule=Schedule(settings),
+        journal=journal,
+        receiver=receiver,
+        estimator=Estimator(
+            settings,
+            view,
+            receiver,
+            table,
+            members,
+            loader=wrapped,
+            dataset=scan_dataset,
+            progress=around.progress,
+            processes=processes,
+        ),
+        mixer=BatchMixer(settings, view, table, journal),
+        synchronizer=Synchronizer(processes, settings, view, table, wrapped),
+        observer=Observer(model, around.prepare),
+        rehearsal=Rehearsal(settings, view, receiver, table, wrapped, scan_dataset),
+        batches=batches,
+        batch_sampler=batch_sampler,
+        inner=rebuilt(wrapped, wrapped.dataset, batch_sampler=batch_sampler),
+        num_samples=layout.num_samples,
+    )

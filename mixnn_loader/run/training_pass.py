@@ -1,0 +1,316 @@
+"""One iteration of the loader, in which the model is trained."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+from torch.profiler import record_function
+
+from mixnn_loader._utils.log import logger
+from mixnn_loader._utils.random_state import derived_rng, forked_generator, forked_random_state, kept_random_state
+from mixnn_loader.checkpoint.samplers import SamplerState
+from mixnn_loader.data.to_device import ReceivedBatch
+from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
+from mixnn_loader.method.batch import MixNNBatch
+from mixnn_loader.run.epoch import Epoch
+from mixnn_loader.run.observe import is_same_model
+from mixnn_loader.run.parts import Parts
+from mixnn_loader.run.update import Update
+
+_WORKER_STREAM = 5
+"""Sets the seeds of workers in the later epochs of an endless pass apart from the other draws of these epochs."""
+
+
+@dataclass
+class Part:
+    """The part of a pass that belongs to one epoch; usually all of it.
+
+    Attributes:
+        first_batch: batches of the pass before it.
+        first_sample: samples of the pass before it.
+        offset: a batch's number in the pass, less its number in the epoch.
+        trained: its batches that have been trained on.
+    """
+
+    first_batch: int = 0
+    first_sample: int = 0
+    offset: int = 0
+    trained: int = 0
+
+
+class TrainingPass:
+    """A pass over the loader: an epoch or a part of one; if it is endless, epoch after epoch.
+
+    Args:
+        parts: what all passes share.
+        resumed: where the pass is resumed, the part in which it was stopped.
+
+    Attributes:
+        part: the part that belongs to the epoch in progress.
+        handed_out: batches of this part that have been handed out.
+        is_over: whether the pass has ended, or another has taken its place.
+    """
+
+    def __init__(self, parts: Parts, resumed: Part | None = None) -> None:
+        self._parts = parts
+        self._resumes = resumed is not None
+        self._is_first_epoch = True
+        self._watches = True  # one batch of each pass, until a step has been seen
+        self._pending: Update | None = None
+        self.part = Part() if resumed is None else resumed
+        self.handed_out = self.part.trained
+        self.is_over = False
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the last batch of the epoch has been trained on."""
+        batches, pending = self._parts.batches, self._pending
+        position = batches.position()
+        if self.is_over or position is None or not batches.is_paused:
+            return False
+        done = {pending.number} if pending is not None and self._has_been_seen(pending) else set()
+        return self.part.trained + len(done) > 0 and set(position.waiting) <= done
+
+    def batches(self) -> Iterator[MixNNBatch]:
+        """Yield batches, and write down what each has changed when the next one is asked for.
+
+        Raises:
+            RuntimeError: the dataset's length has changed, the model gives no finite loss at all, another pass has
+                been started meanwhile, or the processes are not at the same place.
+        """
+        exhausted = False
+        try:
+            if self._resumes:
+                self._skip_what_is_done()
+            while True:
+                epoch = self._open()
+                yield from self._batches_of(epoch)
+                if not self._goes_on():
+                    break
+                self._parts.synchronizer.share()
+                self._finish(epoch)
+                self._start_part()
+            exhausted = True
+            self._parts.synchronizer.share()
+        except Exception:
+            self._stop()
+            raise
+        finally:
+            self.end(exhausted=exhausted)
+
+    def settle(self, *, only_if_seen: bool = False) -> None:
+        """Write down what the batch that was handed out last has changed: it has been trained on.
+
+        Args:
+            only_if_seen: only if the loss or the model was seen with it.
+        """
+        update, epoch = self._pending, self._parts.schedule.epoch
+        if update is None or epoch is None or (only_if_seen and not self._has_been_seen(update)):
+            return
+        self._pending = None
+        update.write(self._parts.table, epoch, self._parts.processes)
+        self._parts.batches.done(update.number)
+        self.part.trained += 1
+        self._parts.observer.end()
+
+    def end(self, *, exhausted: bool = False) -> None:
+        """End the pass, and with it its epoch if enough of it has been trained on; once it is over, do nothing.
+
+        Args:
+            exhausted: whether the sampler has no more batches.
+        """
+        if self.is_over:
+            return
+        self.settle(only_if_seen=True)
+        at_end = exhausted or self.is_at_end
+        self._pending, self.is_over = None, True
+        parts, epoch = self._parts, self._parts.schedule.epoch
+        parts.observer.end()
+        length = self._length(at_end)
+        parts.batches.forget()
+        if epoch is None:
+            return
+        if self._is_trained_for(epoch, length):
+            self._finish(epoch)
+            return
+        parts.schedule.withdraw(epoch)
+        epoch.note_share()
+        if epoch.trained > 0 and parts.settings.epoch_length is None:
+            parts.schedule.tell_of_short_passes(self.part.trained, length)
+
+    def _has_been_seen(self, update: Update) -> bool:
+        return update.receipt.trained_on or self._parts.observer.has_seen_step
+
+    def _skip_what_is_done(self) -> None:
+        """Go on after the last batch of an epoch: with the next one, of this pass if it has more, else of a new."""
+        parts, epoch = self._parts, self._parts.schedule.epoch
+        if parts.batches.has_more():
+            if epoch is None:
+                self._start_part()
+            return
+        if epoch is not None:
+            parts.schedule.finish(epoch)
+        parts.batches.forget()
+        self.part, self.handed_out, self._resumes = Part(), 0, False
+
+    def _open(self) -> Epoch:
+        """Start an epoch, or go on with the one in progress; after warm-up, estimate once."""
+        parts = self._parts
+        self._check_length()
+        if not self._resumes:
+            parts.synchronizer.share()  # if the pass before was left early
+        now = parts.observer.fingerprint()
+        if not self._resumes and parts.schedule.rewind(now, is_same_model):
+            logger.info("the model is as it was at the start of epoch %d, which comes again", parts.schedule.number)
+        epoch = parts.schedule.open()
+        try:
+            parts.synchronizer.start(epoch)
+            parts.table.to(parts.view.device)
+            is_old = epoch.estimated_for is not None and (epoch.trained > 0 or is_same_model(epoch.estimated_for, now))
+            if epoch.phase != "warm-up" and not is_old and not self._resumes:
+                epoch.record |= parts.estimator.estimate(epoch.number)
+                epoch.estimated_for = now
+        except Exception:
+            parts.schedule.withdraw(epoch)
+            raise
+        if epoch.trained == 0:
+            epoch.start = now
+        if not self._resumes:
+            self.part.offset = self.part.first_batch - epoch.trained
+        return epoch
+
+    def _batches_of(self, epoch: Epoch) -> Iterator[MixNNBatch]:
+        self._pause()
+        record = epoch.record
+        seconds, resumed = record["batches_seconds"] or 0.0, time.perf_counter()
+        outbox: list[MixNNBatch] = []  # what this frame names would stay in memory during the user's step
+        for received in self._received(epoch):
+            outbox.append(self._hand_out(received, epoch))
+            del received
+            seconds += time.perf_counter() - resumed
+            record["batches_seconds"] = seconds
+            yield outbox.pop()
+            resumed = time.perf_counter()
+            if self.is_over:  # before the next batch is fetched: it would be the other pass's
+                raise RuntimeError(
+                    f"epoch {epoch.number} is over: another was started, set or loaded; iterate one at a time"
+                )
+            self.settle()
+
+    def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:
+        parts = self._parts
+        parts.rehearsal.hold(received)
+        with record_function("mixnn_loader.mix"):
+            place = epoch.place(received.loaded.number - self.part.offset)
+            batch, self._pending = parts.mixer.mix(received, place)
+        if self._watches:
+            parts.observer.begin(batch.inputs)
+            self._watches = False
+        self.handed_out += 1
+        position = parts.batches.position()
+        if parts.processes.size > 1 and parts.batches.is_paused and position is not None and len(position.waiting) == 1:
+            # The last batch: many a training loop counts, and does not ask for what comes after. What all processes
+            # have to do together is done now.
+            self.settle()
+            parts.synchronizer.share()
+        return batch
+
+    def _received(self, epoch: Epoch) -> Iterator[ReceivedBatch]:
+        """Load the epoch's batches and bring them to the model's device."""
+        parts, device = self._parts, self._parts.view.device
+        sampler = parts.batch_sampler
+        if epoch.phase == "warm-up":
+            sampler.begin_epoch(epoch.number, offset=self.part.offset)
+        else:
+            candidates, k = parts.estimator.candidates(), parts.settings.num_neighbors
+
+            def draw(indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+                return parts.settings.source.draw(indices, k, candidates, rng)
+
+            sampler.begin_epoch(epoch.number, draw, offset=self.part.offset)
+        with self._quiet_start(epoch):
+            batches = iter(parts.inner)
+        self._resumes = self._is_first_epoch = False
+        # Without workers, transforms draw from the random streams of the training loop, and must not draw ahead of it.
+        if device.type != "cpu" and parts.wrapped.num_workers > 0:
+            yield from parts.receiver.one_ahead(batches, device)
+        else:
+            yield from parts.receiver.each(batches, device)
+
+    def _quiet_start(self, epoch: Epoch) -> AbstractContextManager[object]:
+        """Start to load without drawing a number: the user's loader draws one a pass, and only at its start."""
+        quiet = ExitStack()
+        if self._resumes:
+            quiet.enter_context(kept_random_state())
+        elif not self._is_first_epoch:
+            seed = int(derived_rng(self._parts.settings.seed, epoch.number, _WORKER_STREAM).integers(2**32))
+            quiet.enter_context(forked_random_state(seed))
+            quiet.enter_context(forked_generator(self._parts.wrapped.generator, seed))
+        return quiet
+
+    def _pause(self) -> None:
+        """Let the sampler pause where the epoch ends."""
+        parts, part = self._parts, self.part
+        length = parts.settings.epoch_length
+        if length is not None:
+            parts.batches.pause_at(part.offset + length)
+        elif (length := length_of(parts.wrapped)) is not None:
+            parts.batches.pause_at(part.first_batch + length)
+        else:
+            parts.batches.pause_at(None, part.first_sample + parts.num_samples)
+
+    def _goes_on(self) -> bool:
+        """Whether the pass goes on after its epoch has ended."""
+        batches, wrapped = self._parts.batches, self._parts.wrapped
+        return batches.is_paused and not is_endless_by_design(wrapped) and batches.has_more()
+
+    def _start_part(self) -> None:
+        """Start the part of the pass that belongs to the next epoch."""
+        position = self._parts.batches.position()
+        if position is not None:
+            waiting = sum(len(indices) for indices in position.waiting.values())
+            self.part = Part(position.num_drawn - len(position.waiting), position.num_samples - waiting)
+        self.part.offset = self.part.first_batch
+        self.handed_out = 0
+        self._resumes = False
+
+    def _finish(self, epoch: Epoch) -> None:
+        epoch.note_share()
+        self._parts.schedule.finish(epoch)
+        self._parts.observer.compare(epoch)
+
+    def _is_trained_for(self, epoch: Epoch, length: float) -> bool:
+        """Whether a pass counts as an epoch: half of its batches, or several parts that make a whole one."""
+        wanted = self._parts.settings.epoch_length
+        if wanted is not None:
+            return epoch.trained >= wanted
+        return self.part.trained > 0 and (self.part.trained >= length / 2 or epoch.trained >= length)
+
+    def _length(self, at_end: bool) -> float:
+        """Return the batches of an epoch; where nobody tells, from the size of those that have come."""
+        if at_end:
+            return self.handed_out
+        length, position = length_of(self._parts.wrapped), self._parts.batches.position()
+        if length is not None or position is None or position.num_samples == 0:
+            return math.inf if length is None else length
+        return math.ceil(self._parts.num_samples / (position.num_samples / position.num_drawn))
+
+    def _stop(self) -> None:
+        """Stop the pass where loading a batch has failed: the next one is its rest."""
+        parts, position = self._parts, self._parts.batches.position()
+        if self.is_over:
+            return
+        self._pending, self.is_over = None, True
+        parts.observer.end()
+        if position is not None:
+            parts.batches.go_to(position, SamplerState.of(parts.wrapped))
+
+    def _check_length(self) -> None:
+        if (length := num_samples(self._parts.wrapped)) != self._parts.num_samples:
+            raise RuntimeError(
+                f"the dataset had {self._parts.num_samples} samples and now has {length}; its length must not change "
+                "while a MixNNDataLoader keeps a target for each"
+            )
