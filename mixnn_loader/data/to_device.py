@@ -1,24 +1,28 @@
-"""Loaded batches onto the model's device, where possible while it still works on the batch before."""
+"""Loaded batches onto the model's device, where possible while it still works on the batch before.
 
+Nothing here keeps a batch that has been handed out, nor what it was copied from: inputs are what takes the memory.
+"""
+
+from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mixnn_loader._utils.nested import map_tensors, tensors_of
+from mixnn_loader._utils.transfer import STREAMED, to_device
 from mixnn_loader.data.indexed import LoadedBatch
 from mixnn_loader.data.unpack import Unpack
-
-STREAMED = ("cuda", "xpu")
-"""Types of devices whose copies can overlap with their kernels."""
 
 
 class ReceivedBatch(NamedTuple):
     """A loaded batch whose inputs are on the device.
 
     Attributes:
-        loaded: what came from the workers.
+        loaded: what came from the workers, without the samples: on the host they would outlive their copy.
         inputs: the B·(K+1) inputs, on the device.
         labels: the B·(K+1) labels as the dataset gives them, unchecked.
         rows: (B·(K+1),) int64 on the device, dataset indices: the samples' and then their neighbors'.
@@ -44,7 +48,7 @@ class Receiver:
         self._copies: dict[torch.device, Any] = {}  # streams
 
     def receive(self, loaded: LoadedBatch, device: torch.device) -> ReceivedBatch:
-        """Unpack and copy one batch.
+        """Unpack and copy one batch, which may be empty.
 
         Raises:
             TypeError: samples or inputs are of a kind that cannot be used.
@@ -52,41 +56,39 @@ class Receiver:
         """
         return _copied(self._unpacked(loaded), device)
 
+    def in_turn(self, batches: Iterable[LoadedBatch], device: torch.device) -> Iterator[ReceivedBatch]:
+        """Receive every batch when it is asked for."""
+        return map(partial(self.receive, device=device), batches)  # a generator would keep the batch it is at
+
     def one_ahead(self, batches: Iterable[LoadedBatch], device: torch.device) -> Iterator[ReceivedBatch]:
         """Receive every batch before the one in front of it is worked on.
 
-        The copies run on a stream of their own, beside the kernels of the training step, if the batches are in
-        page-locked memory (DataLoader's ``pin_memory``). As a batch is loaded earlier than without, this is for
-        batches that are loaded with random streams of their own, as workers do.
+        The copies run on a stream of their own, beside the kernels of the training step. As a batch is loaded earlier
+        than without, this is for batches that are loaded with random streams of their own, as workers do.
         """
         streams = _streams_of(device)
         if device not in self._copies:  # one for all passes: memory that is freed on a stream is used on it again
             self._copies[device] = streams.Stream(device)
         copies = self._copies[device]
-        loaded = iter(batches)
 
-        def fetch() -> ReceivedBatch | None:
-            batch = next(loaded, None)
-            if batch is None:
-                return None
-            unpacked = self._unpacked(batch)  # the user's code, and so on the user's stream
+        def receive(loaded: LoadedBatch) -> ReceivedBatch:
+            unpacked = self._unpacked(loaded)  # the user's code, and so on the user's stream
+            if any(tensor.device.type != "cpu" for tensor in tensors_of(unpacked.inputs)):
+                copies.wait_stream(streams.current_stream(device))  # what it has put on a device may not be there yet
             with streams.stream(copies):
                 return _copied(unpacked, device)
 
-        ahead = fetch()
-        while ahead is not None:
-            training = streams.current_stream(device)
-            training.wait_stream(copies)
-            if device.type in STREAMED:
-                for tensor in [ahead.rows, *tensors_of(ahead.inputs)]:
-                    tensor.record_stream(training)  # so that its memory is not given away while it is in use there
+        received = map(receive, batches)
+        # Popped when it is handed out: a variable would keep the batch until the next one.
+        waiting = deque(islice(received, 1))
+        while waiting:
+            _use_on(streams.current_stream(device), copies, waiting[0])
             try:
-                following = fetch()
+                waiting.extend(islice(received, 1))
             except Exception:
-                yield ahead  # which is whole: what is wrong is the batch behind it
+                yield waiting.popleft()  # which is whole: what is wrong is the batch behind it
                 raise
-            yield ahead
-            ahead = following
+            yield waiting.popleft()
 
     def _unpacked(self, loaded: LoadedBatch) -> ReceivedBatch:
         inputs, labels = self._unpack(loaded.samples)
@@ -110,8 +112,17 @@ class Receiver:
 
 
 def _copied(batch: ReceivedBatch, device: torch.device) -> ReceivedBatch:
-    inputs = map_tensors(lambda tensor: tensor.to(device, non_blocking=True), batch.inputs)
-    return batch._replace(inputs=inputs, rows=batch.rows.to(device, non_blocking=True))
+    inputs = map_tensors(lambda tensor: to_device(tensor, device), batch.inputs)
+    loaded = batch.loaded._replace(samples=None)
+    return batch._replace(loaded=loaded, inputs=inputs, rows=to_device(batch.rows, device))
+
+
+def _use_on(training: Any, copies: Any, batch: ReceivedBatch) -> None:
+    """Let a stream use what another one has copied."""
+    training.wait_stream(copies)
+    if batch.rows.device.type in STREAMED:
+        for tensor in [batch.rows, *tensors_of(batch.inputs)]:
+            tensor.record_stream(training)  # so that its memory is not given away while it is in use there
 
 
 def _streams_of(device: torch.device) -> Any:
