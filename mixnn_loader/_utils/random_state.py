@@ -1,7 +1,7 @@
 """Random numbers that leave the user's alone, and that depend on nothing but where in the training they are."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -58,13 +58,26 @@ def derived_rng(seed: int, *position: int) -> np.random.Generator:
 
 
 @contextmanager
-def kept_random_state() -> Iterator[None]:
-    """Put the global CPU generators of Python, NumPy and PyTorch back as they were on leaving."""
+def kept_random_state(devices: Iterable[torch.device] = ()) -> Iterator[None]:
+    """Put the global CPU generators of Python, NumPy and PyTorch back as they were on leaving.
+
+    Args:
+        devices: whose generators are put back, too. Reading one does not wait for its device.
+    """
     before = RandomState.now()
+    # Most kinds of device are many, and are told by an argument; of MPS there is one.
+    generators = [
+        (getattr(torch, device.type), () if device.type == "mps" else (device,))
+        for device in devices
+        if hasattr(getattr(torch, device.type, None), "set_rng_state")
+    ]
+    states = [module.get_rng_state(*which) for module, which in generators]
     try:
         yield
     finally:
         before.restore()
+        for (module, which), state in zip(generators, states, strict=True):
+            module.set_rng_state(state, *which)
 
 
 @contextmanager

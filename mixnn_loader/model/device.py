@@ -25,6 +25,11 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor[1].device
 
 
+def devices_of(model: nn.Module) -> set[torch.device]:
+    """Return where a model's parameters and buffers are: one place of most models."""
+    return {tensor.device for _, tensor in _named_tensors(model)}
+
+
 @contextmanager
 def mismatch_named(model: nn.Module, inputs: Any, device: torch.device) -> Iterator[None]:
     """Say of a forward pass that fails over devices or types which those of the batch and of the model are.

@@ -138,14 +138,42 @@ class Failing(nn.Module):
         raise self.error
 
 
-@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2"), ValueError("no such image"), OSError("gone")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2"),
+        ValueError("no such image"),
+        OSError("view size is not compatible"),
+        KeyError("stride"),
+        AssertionError(),
+    ],
+)
 def test_the_models_own_errors_come_out_as_they_are(error: Exception, images: Tensor) -> None:
     model = Failing(error).train()
     with pytest.raises(type(error)) as caught:
         ModelView(model).predict(images)
     assert caught.value is error
-    assert model.count == 2  # in channels_last, and as the images are
+    assert caught.value.__context__ is None
+    assert model.count == 1
     assert model.training
+
+
+def test_a_model_that_asks_for_contiguous_images_gets_them(images: Tensor) -> None:
+    class Strict(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            assert images.is_contiguous(), "images must be contiguous"
+            return images.flatten(1)
+
+    assert torch.equal(ModelView(Strict()).predict(images).logits, images.flatten(1))
+
+
+def test_an_error_in_the_plain_format_comes_out_of_a_model_that_cannot_take_the_other(images: Tensor) -> None:
+    model = Failing(error := RuntimeError("view size is not compatible with input tensor's size and stride"))
+    with pytest.raises(RuntimeError) as caught:
+        ModelView(model).predict(images)
+    assert caught.value is error
+    assert caught.value.__context__ is None
+    assert model.count == 2
 
 
 def dataset() -> TensorDataset:
