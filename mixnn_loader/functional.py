@@ -1,10 +1,10 @@
 """The method as pure functions, for a loop of one's own, and the protocols that `MixNNDataLoader` takes objects of.
 
-    mix: x̃ from samples, neighbors and weights (Eq. 4).
-    posterior_weights: the weights from log P(clean) (Eq. 10, 11).
-    clean_posterior: P(clean) from losses (Eq. 8, 9).
-    moving_average: the corrected targets (Eq. 12).
-    nearest_neighbors: the neighbors of all rows.
+mix: x̃ from samples, neighbors and weights (Eq. 4).
+posterior_weights: the weights from log P(clean) (Eq. 10, 11).
+clean_posterior: P(clean) from losses (Eq. 8, 9).
+moving_average: the corrected targets (Eq. 12).
+nearest_neighbors: the neighbors of all rows.
 """
 
 from torch import Tensor

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 
-class MemberBatches:
+class ScanBatches:
     """Batches of some of the dataset's indices; of several processes, each gets every n-th batch.
 
     The batches are the same however many processes share them, and so are their numbers, from which random draws are
@@ -17,12 +18,12 @@ class MemberBatches:
         batch_size: samples a batch; the last may have fewer.
     """
 
-    def __init__(self, indices: np.ndarray, batch_size: int) -> None:
-        self._indices = indices
+    def __init__(self, batch_size: int, *, seed: int = 0) -> None:
+        self._indices = np.empty(0, dtype=np.int64)
         self._batch_size = batch_size
         self._rank, self._num_processes = 0, 1
 
-    def share(self, indices: np.ndarray, rank: int, num_processes: int) -> None:
+    def share(self, indices: np.ndarray, rank: int, num_processes: int, *, batch_of: Any = None) -> None:
         """Set what the next pass goes over.
 
         Args:

@@ -25,13 +25,13 @@ class ReceivedBatch(NamedTuple):
         loaded: what came from the workers, without the samples: on the host they would outlive their copy.
         inputs: the B·(K+1) inputs, on the device.
         labels: the B·(K+1) labels as the dataset gives them, unchecked.
-        rows: (B·(K+1),) int64 on the device, dataset indices: the samples' and then their neighbors'.
+        groups: (B, K+1) int64 on the device, dataset indices of each sample (column 0) and its neighbors.
     """
 
     loaded: LoadedBatch
     inputs: Any
     labels: Any
-    rows: Tensor
+    groups: Tensor
 
 
 class Receiver:
@@ -92,9 +92,8 @@ class Receiver:
 
     def _unpacked(self, loaded: LoadedBatch) -> ReceivedBatch:
         inputs, labels = self._unpack(loaded.samples)
-        rows = loaded.rows
-        self._check_inputs(inputs, len(rows))
-        return ReceivedBatch(loaded, inputs, labels, rows)
+        self._check_inputs(inputs, loaded.groups.numel())
+        return ReceivedBatch(loaded, inputs, labels, loaded.groups)
 
     def _check_inputs(self, inputs: Any, num_rows: int) -> None:
         for tensor in tensors_of(inputs):
@@ -114,14 +113,14 @@ class Receiver:
 def _copied(batch: ReceivedBatch, device: torch.device) -> ReceivedBatch:
     inputs = map_tensors(lambda tensor: to_device(tensor, device), batch.inputs)
     loaded = batch.loaded._replace(samples=None)
-    return batch._replace(loaded=loaded, inputs=inputs, rows=to_device(batch.rows, device))
+    return batch._replace(loaded=loaded, inputs=inputs, groups=to_device(batch.groups, device))
 
 
 def _use_on(training: Any, copies: Any, batch: ReceivedBatch) -> None:
     """Let a stream use what another one has copied."""
     training.wait_stream(copies)
-    if batch.rows.device.type in STREAMED:
-        for tensor in [batch.rows, *tensors_of(batch.inputs)]:
+    if batch.groups.device.type in STREAMED:
+        for tensor in [batch.groups, *tensors_of(batch.inputs)]:
             tensor.record_stream(training)  # so that its memory is not given away while it is in use there
 
 

@@ -200,3 +200,14 @@ def _check_not_prepared(data: Any) -> None:
         remedy = _PREPARING_PACKAGES.get(cls.__module__.partition(".")[0])
         if remedy is not None:
             raise TypeError(f"data is a {cls.__module__}.{cls.__name__}, which is already prepared; {remedy}")
+
+
+def length_of(loader: DataLoader[Any]) -> int | None:
+    try:
+        return len(loader)
+    except TypeError:
+        return None
+
+
+def is_endless_by_design(loader: DataLoader[Any]) -> bool:
+    return type(loader).__iter__ is not DataLoader.__iter__ and not hasattr(loader.batch_sampler, "__len__")

@@ -91,7 +91,8 @@ class MixNNTargets:
         return replace(self, receipt=receipt)
 
     def _with(self, function: Callable[[Tensor], Tensor]) -> "MixNNTargets":
-        return replace(self, **{name: function(getattr(self, name)) for name in _TENSORS})
+        tensors: dict[str, Any] = {name: function(getattr(self, name)) for name in _TENSORS}
+        return replace(self, **tensors)
 
     @classmethod
     def __torch_function__(cls, function: Callable[..., Any], *_: Any) -> NoReturn:

@@ -55,6 +55,10 @@ class Mixture:
     variances: tuple[float, float]
     priors: tuple[float, float]
 
+    @property
+    def separation(self) -> float:
+        return math.sqrt(2) * abs(self.means[1] - self.means[0]) / math.sqrt(sum(self.variances))
+
     def density(self, normalized: Tensor) -> Tensor:
         """Each component's part of the density of Eq. 8, prior times Gaussian; their sum is the mixture's.
 

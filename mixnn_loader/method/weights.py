@@ -1,6 +1,6 @@
 """The weights of a sample and its neighbors, from the probabilities that their labels are right (Eq. 10, 11)."""
 
-from typing import Literal, Protocol, cast, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -89,7 +89,7 @@ def weighting_of(weighting: str | Weighting) -> Weighting:
             f"weighting must be one of {', '.join(map(repr, get_args(Weightings)))} or a function (log_posteriors, "
             f"found, rng) -> weights, got {kind}"
         )
-    return cast("Weighting", weighting)
+    return weighting
 
 
 def posterior_weights(log_posteriors: Tensor, found: Tensor) -> Tensor:

@@ -97,6 +97,11 @@ class ModelView:
         """Where the model takes its inputs."""
         return device_of(self._model) if self._device is None else self._device
 
+    @property
+    def model(self) -> nn.Module:
+        """The module inside any wrappers."""
+        return self._model
+
     def recheck(self) -> None:
         """Look afresh, in the next pass, at which buffers the model writes and where its parameters are.
 

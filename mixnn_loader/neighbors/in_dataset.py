@@ -51,7 +51,8 @@ class NearestInDataset(NeighborSource):
         if nearest.shape[1] == k:
             return nearest
         columns = np.argsort(rng.random(nearest.shape), axis=1)[:, :k]
-        return np.take_along_axis(nearest, columns, axis=1)
+        drawn: np.ndarray = np.take_along_axis(nearest, columns, axis=1)
+        return drawn
 
 
 class RandomInDataset(NeighborSource):

@@ -1,6 +1,6 @@
 """The ready-made sources of neighbors, by their names."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from mixnn_loader._utils.checks import check_choice
 from mixnn_loader.neighbors.in_batch import NearestInBatch, RandomInBatch
@@ -46,12 +46,11 @@ def neighbor_source(
     return {"batch": NearestInBatch, "random": RandomInDataset, "random-batch": RandomInBatch}[neighbors]()
 
 
-def _check_source(neighbors: NeighborSource) -> None:
+def _check_source(neighbors: Any) -> None:
     if isinstance(neighbors, type):
         raise TypeError(f"neighbors must be a name or an object, got the class {neighbors.__name__}: call it first")
-    if not isinstance(neighbors, NeighborSource):
-        members = ("sees", "pool_size", "search", "draw", "pair")
-        missing = [name for name in members if not hasattr(neighbors, name)]
+    missing = [name for name in ("sees", "pool_size", "search", "draw", "pair") if not hasattr(neighbors, name)]
+    if missing:
         raise TypeError(
             f"neighbors must be one of {', '.join(map(repr, get_args(Neighbors)))} or an object like "
             f"mixnn_loader.neighbors.NeighborSource, got {neighbors!r}, which has no {', '.join(missing)}; derive its "

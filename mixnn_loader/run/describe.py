@@ -38,7 +38,7 @@ def described(parts: Parts, epoch: int) -> str:
     model = type(parts.view.model).__name__
     changed = _changed(settings)
     return (
-        f"MixNNDataLoader({wrapped}, {model}; epoch {epoch}, {settings.phase(epoch)}; warm-up {settings.warmup} epochs, "
+        f"MixNNDataLoader({wrapped}, {model}; epoch {epoch}, {settings.phase(epoch)}; warm-up {settings.warmup}, "
         f"correction from {'no epoch' if settings.correction is None else f'epoch {settings.correction}'}"
         f"{''.join(f'; {name}={value!r}' for name, value in changed.items())})"
     )

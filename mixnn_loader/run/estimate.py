@@ -166,6 +166,7 @@ class Estimator:
 
     def _scan(self, epoch: int) -> None:
         """Step 1: take the loss and the representation of every sample."""
+        self._view.recheck()
         self._table.losses.fill_(torch.nan)
         # The pass draws from random streams of its own: the user's come out as if it had not been made.
         seed = int(derived_rng(self._settings.seed, epoch, _SCAN_STREAM).integers(2**32))

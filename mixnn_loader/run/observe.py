@@ -50,7 +50,9 @@ class Observer:
         """
         if self._watch is None:
             return
-        seen, self._watch = self._watch.seen, (self._watch.close(), None)[1]
+        watch, self._watch = self._watch, None
+        watch.close()
+        seen = watch.seen
         if seen is None:
             return
         self._is_done = True

@@ -32,7 +32,7 @@ class PlainPasses:
         if self._loader is None:
             sampler = NeighborBatchSampler(_EveryBatch(parts.wrapped), parts.settings.seed)
             self._loader = rebuilt(parts.wrapped, parts.wrapped.dataset, batch_sampler=sampler)
-        for received in parts.receiver.each(iter(self._loader), parts.view.device):
+        for received in parts.receiver.in_turn(self._loader, parts.view.device):
             outbox = [parts.mixer.plain(received)]
             del received
             yield outbox.pop()

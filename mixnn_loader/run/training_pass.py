@@ -238,7 +238,7 @@ class TrainingPass:
         if device.type != "cpu" and parts.wrapped.num_workers > 0:
             yield from parts.receiver.one_ahead(batches, device)
         else:
-            yield from parts.receiver.each(batches, device)
+            yield from parts.receiver.in_turn(batches, device)
 
     def _quiet_start(self, epoch: Epoch) -> AbstractContextManager[object]:
         """Start to load without drawing a number: the user's loader draws one a pass, and only at its start."""
