@@ -273,9 +273,9 @@ class MixNNDataLoader(SampleRows):
 
     @property
     def batch(self) -> int:
-        """Batches of the running pass that have been handed out, in this epoch; or had been when a state was saved."""
+        """Batches of this epoch that the running pass has handed out, or had when a state was saved; else 0."""
         if self._pass is not None and not self._pass.is_over:
-            return self._pass.handed_out
+            return 0 if self._pass.is_at_end else self._pass.handed_out
         if not self._parts.batches.resumes:
             return 0
         part = self._stopped_in if self._pass is None else self._pass.part
@@ -335,8 +335,8 @@ class MixNNDataLoader(SampleRows):
             running.settle(only_if_seen=parts.journal.loss_is_used)
         within, position = None, parts.batches.position()
         finished = running is not None and running.is_at_end
+        part = self._stopped_in if running is None else running.part
         if position is not None:
-            part = self._stopped_in if running is None else running.part
             within = {
                 "position": position.state_dict(),
                 "batch_size": self._wrapped.batch_size,
@@ -347,7 +347,7 @@ class MixNNDataLoader(SampleRows):
             "num_neighbors": self._settings.num_neighbors,
             "process": (parts.processes.rank, parts.processes.size),
             "merged": parts.synchronizer.is_shared,
-            "batch": 0 if finished else self.batch,
+            "batch": 0 if finished or position is None or part is None else part.trained,
             **parts.schedule.state_dict(finished=finished),
             "samples": parts.table.state_dict(),
             "sampler_state": SamplerState.of(self._wrapped).state_dict(),

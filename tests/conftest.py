@@ -35,8 +35,7 @@ def make_targets(generator: torch.Generator) -> MakeTargets:
             soft_targets=torch.randn(*shape, num_classes, generator=generator).softmax(dim=-1),
             weights=torch.randn(shape, generator=generator).softmax(dim=-1),
             labels=torch.randint(num_classes, (batch_size,), generator=generator),
-            indices=torch.randint(100, (batch_size,), generator=generator),
-            neighbors=torch.randint(100, (batch_size, num_neighbors), generator=generator),
+            groups=torch.randint(100, (batch_size, num_neighbors + 1), generator=generator),
         )
 
     return make

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mixnn_loader import MixNNTargets
+
 NUM_FEATURES = 6
 NUM_CLASSES = 3
 
@@ -61,3 +63,9 @@ def mlp(seed: int = 0, num_features: int = NUM_FEATURES, num_classes: int = NUM_
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return MLP(num_features, num_classes)
+
+
+def tensors_of(targets: MixNNTargets) -> dict[str, Tensor]:
+    """Name all tensors of some targets."""
+    names = ("soft_targets", "weights", "labels", "indices", "neighbors")
+    return {name: getattr(targets, name) for name in names}

@@ -48,7 +48,7 @@ def upgraded(state: Mapping[str, Any]) -> dict[str, Any]:
         samples = dict(new["samples"])
         drawn = samples.pop("drawn", None)
         samples["unshared"] = drawn
-        samples["last_batch"] = None if drawn is None else drawn.cpu().long() - 1
+        samples["last_batch"] = None if drawn is None else drawn.cpu().int() - 1
         new["samples"] = samples
         new["trained"] = new["batch"] if within is not None else 0
         new["pairs"] = torch.stack([new["pairs"].cpu().float(), torch.zeros(2, dtype=torch.float32, device="cpu")])

@@ -1,4 +1,3 @@
-
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,15 @@ def declared_members(loader: Any) -> Any:
     if type(loader.batch_sampler) is BatchSampler and type(s).__module__.startswith("torch"):
         return training_members(loader)
     return None
+
+
 def read_once(loader: Any) -> Any:
     return None
+
+
 def given_members(members: Any, n: int) -> Any:
     return np.unique(np.array(members))
+
+
 def makes_own_batches(loader: Any) -> bool:
     return type(loader.batch_sampler).__iter__ is not BatchSampler.__iter__

@@ -81,14 +81,13 @@ class Estimator:
         self._batches = ScanBatches(loader.batch_size or SCAN_BATCH_SIZE, seed=settings.seed)
         self._generator = torch.Generator(device="cpu")
         self._batch_sampler = NeighborBatchSampler(self._batches, settings.seed, reseeds=True)
-        scans_again = settings.scans(settings.warmup + (settings.credibility.every or 1))
         self._scan_loader = rebuilt(
             loader,
             dataset,
             batch_sampler=self._batch_sampler,
             generator=self._generator,
             in_order=True,
-            persistent_workers=loader.persistent_workers and scans_again,
+            persistent_workers=loader.persistent_workers and settings.scans_again,
         )
 
     def estimate(self, epoch: int) -> dict[str, Any]:

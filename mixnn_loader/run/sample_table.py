@@ -86,7 +86,8 @@ class SampleTable:
         representations: (N, d), there only while they are needed.
         last_batch: (N,), the number of the training batch in which the sample was drawn last, counted over the whole
             run and distinct on every process; -1 where it has not been drawn.
-        unshared: (N,), whether the sample was trained on since the rows were last made the same on all processes.
+        unshared: (N,), whether the sample was trained on since the rows were last made the same on all processes; only
+            where there are several.
 
     Args:
         layout: what the columns are made of.
@@ -98,14 +99,14 @@ class SampleTable:
     log_clean_probability = Column(torch.float32, torch.nan, on="state")
     soft_targets = Column(None, 0, on="state")
     representations = Column(None, 0, on="model")
-    last_batch = Column(torch.int64, -1, on="cpu")
+    last_batch = Column(torch.int32, -1, on="cpu")
     unshared = Column(torch.bool, 0, on="cpu")
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._announced = False
         self._rows: dict[str, Tensor] = {}
-        for name in ("given_labels", "losses", "log_clean_probability", "last_batch", "unshared"):
+        for name in ("given_labels", "losses", "log_clean_probability", "last_batch"):
             self._add(name)
         self._add("neighbor_pool", layout.pool_size)
         self._num_batches = 0
@@ -264,10 +265,15 @@ class SampleTable:
         """
         self.last_batch[indices] = self._num_batches * num_processes + rank
         self._num_batches += 1
-        self.unshared[indices] = True
+        if num_processes > 1:
+            if not self.has("unshared"):
+                self._add("unshared")
+            self.unshared[indices] = True
 
     def take_unshared(self) -> Tensor:
         """Return the samples (n,) that this process has trained on since it told the others, and forget them."""
+        if not self.has("unshared"):
+            return torch.empty(0, dtype=torch.int64, device="cpu")
         rows = self.unshared.nonzero().flatten()
         self.unshared.zero_()
         return rows

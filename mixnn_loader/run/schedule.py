@@ -25,7 +25,6 @@ class Schedule:
         finished: epochs that have been trained for in this process.
     """
 
-
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.number = 0

@@ -109,6 +109,11 @@ class Settings:
         """Whether the representations met during an epoch are kept, for the next one's search."""
         return self.source.sees == "dataset" and self.credibility.running and self.credibility.every is None
 
+    @property
+    def scans_again(self) -> bool:
+        """Whether there is more than one scan."""
+        return self.credibility.every is not None
+
     def scans(self, epoch: int) -> bool:
         """Whether an epoch after warm-up starts with a scan of the dataset."""
         after_warmup = epoch - self.warmup

@@ -31,6 +31,7 @@ from integration.reference import (
 )
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset, WeightedRandomSampler
+from toy import tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, MixNNTargets
 
@@ -123,7 +124,8 @@ def train(loader: MixNNDataLoader, model: nn.Module, optimizer: torch.optim.Opti
             optimizer.step()
             steps.append(Step(weights_before, batch, logits.detach(), loss.item()))
         state = (loader.losses, loader.clean_probability, loader.neighbor_indices, loader.soft_targets)
-        record.append(Epoch(loader.epoch, weights_at_scan, steps, *copy.deepcopy(state), dict(loader.history[-1])))
+        entry = dict(loader.history[-1])
+        record.append(Epoch(entry["epoch"], weights_at_scan, steps, *copy.deepcopy(state), entry))
     return record
 
 
@@ -504,7 +506,7 @@ def without_seconds(entry: dict[str, Any]) -> dict[str, Any]:
 
 def contents(epoch: Epoch) -> list[Any]:
     """All that an epoch gave, as numbers and tensors."""
-    steps = [[step.batch.inputs, *vars(step.batch.targets).values(), step.loss] for step in epoch.steps]
+    steps = [[step.batch.inputs, *tensors_of(step.batch.targets).values(), step.loss] for step in epoch.steps]
     return [epoch.number, steps, epoch.losses, epoch.clean_probability, epoch.neighbor_indices, epoch.soft_targets]
 
 
@@ -528,8 +530,7 @@ def test_the_loss_is_equation_7_in_two_terms(seed: int, batch_size: int, num_nei
         soft_targets=torch.from_numpy(mixed.soft_targets),
         weights=torch.from_numpy(mixed.weights),
         labels=torch.zeros(batch_size, dtype=torch.int64),
-        indices=torch.arange(batch_size),
-        neighbors=torch.from_numpy(mixed.neighbors),
+        groups=torch.cat([torch.arange(batch_size).unsqueeze(1), torch.from_numpy(mixed.neighbors)], dim=1),
     )
     expected = mixed.losses_in_two_terms(logits)
     leaf = torch.from_numpy(logits).requires_grad_()

@@ -17,7 +17,7 @@ from integration.reference import cross_entropies, one_hot, softmax
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler
-from toy import NUM_CLASSES, Points, mlp
+from toy import mlp, NUM_CLASSES, Points, tensors_of
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader._utils.processes import Processes
@@ -45,7 +45,7 @@ class Rank:
         """Train; behind every step, say what was in the batch, and what the model thought of it before the step."""
         self.loader.set_epoch(epoch)
         for inputs, targets in self.loader:
-            batch = {"logits": eval_logits(self.model.module, targets.indices), **vars(targets)}
+            batch = {"logits": eval_logits(self.model.module, targets.indices), **tensors_of(targets)}
             loss = MixNNLoss()(self.model(inputs), targets)
             self.optimizer.zero_grad()
             loss.backward()

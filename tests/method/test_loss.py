@@ -54,7 +54,7 @@ def test_equals_cross_entropy_loss_where_nothing_is_mixed(
 ) -> None:
     labels = make_targets(B, 0, C).labels
     warm_up = MixNNTargets(
-        functional.one_hot(labels, C).float().unsqueeze(1), torch.ones(B, 1), labels, labels, labels.new_empty(B, 0)
+        functional.one_hot(labels, C).float().unsqueeze(1), torch.ones(B, 1), labels, labels.unsqueeze(1)
     )
     expected = nn.CrossEntropyLoss(reduction=reduction)(logits, labels)
     criterion = MixNNLoss(reduction)
@@ -142,8 +142,7 @@ def test_a_class_that_the_model_rules_out_costs_nothing_where_the_target_is_zero
         torch.tensor([[[0.3, 0.0, 0.7]]]),
         torch.ones(1, 1),
         torch.tensor([2]),
-        torch.tensor([0]),
-        torch.empty(1, 0).long(),
+        torch.tensor([[0]]),
     )
     log_probabilities = logits[0, [0, 2]].log_softmax(dim=0)
     expected = -(0.3 * log_probabilities[0] + 0.7 * log_probabilities[1])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mixnn_loader.method.soft_targets import first_of_each, moving_average_
+from mixnn_loader.method.soft_targets import first_of_each, mean_over_repeats, moving_average, places_in_batch
 
 Update = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], float]
 
@@ -28,9 +28,14 @@ def updates(draw: st.DrawFn) -> Update:
 
 def moved(update: Update) -> torch.Tensor:
     targets, rows, probabilities, momentum = update
-    moving = torch.from_numpy(targets.copy())
-    moving_average_(moving, torch.from_numpy(rows), torch.from_numpy(probabilities), momentum)
-    return moving
+    return written(torch.from_numpy(targets), torch.from_numpy(rows), torch.from_numpy(probabilities), momentum)
+
+
+def written(targets: torch.Tensor, rows: torch.Tensor, probabilities: torch.Tensor, momentum: float) -> torch.Tensor:
+    """Move the targets of a batch, and write them to a copy of all."""
+    after = targets.clone()
+    after[rows] = moving_average(targets[rows], mean_over_repeats(probabilities, rows), momentum)
+    return after
 
 
 @settings(deadline=None)
@@ -57,9 +62,10 @@ def test_rows_stay_on_the_simplex_and_the_others_stay_as_they_are(update: Update
 
 def test_predictions_are_not_changed() -> None:
     targets, probabilities = torch.zeros(2, 2), torch.tensor([[0.25, 0.75], [0.75, 0.25]])
-    moving_average_(targets, torch.tensor([1, 1]), probabilities, 0.5)
+    after = written(targets, torch.tensor([1, 1]), probabilities, 0.5)
     assert probabilities.tolist() == [[0.25, 0.75], [0.75, 0.25]]
-    assert targets.tolist() == [[0, 0], [0.25, 0.25]]
+    assert targets.tolist() == [[0, 0], [0, 0]]
+    assert after.tolist() == [[0, 0], [0.25, 0.25]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -69,7 +75,7 @@ def test_in_half_precision_the_average_is_rounded_once(dtype: torch.dtype, updat
     targets, rows, probabilities, momentum = update
     kept = torch.from_numpy(targets).to(dtype)
     start = kept.float().numpy()
-    moving_average_(kept, torch.from_numpy(rows), torch.from_numpy(probabilities), momentum)
+    kept = written(kept, torch.from_numpy(rows), torch.from_numpy(probabilities), momentum)
     assert kept.dtype == dtype
     exact = moved((start, rows, probabilities, momentum)).numpy()
     # A number of [0.5, 1) is at most a quarter of eps from its neighbor in the type.
@@ -79,8 +85,7 @@ def test_in_half_precision_the_average_is_rounded_once(dtype: torch.dtype, updat
 def test_a_prediction_that_is_not_finite_leaves_the_target_where_it_is() -> None:
     targets = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
     probabilities = torch.tensor([[torch.nan, 0.5], [0.0, 1.0]])
-    moving_average_(targets, torch.tensor([0, 1]), probabilities, 0.5)
-    assert targets.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert moving_average(targets, probabilities, 0.5).tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
 @settings(deadline=None)
@@ -92,3 +97,18 @@ def test_where_each_sample_stands_first(indices: list[int]) -> None:
     else:
         assert first is not None
         assert first.tolist() == [indices.index(index) for index in indices]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=8), st.integers(0, 3), st.data())
+def test_where_in_the_batch_a_neighbor_is(indices: list[int], num_neighbors: int, data: st.DataObject) -> None:
+    row = st.lists(st.integers(0, 12), min_size=num_neighbors, max_size=num_neighbors)
+    neighbors = data.draw(st.lists(row, min_size=len(indices), max_size=len(indices)))
+    asked = torch.tensor(neighbors, dtype=torch.int64).reshape(len(indices), num_neighbors)
+    places = places_in_batch(asked, torch.tensor(indices))
+    expected = [[indices.index(one) if one in indices else -1 for one in each] for each in neighbors]
+    if all(place == -1 for each in expected for place in each):
+        assert places is None
+    else:
+        assert places is not None
+        assert places.tolist() == expected

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-from toy import NUM_CLASSES, Points, mlp
+from toy import mlp, NUM_CLASSES, Points, tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
 
@@ -36,8 +36,8 @@ def assert_same(actual: list[MixNNBatch], expected: list[MixNNBatch], tolerance:
     for one, other in zip(actual, expected, strict=True):
         assert one.targets.indices.device == other.targets.indices.device
         torch.testing.assert_close(
-            [one.inputs, *vars(one.targets).values()],
-            [other.inputs, *vars(other.targets).values()],
+            [one.inputs, *tensors_of(one.targets).values()],
+            [other.inputs, *tensors_of(other.targets).values()],
             rtol=tolerance,
             atol=tolerance,
         )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixnn_loader.run.sample_table import SampleState
+from mixnn_loader.run.sample_table import Layout, SampleTable
 
 NAMES = [
     "given_labels",
@@ -17,28 +17,33 @@ NAMES = [
     "log_clean_probability",
     "soft_targets",
     "representations",
-    "drawn",
+    "last_batch",
+    "unshared",
 ]
 
 
-def sample_state(num_samples: int, pool_size: int, num_classes: int, **arguments: Any) -> SampleState:
-    state = SampleState(num_samples, pool_size, **arguments)
-    state.set_num_classes(num_classes)
-    return state
+def sample_table(num_samples: int, pool_size: int, num_classes: int | None = None, **arguments: Any) -> SampleTable:
+    table = SampleTable(Layout(num_samples=num_samples, pool_size=pool_size, **arguments))
+    if num_classes is not None:
+        table.set_num_classes(num_classes)
+    return table
 
 
-def filled() -> SampleState:
+def load(table: SampleTable, state: dict[str, Tensor | None], *, keep_representations: bool = True) -> None:
+    table.prepared(state, keep_representations=keep_representations)()
+
+
+def filled() -> SampleTable:
     """Four samples, a pool of two, three classes; the last sample has not been seen."""
-    state = sample_state(4, 2, 3)
-    state.record_labels(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0]))
-    state.neighbor_pool = torch.tensor([[1, 2], [0, 2], [0, 1], [-1, -1]])
-    state.losses[:3] = torch.tensor([0.1, 0.2, 0.3])
-    state.log_clean_probability[:3] = torch.tensor([0.9, 0.5, 0.1])
-    state.known_targets()[1] = torch.tensor([0.7, 0.2, 0.1])
-    state.representations = torch.arange(8.0).reshape(4, 2)
-    state.track_drawn()
-    state.note_drawn(torch.tensor([2, 0]))
-    return state
+    table = sample_table(4, 2, 3)
+    table.record_labels(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0]))
+    table.replace("neighbor_pool", torch.tensor([[1, 2], [0, 2], [0, 1], [-1, -1]]))
+    table.losses[:3] = torch.tensor([0.1, 0.2, 0.3])
+    table.log_clean_probability[:3] = torch.tensor([0.9, 0.5, 0.1])
+    table.soft_targets[1] = torch.tensor([0.7, 0.2, 0.1])
+    table.make_representations(2, torch.device("cpu")).copy_(torch.arange(8.0).reshape(4, 2))
+    table.record_drawn(torch.tensor([2, 0]), rank=1, num_processes=2)
+    return table
 
 
 def assert_same(state: dict[str, Tensor | None], other: dict[str, Tensor | None]) -> None:
@@ -48,32 +53,32 @@ def assert_same(state: dict[str, Tensor | None], other: dict[str, Tensor | None]
 
 
 def test_starts_with_nothing_known() -> None:
-    state = SampleState(3, 2)
+    state = sample_table(3, 2)
     assert state.given_labels.tolist() == [-1, -1, -1]
     assert state.neighbor_pool.tolist() == [[-1, -1]] * 3
     assert state.losses.isnan().all()
     assert state.log_clean_probability.isnan().all()
     with pytest.raises(RuntimeError, match=r"soft_targets are not there before the first batch.* num_classes="):
-        state.known_targets()
+        _ = state.soft_targets
 
 
 def test_a_first_label_gives_a_one_hot_target() -> None:
-    state = sample_state(4, 0, 3)
+    state = sample_table(4, 0, 3)
     state.record_labels(torch.tensor([2, 0]), torch.tensor([1, 2]))
     assert state.given_labels.tolist() == [2, -1, 1, -1]
-    assert state.known_targets().tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert state.soft_targets.tolist() == [[0, 0, 1], [0, 0, 0], [0, 1, 0], [0, 0, 0]]
 
 
 def test_a_label_seen_again_leaves_the_corrected_target() -> None:
     state = filled()
     state.record_labels(torch.tensor([1, 3]), torch.tensor([0, 2]))
-    torch.testing.assert_close(state.known_targets()[1], torch.tensor([0.7, 0.2, 0.1]))
-    assert state.known_targets()[3].tolist() == [0, 0, 1]
+    torch.testing.assert_close(state.soft_targets[1], torch.tensor([0.7, 0.2, 0.1]))
+    assert state.soft_targets[3].tolist() == [0, 0, 1]
 
 
 def test_a_changed_label_is_named() -> None:
     with pytest.raises(ValueError, match=r"label of dataset index 2 was 1 and is now 0.* scan_dataset"):
-        filled().record_labels(torch.tensor([0, 2, 1]), torch.tensor([2, 0, 1]))
+        filled().check_labels(torch.tensor([0, 2, 1]), torch.tensor([2, 0, 1]))
 
 
 def test_the_number_of_classes_may_be_told_again_but_not_changed() -> None:
@@ -96,15 +101,15 @@ def test_round_trip_through_a_file() -> None:
     state, file = filled(), io.BytesIO()
     torch.save(state.state_dict(), file)
     file.seek(0)
-    loaded = SampleState(4, 2)
-    loaded.load_state_dict(torch.load(file, weights_only=True))
+    loaded = sample_table(4, 2)
+    load(loaded, torch.load(file, weights_only=True))
     assert_same(loaded.state_dict(), state.state_dict())
 
 
 def test_round_trip_of_a_run_that_has_not_begun() -> None:
     state = filled()
-    saved = SampleState(4, 2).state_dict()
-    state.load_state_dict(saved)
+    saved = sample_table(4, 2).state_dict()
+    load(state, saved)
     assert state.given_labels.tolist() == [-1] * 4
     assert state.losses.isnan().all()
 
@@ -113,11 +118,11 @@ def test_a_state_shares_no_memory_with_the_run() -> None:
     state = filled()
     saved = state.state_dict()
     untouched = deepcopy(saved)
-    state.known_targets().zero_()
+    state.soft_targets.zero_()
     state.losses.zero_()
     assert_same(saved, untouched)
-    state.load_state_dict(saved)
-    state.known_targets().zero_()
+    load(state, saved)
+    state.soft_targets.zero_()
     state.given_labels.zero_()
     assert_same(saved, untouched)
 
@@ -131,18 +136,17 @@ def test_a_state_shares_no_memory_with_the_run() -> None:
     ],
 )
 def test_a_state_of_another_run_is_refused(other: Any, message: str) -> None:
-    loader = sample_state(*other)
+    loader = sample_table(*other)
     before = loader.state_dict()
     with pytest.raises(ValueError, match=message):
-        loader.load_state_dict(filled().state_dict())
+        load(loader, filled().state_dict())
     assert_same(loader.state_dict(), before)
 
 
 def test_predictions_are_taken_in_and_the_first_of_a_sample_counts() -> None:
-    state = sample_state(4, 2, 3)
+    state = sample_table(4, 2, 3)
     state.record_predictions(torch.tensor([2, 0, 2]), torch.tensor([0.1, 0.2, 0.3]), torch.eye(3, 5))
     torch.testing.assert_close(state.losses, torch.tensor([0.2, torch.nan, 0.1, torch.nan]), equal_nan=True)
-    assert state.representations is not None
     assert state.representations.tolist() == [[0, 1, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 0], [0] * 5]
 
     state.record_predictions(torch.tensor([3, 0]), torch.tensor([0.4, 0.5]), 2 * torch.eye(2, 5))
@@ -152,20 +156,19 @@ def test_predictions_are_taken_in_and_the_first_of_a_sample_counts() -> None:
 
 
 def test_losses_alone_keep_no_representations() -> None:
-    state = sample_state(4, 2, 3)
+    state = sample_table(4, 2, 3)
     state.record_predictions(torch.tensor([1]), torch.tensor([0.1], dtype=torch.float64), None)
-    assert state.representations is None
+    assert not state.has("representations")
     assert state.losses.dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
-    state = sample_state(4, 2, 3, target_dtype=dtype, representation_dtype=dtype)
+    state = sample_table(4, 2, 3, target_dtype=dtype, representation_dtype=dtype)
     state.record_labels(torch.tensor([2, 0]), torch.tensor([1, 2]))
     state.record_predictions(torch.tensor([2, 0]), torch.tensor([0.1, 0.2]), torch.tensor([[0.1], [0.2]]))
-    assert state.representations is not None
-    assert {state.known_targets().dtype, state.representations.dtype} == {dtype}
-    assert state.known_targets()[2].tolist() == [0, 1, 0]
+    assert {state.soft_targets.dtype, state.representations.dtype} == {dtype}
+    assert state.soft_targets[2].tolist() == [0, 1, 0]
     assert torch.equal(state.representations.flatten(), torch.tensor([0.2, 0, 0.1, 0]).to(dtype))
     assert state.losses.dtype == state.log_clean_probability.dtype == torch.float32
 
@@ -178,9 +181,46 @@ def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
     ],
 )
 def test_representations_always_go_to_the_model(device: torch.device | None, moved: list[str]) -> None:
-    state = sample_state(4, 2, 3, device=device)
+    state = sample_table(4, 2, 3, device=device)
     state.record_predictions(torch.tensor([0]), torch.tensor([0.1]), torch.ones(1, 5))
-    state.track_drawn()
+    state.record_drawn(torch.tensor([0]), rank=0, num_processes=2)
     state.to(torch.device("meta"))
     on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
     assert on_meta == moved
+
+
+def test_a_state_that_is_broken_in_one_column_changes_nothing() -> None:
+    table = filled()
+    before = table.state_dict()
+    broken = sample_table(4, 2, 3).state_dict() | {"losses": torch.zeros(3)}
+    with pytest.raises(ValueError, match="the state's losses must have a row for each of the 4 samples"):
+        load(table, broken)
+    assert_same(table.state_dict(), before)
+
+
+def test_representations_are_left_out_where_they_are_not_needed() -> None:
+    table = sample_table(4, 2)
+    load(table, filled().state_dict(), keep_representations=False)
+    assert not table.has("representations")
+    assert table.has("soft_targets")
+
+
+def test_batches_have_numbers_of_their_own_on_every_process() -> None:
+    tables = [sample_table(6, 0) for _ in range(2)]
+    for rank, table in enumerate(tables):
+        for indices in ([0, 1], [2, 3], [1, 4]):
+            table.record_drawn(torch.tensor(indices), rank, 2)
+    assert [table.last_batch.tolist() for table in tables] == [[0, 4, 2, 2, 4, -1], [1, 5, 3, 3, 5, -1]]
+    assert tables[0].take_unshared().tolist() == [0, 1, 2, 3, 4]
+    assert tables[0].take_unshared().tolist() == []
+
+
+def test_the_numbers_go_on_in_a_loaded_table() -> None:
+    saved, table = sample_table(4, 0), sample_table(4, 0)
+    for indices in ([0, 1], [1, 2]):
+        saved.record_drawn(torch.tensor(indices), 0, 1)
+    load(table, saved.state_dict())
+    table.record_drawn(torch.tensor([2]), 0, 1)
+    first, second, third, never = table.last_batch.tolist()
+    assert first < second < third
+    assert never == -1

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
-from toy import NUM_CLASSES, NUM_FEATURES, Points, mlp
+from toy import mlp, NUM_CLASSES, NUM_FEATURES, Points, tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader
 from mixnn_loader._utils.random_state import forked_random_state
@@ -144,7 +144,7 @@ def test_the_users_streams_are_those_of_a_run_without_scans(num_workers: int, ar
 
 def identity(batches: list[MixNNBatch]) -> list[Any]:
     """All that batches hold, but for the processes that loaded them."""
-    return [[batch.inputs[:, :-1], *vars(batch.targets).values()] for batch in batches]
+    return [[batch.inputs[:, :-1], *tensors_of(batch.targets).values()] for batch in batches]
 
 
 @pytest.mark.parametrize("arguments", [{}, {"scan": "running"}, {"scan_every": 2}], ids=str)

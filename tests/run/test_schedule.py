@@ -1,73 +1,146 @@
-"""Where a run is."""
+"""Which epoch comes."""
 
-from mixnn_loader.run.schedule import Epochs
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mixnn_loader.run.schedule import Schedule
+from mixnn_loader.run.settings import Settings
 
 
-def started(count: int, batches: int = 0) -> Epochs:
-    """Begin some epochs, and give batches of the last, which runs."""
-    epochs = Epochs()
+def schedule(warmup_epochs: int = 2) -> Schedule:
+    return Schedule(
+        Settings(
+            epochs=None,
+            num_neighbors=1,
+            warmup_epochs=warmup_epochs,
+            correction_epoch=4,
+            epoch_length=None,
+            momentum=0.9,
+            correct_neighbors=True,
+            neighbors="batch",
+            neighbor_pool=None,
+            search="auto",
+            weighting="mixture",
+            scan="epoch",
+            scan_every=None,
+            seed=0,
+        )
+    )
+
+
+def trained(count: int) -> Schedule:
+    made = schedule()
     for _ in range(count):
-        epochs.begin(epochs.record("mixing"))
-    for _ in range(batches):
-        epochs.count_batch()
-    return epochs
-
-
-def place(epochs: Epochs) -> tuple[int, int, int, bool]:
-    return epochs.number, epochs.next, epochs.batch, epochs.is_within
+        epoch = made.open()
+        epoch.trained = 5
+        made.finish(epoch)
+    return made
 
 
 def test_epochs_follow_one_another() -> None:
-    epochs = Epochs()
-    assert place(epochs) == (0, 0, 0, False)
-    for number in range(3):
-        record = epochs.record("warm-up")
-        assert (record["epoch"], record["phase"], record["noise_rate"]) == (number, "warm-up", None)
-        epochs.begin(record)
-        assert place(epochs) == (number, number + 1, 0, True)
-        assert epochs.count_batch() == 1
-        assert place(epochs) == (number, number + 1, 1, True)
-        epochs.end(record)
-        assert place(epochs) == (number, number + 1, 0, False)
-    assert [record["epoch"] for record in epochs.history] == [0, 1, 2]
+    made = trained(5)
+    assert [record["epoch"] for record in made.history] == [0, 1, 2, 3, 4]
+    assert [record["phase"] for record in made.history] == ["warm-up"] * 2 + ["mixing"] * 2 + ["correction"]
+    assert (made.number, made.epoch, made.finished) == (5, None, 5)
 
 
-def test_an_epoch_that_is_over_cannot_end_the_one_that_runs() -> None:
-    epochs = started(2)
-    epochs.end(epochs.history[0])
-    assert epochs.is_within
-    assert epochs.runs(epochs.history[1])
-    assert not epochs.runs(epochs.history[0])
+def test_an_epoch_goes_on_until_it_is_finished() -> None:
+    made = trained(1)
+    epoch = made.open()
+    epoch.trained = 2
+    assert made.open() is epoch
+    assert len(made.history) == 2
 
 
-def test_a_state_within_an_epoch_goes_on_in_it() -> None:
-    epochs = Epochs()
-    epochs.load_state_dict(started(2, batches=3).state_dict(), within=True)
-    assert place(epochs) == (1, 1, 3, True)
-    assert epochs.stopped_within
-    assert epochs.resume() is epochs.history[1]
-    assert place(epochs) == (1, 2, 3, True)
-    assert not epochs.stopped_within
+def test_a_look_leaves_no_trace_and_keeps_the_estimates() -> None:
+    made = trained(1)
+    epoch = made.open()
+    epoch.record["noise_rate"] = 0.25
+    made.withdraw(epoch)
+    assert len(made.history) == 1
+    assert made.open() is epoch
+    assert made.history[-1]["noise_rate"] == 0.25
 
 
-def test_a_state_between_epochs_goes_on_with_the_next() -> None:
-    before = started(2, batches=3)
-    before.end(before.history[-1])
-    epochs = Epochs()
-    epochs.load_state_dict(before.state_dict(), within=False)
-    assert place(epochs) == (2, 2, 0, False)
+def test_an_epoch_that_is_dropped_cannot_finish_the_one_in_progress() -> None:
+    made = trained(1)
+    dropped = made.open()
+    made.set(5)
+    made.finish(dropped)
+    assert (made.number, made.epoch) == (5, None)
 
 
-def test_setting_another_epoch_drops_the_rest_of_this_one() -> None:
-    for number, kept in ((1, True), (0, False), (2, False)):
-        epochs = Epochs()
-        epochs.load_state_dict(started(2, batches=3).state_dict(), within=True)
-        epochs.set(number)
-        assert place(epochs) == (number, number, 3 if kept else 0, kept)
+@pytest.mark.parametrize(("number", "kept"), [(1, True), (0, False), (2, False)])
+def test_setting_another_epoch_drops_the_one_in_progress(number: int, kept: bool) -> None:
+    made = trained(1)
+    epoch = made.open()
+    made.set(number)
+    assert made.number == number
+    assert (made.epoch is epoch) is kept
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_state_goes_on_where_it_was(finished: bool) -> None:
+    made, loaded = trained(1), schedule()
+    epoch = made.open()
+    epoch.trained = 3
+    epoch.add_pairs(torch.tensor([1.0, 4.0]))
+    loaded.load_state_dict(made.state_dict(finished=finished), estimated=not finished)
+    assert loaded.number == 1 + finished
+    assert loaded.history == made.history
+    if finished:
+        assert loaded.epoch is None
+    else:
+        again = loaded.open()
+        assert (again.number, again.trained, again.pairs.tolist()) == (1, 3, [1, 4])
+        assert again.record is loaded.history[-1]
+        assert len(loaded.history) == 2
 
 
 def test_a_state_is_a_copy() -> None:
-    epochs = started(1)
-    state = epochs.state_dict()
-    epochs.history[0]["noise_rate"] = 0.5
+    made = trained(1)
+    state = made.state_dict(finished=False)
+    made.history[0]["noise_rate"] = 0.5
     assert state["history"][0]["noise_rate"] is None
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one, other)
+
+
+def start(made: Schedule, model: float) -> bool:
+    return made.rewind(torch.tensor([model]), same)
+
+
+def test_a_model_that_is_put_back_puts_the_warm_up_back() -> None:
+    made = schedule(warmup_epochs=5)
+    for number, model in enumerate([0.0, 0.1, 0.2]):  # a search for a learning rate, of three epochs
+        assert not start(made, model)
+        made.open().trained = 5
+        made.finish(made.open())
+        assert made.number == number + 1
+    assert start(made, 0.0)
+    assert (made.number, made.history) == (0, [])
+    assert not start(made, 0.3)
+
+
+def test_a_model_that_never_changes_puts_nothing_back() -> None:
+    made = schedule(warmup_epochs=5)
+    for number in range(3):
+        assert not start(made, 0.0)
+        made.open().trained = 5
+        made.finish(made.open())
+        assert made.number == number + 1
+
+
+def test_after_warm_up_nothing_is_put_back() -> None:
+    made: Any = schedule(warmup_epochs=1)
+    start(made, 0.0)
+    made.finish(made.open())
+    start(made, 0.1)
+    made.finish(made.open())
+    assert not start(made, 0.0)
+    assert made.number == 2

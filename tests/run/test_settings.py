@@ -5,13 +5,19 @@ from typing import Any
 import pytest
 
 from mixnn_loader._utils.checks import check_count
+from mixnn_loader.method.weights import UniformWeights
+from mixnn_loader.neighbors import NearestInBatch, NearestInDataset
+from mixnn_loader.run.credibility import RunningScan
 from mixnn_loader.run.settings import Settings
 
 DEFAULTS: dict[str, Any] = {
+    "epochs": None,
     "num_neighbors": 1,
     "warmup_epochs": 10,
     "correction_epoch": 60,
+    "epoch_length": None,
     "momentum": 0.9,
+    "correct_neighbors": True,
     "neighbors": "dataset",
     "neighbor_pool": None,
     "search": "auto",
@@ -33,10 +39,10 @@ def settings(**changes: Any) -> Settings:
         ({"num_neighbors": -1}, "num_neighbors must be an integer >= 0, got -1"),
         ({"num_neighbors": 1.0}, "num_neighbors must be an integer >= 0, got 1.0"),
         ({"num_neighbors": True}, "num_neighbors must be an integer >= 0, got True"),
-        ({"warmup_epochs": -3}, "warmup_epochs must be an integer >= 0, got -3"),
-        ({"warmup_epochs": None}, "warmup_epochs must be an integer >= 0, got None"),
-        ({"correction_epoch": -1}, "correction_epoch must be None or an integer >= 0, got -1"),
-        ({"correction_epoch": "60"}, "correction_epoch must be None or an integer >= 0, got '60'"),
+        ({"warmup_epochs": -3}, "warmup_epochs must be 'auto' or an integer >= 0, got -3"),
+        ({"warmup_epochs": None}, "warmup_epochs must be 'auto' or an integer >= 0, got None"),
+        ({"correction_epoch": -1}, "correction_epoch must be 'auto', None or an integer >= 0, got -1"),
+        ({"correction_epoch": "60"}, "correction_epoch must be 'auto', None or an integer >= 0, got '60'"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"momentum": -0.1}, "momentum must be a number in [0, 1], got -0.1"),
         ({"momentum": 1.5}, "momentum must be a number in [0, 1], got 1.5"),
@@ -46,12 +52,14 @@ def settings(**changes: Any) -> Settings:
             {"neighbors": "nearest"},
             "neighbors must be one of 'dataset', 'batch', 'random', 'random-batch', got 'nearest'",
         ),
-        ({"weighting": None}, "weighting must be one of 'mixture', 'uniform', 'beta', got None"),
+        ({"weighting": "even"}, "weighting must be one of 'mixture', 'uniform', 'beta', got 'even'"),
+        ({"epochs": 0}, "epochs must be None or an integer >= 1, got 0"),
+        ({"epoch_length": 1.5}, "epoch_length must be None or an integer >= 1, got 1.5"),
+        ({"correct_neighbors": 1}, "correct_neighbors must be True or False, got 1"),
         ({"neighbor_pool": 2.5}, "neighbor_pool must be None or an integer >= 0, got 2.5"),
         ({"num_neighbors": 3, "neighbor_pool": 2}, "neighbor_pool must be None or >= num_neighbors (3), got 2"),
         ({"neighbors": "batch", "neighbor_pool": 5}, "neighbor_pool must be None with neighbors='batch', got 5"),
         ({"scan": "never"}, "scan must be one of 'epoch', 'running', got 'never'"),
-        ({"scan": None}, "scan must be one of 'epoch', 'running', got None"),
         ({"scan_every": 0}, "scan_every must be None or an integer >= 1, got 0"),
         ({"scan_every": 2.0}, "scan_every must be None or an integer >= 1, got 2.0"),
         ({"scan_every": True}, "scan_every must be None or an integer >= 1, got True"),
@@ -99,39 +107,77 @@ def test_phases(warmup_epochs: int, correction_epoch: int | None, phases: list[s
 
 
 @pytest.mark.parametrize(
-    ("changes", "searches", "pairs_in_batch", "needs_representations"),
+    ("changes", "sees", "pool_size"),
     [
-        ({"neighbors": "dataset"}, True, False, True),
-        ({"neighbors": "batch"}, False, True, True),
-        ({"neighbors": "random"}, False, False, False),
-        ({"neighbors": "random-batch"}, False, True, False),
+        ({"neighbors": "dataset"}, "dataset", 1),
+        ({"neighbors": "dataset", "neighbor_pool": 4}, "dataset", 4),
+        ({"neighbors": "batch"}, "batch", 0),
+        ({"neighbors": "random"}, "nothing", 0),
+        ({"neighbors": "random-batch"}, "nothing", 0),
         *(
-            ({"neighbors": source, "num_neighbors": 0}, False, False, False)
+            ({"neighbors": source, "num_neighbors": 0}, "nothing", 0)
             for source in ("dataset", "batch", "random", "random-batch")
         ),
     ],
 )
-def test_what_a_source_of_neighbors_needs(
-    changes: dict[str, Any], searches: bool, pairs_in_batch: bool, needs_representations: bool
-) -> None:
+def test_what_a_source_of_neighbors_needs(changes: dict[str, Any], sees: str, pool_size: int) -> None:
     made = settings(**changes)
-    assert made.searches is searches
-    assert made.pairs_in_batch is pairs_in_batch
-    assert made.needs_representations is needs_representations
+    assert made.source.sees == sees
+    assert made.pool_size == pool_size
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "correction"),
+    [(None, 10, 60), (300, 10, 60), (100, 3, 20), (10, 1, 2), (1, 1, 1), (20, 1, 4)],
+)
+def test_the_papers_proportions(epochs: int | None, warmup: int, correction: int) -> None:
+    made = settings(epochs=epochs, warmup_epochs="auto", correction_epoch="auto")
+    assert (made.warmup, made.correction) == (warmup, correction)
+
+
+def test_what_is_said_counts_more_than_the_proportions() -> None:
+    made = settings(epochs=100, warmup_epochs=7, correction_epoch=None)
+    assert (made.warmup, made.correction) == (7, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"neighbors": NearestInBatch}, "neighbors must be a name or an object, got the class NearestInBatch"),
+        ({"neighbors": 3}, "neighbors must be one of 'dataset', .* got 3, which has no sees, pool_size"),
+        ({"weighting": None}, "weighting must be one of 'mixture', .* or a function .*, got None"),
+        ({"weighting": UniformWeights}, "weighting must be .* got the class UniformWeights: call it first"),
+        ({"scan": None}, "scan must be one of 'epoch', 'running' or an object with .*, got None"),
+        ({"scan": RunningScan}, "scan must be one of"),
+    ],
+)
+def test_an_object_that_is_none_of_the_protocol_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        settings(**changes)
+
+
+def test_objects_take_their_own_arguments() -> None:
+    for changes, name in (
+        ({"neighbors": NearestInDataset(), "neighbor_pool": 5}, "neighbor_pool"),
+        ({"neighbors": NearestInDataset(), "search": "exact"}, "search"),
+        ({"scan": RunningScan(), "scan_every": 2}, "scan_every"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must be .* with"):
+            settings(**changes)
 
 
 @pytest.mark.parametrize(
     ("num_neighbors", "neighbor_pool", "pool_size", "name"),
-    [(0, None, 0, "num_neighbors"), (2, None, 2, "num_neighbors"), (2, 7, 7, "neighbor_pool")],
+    [(2, None, 2, "num_neighbors"), (2, 7, 7, "neighbor_pool")],
 )
 def test_a_dataset_must_be_larger_than_the_pool(
     num_neighbors: int, neighbor_pool: int | None, pool_size: int, name: str
 ) -> None:
     made = settings(num_neighbors=num_neighbors, neighbor_pool=neighbor_pool)
     assert made.pool_size == pool_size
-    made.check_dataset(pool_size + 1)
+    made.check_members(pool_size + 1)
     with pytest.raises(ValueError, match=rf"{name} must be smaller than .* \({pool_size}\), got {pool_size}"):
-        made.check_dataset(pool_size)
+        made.check_members(pool_size)
 
 
 @pytest.mark.parametrize(
