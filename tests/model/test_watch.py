@@ -129,6 +129,10 @@ CHANGED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "normalized micro-batch": (lambda images: images[:3] * 2, r"loader gave inputs between .*, the model got inputs"),
     "flipped micro-batch": (lambda images: images[:9].flip(-1), r"the model got inputs (between|that are so)"),
     "some rows changed": (lambda images: torch.cat([images[:4], images[4:] * 2]), r"the model got inputs between"),
+    "rows between changed": (
+        lambda images: torch.cat([images[:3], images[3:7] * 2, images[7:]]),
+        r"the model got inputs between",
+    ),
     "half precision of others": (lambda images: (images * 1.05).half(), r"the model got inputs"),
     "in place": (lambda images: images.mul_(2), r"the model got inputs between"),
     "NaN": (lambda images: images * torch.nan, r"the model got inputs without a finite value"),
@@ -350,6 +354,9 @@ def test_a_compiled_model_is_watched_from_outside(
     model: Any = torch.compile(net, backend=backend, fullgraph=True)
     if compiled_before:
         model(images)
+    watch = Watch(model, images)
+    assert not has_hooks(net)
+    watch.close()
     seen = seen_by(model, images, lambda inputs: model(change(inputs)))
     assert seen is not None
     assert seen.training
@@ -376,6 +383,7 @@ def test_nothing_is_compiled_into_a_step_or_a_model_in_place(
     if compiled_before:
         step(images)
     watch = Watch(net, images)
+    assert has_hooks(net) is not in_place
     expected = step(images)
     watch.close()
     assert watch.seen is None
