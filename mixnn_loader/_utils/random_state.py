@@ -64,13 +64,7 @@ def kept_random_state(devices: Iterable[torch.device] = ()) -> Iterator[None]:
     Args:
         devices: whose generators are put back, too. Reading one does not wait for its device.
     """
-    before = RandomState.now()
-    # Most kinds of device are many, and are told by an argument; of MPS there is one.
-    generators = [
-        (getattr(torch, device.type), () if device.type == "mps" else (device,))
-        for device in devices
-        if hasattr(getattr(torch, device.type, None), "set_rng_state")
-    ]
+    before, generators = RandomState.now(), _generators_of(devices)
     states = [module.get_rng_state(*which) for module, which in generators]
     try:
         yield
@@ -78,6 +72,23 @@ def kept_random_state(devices: Iterable[torch.device] = ()) -> Iterator[None]:
         before.restore()
         for (module, which), state in zip(generators, states, strict=True):
             module.set_rng_state(state, *which)
+
+
+def stream_positions(devices: Iterable[torch.device] = ()) -> list[Any]:
+    """Return what is equal as long as nobody draws from the global CPU generators or those of ``devices``."""
+    now = RandomState.now()
+    _, keys, *rest = now.numpy
+    states = [module.get_rng_state(*which) for module, which in _generators_of(devices)]
+    return [now.python, keys.tolist(), rest, now.torch.tolist(), *(state.tolist() for state in states)]
+
+
+def _generators_of(devices: Iterable[torch.device]) -> list[tuple[Any, tuple[torch.device, ...]]]:
+    """Return the modules that have the devices' generators, as `torch.cuda`, and their argument that says which."""
+    return [
+        (getattr(torch, device.type), () if device.type == "mps" else (device,))  # of MPS there is one
+        for device in devices
+        if hasattr(getattr(torch, device.type, None), "set_rng_state")
+    ]
 
 
 @contextmanager

@@ -70,6 +70,11 @@ def swap_across_chunks(values: Tensor) -> None:
     values[6], values[9] = values[9].clone(), values[6].clone()
 
 
+def swap_chunks(values: Tensor) -> None:
+    """At the same place of two chunks of four."""
+    values[2], values[6] = values[6].clone(), values[2].clone()
+
+
 def curve(values: Tensor) -> None:
     """Changes that cancel in a sum, and in one weighted by the place."""
     values.view(torch.int32)[10:13] += torch.tensor([1, -2, 1], dtype=torch.int32)
@@ -80,7 +85,7 @@ def negate(values: Tensor) -> None:
 
 
 @pytest.mark.parametrize("chunk", [4, 2**20])
-@pytest.mark.parametrize("change", [swap, swap_across_chunks, curve, negate])
+@pytest.mark.parametrize("change", [swap, swap_across_chunks, swap_chunks, curve, negate])
 def test_changes_that_cancel_in_sums_are_seen(
     change: Callable[[Tensor], None], chunk: int, monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
 ) -> None:
