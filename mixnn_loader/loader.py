@@ -346,7 +346,7 @@ class MixNNDataLoader(SampleRows):
             "version": STATE_VERSION,
             "num_neighbors": self._settings.num_neighbors,
             "process": (parts.processes.rank, parts.processes.size),
-            "merged": parts.synchronizer.is_shared,
+            "merged": parts.synchronizer.is_shared or (parts.processes.size == 1 and (finished or within is None)),
             "batch": 0 if finished or position is None or part is None else part.trained,
             **parts.schedule.state_dict(finished=finished),
             "samples": parts.table.state_dict(),

@@ -109,14 +109,15 @@ def forked_random_state(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def forked_generator(generator: torch.Generator | None, seed: int) -> Iterator[None]:
-    """Seed one generator, and put it back as it was on leaving; None: there is nothing to do."""
+def kept_generator(generator: torch.Generator | None, seed: int | None = None) -> Iterator[None]:
+    """Put one generator back as it was on leaving, and seed it before if a seed is given; None: nothing to do."""
     if generator is None:
         yield
         return
     before = generator.get_state()
     try:
-        generator.manual_seed(seed)
+        if seed is not None:
+            generator.manual_seed(seed)
         yield
     finally:
         generator.set_state(before)

@@ -3,7 +3,6 @@
 import warnings
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mixnn_loader._utils.log import logger
@@ -39,7 +38,7 @@ class Observer:
 
     @property
     def has_seen_step(self) -> bool:
-        """Whether the model has been called, with gradients, since `begin`."""
+        """Whether the model has got the batch, with gradients, since `begin`."""
         return self._watch is not None and self._watch.seen is not None
 
     def end(self) -> None:
@@ -57,8 +56,8 @@ class Observer:
             return
         self._is_done = True
         logger.info("the first training step: the model was in %s mode", "train" if seen.training else "eval")
-        if seen.difference is not None:
-            warnings.warn(difference_message(seen), stacklevel=5)
+        if (message := difference_message(seen)) is not None:
+            warnings.warn(message, stacklevel=5)
 
     def fingerprint(self) -> Tensor:
         """Return a few numbers that change when the model is trained."""
@@ -86,8 +85,3 @@ class Observer:
 def is_same_model(one: Tensor | None, other: Tensor | None) -> bool:
     """Whether two fingerprints are those of the same parameters; there must be some."""
     return one is not None and other is not None and one.numel() > 0 and same(one, other)
-
-
-def nothing() -> Tensor:
-    """Return the fingerprint of a model that has nothing to be trained."""
-    return torch.empty(0, dtype=torch.float64, device="cpu")

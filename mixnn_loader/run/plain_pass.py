@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from mixnn_loader.checkpoint.position import indices_of
@@ -33,7 +34,9 @@ class PlainPasses:
             sampler = NeighborBatchSampler(_EveryBatch(parts.wrapped), parts.settings.seed)
             self._loader = rebuilt(parts.wrapped, parts.wrapped.dataset, batch_sampler=sampler)
         for received in parts.receiver.in_turn(self._loader, parts.view.device):
-            outbox = [parts.mixer.plain(received)]
+            # What is made for the first time must be fit for training, whatever mode this pass is in.
+            with torch.inference_mode(False), torch.no_grad():
+                outbox = [parts.mixer.plain(received)]
             del received
             yield outbox.pop()
 

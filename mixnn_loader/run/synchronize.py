@@ -45,7 +45,7 @@ class Synchronizer:
     @property
     def is_shared(self) -> bool:
         """Whether all processes know what each has learned."""
-        return self._unshared is None or self._processes.size == 1
+        return self._unshared is None
 
     def start(self, epoch: Epoch) -> None:
         """Start a pass, or go on with one; what it learns is shared by the next `share`.

@@ -10,7 +10,7 @@ import numpy as np
 from torch.profiler import record_function
 
 from mixnn_loader._utils.log import logger
-from mixnn_loader._utils.random_state import derived_rng, forked_generator, forked_random_state, kept_random_state
+from mixnn_loader._utils.random_state import derived_rng, forked_random_state, kept_generator, kept_random_state
 from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
@@ -145,16 +145,18 @@ class TrainingPass:
         return update.receipt.trained_on or self._parts.observer.has_seen_step
 
     def _skip_what_is_done(self) -> None:
-        """Go on after the last batch of an epoch: with the next one, of this pass if it has more, else of a new."""
-        parts, epoch = self._parts, self._parts.schedule.epoch
-        if parts.batches.has_more():
-            if epoch is None:
-                self._start_part()
+        """Where the epoch was at its end, go on with the next: of this pass if it has more batches, else of a new one.
+
+        A sampler without a length does not tell: then the rest of the epoch may turn out to be empty.
+        """
+        batches = self._parts.batches
+        if self._parts.schedule.epoch is not None:
             return
-        if epoch is not None:
-            parts.schedule.finish(epoch)
-        parts.batches.forget()
-        self.part, self.handed_out, self._resumes = Part(), 0, False
+        if batches.has_more():
+            self._start_part()
+        else:
+            batches.forget()
+            self.part, self.handed_out, self._resumes = Part(), 0, False
 
     def _open(self) -> Epoch:
         """Start an epoch, or go on with the one in progress; after warm-up, estimate once."""
@@ -245,10 +247,11 @@ class TrainingPass:
         quiet = ExitStack()
         if self._resumes:
             quiet.enter_context(kept_random_state())
+            quiet.enter_context(kept_generator(self._parts.wrapped.generator))
         elif not self._is_first_epoch:
             seed = int(derived_rng(self._parts.settings.seed, epoch.number, _WORKER_STREAM).integers(2**32))
             quiet.enter_context(forked_random_state(seed))
-            quiet.enter_context(forked_generator(self._parts.wrapped.generator, seed))
+            quiet.enter_context(kept_generator(self._parts.wrapped.generator, seed))
         return quiet
 
     def _pause(self) -> None:

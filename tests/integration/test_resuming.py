@@ -64,7 +64,7 @@ def check_stopped_anywhere(stop: int, sampling: str, num_workers: int, mode: dic
 @given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
 @example(4, "shuffle", {})  # the last batch of an epoch
 @example(14, "drawn one by one", {"scan": "running"})
-def test_stopped_behind_any_batch(stop: int, sampling: str, mode: dict[str, Any]) -> None:
+def test_stopped_after_any_batch(stop: int, sampling: str, mode: dict[str, Any]) -> None:
     check_stopped_anywhere(stop, sampling, 0, mode)
 
 
@@ -73,7 +73,7 @@ def test_stopped_behind_any_batch(stop: int, sampling: str, mode: dict[str, Any]
 @given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
 @example(6, "shuffle, own generator", {})
 @example(7, "drawn one by one", {"scan": "running"})
-def test_stopped_behind_any_batch_that_workers_loaded(stop: int, sampling: str, mode: dict[str, Any]) -> None:
+def test_stopped_after_any_batch_that_workers_loaded(stop: int, sampling: str, mode: dict[str, Any]) -> None:
     check_stopped_anywhere(stop, sampling, 2, mode)
 
 
@@ -124,11 +124,12 @@ def test_the_rest_of_an_epoch_is_followed_by_whole_ones() -> None:
     assert [entry["epoch"] for entry in loader.history] == [0, 1]
 
 
-def test_nothing_is_left_behind_the_last_batch() -> None:
+def test_nothing_is_left_after_the_last_batch() -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
     loader.load_state_dict(within(5))
-    assert (loader.epoch, loader.batch) == (0, 5)
-    assert [drawn(loader), drawn(loader)] == [[], list(range(40))]
+    assert (loader.epoch, loader.batch) == (1, 0)
+    assert [drawn(loader), drawn(loader)] == [list(range(40)), list(range(40))]
+    assert [entry["epoch"] for entry in loader.history] == [0, 1, 2]
 
 
 def test_the_state_that_was_loaded_can_be_saved_again() -> None:
@@ -148,7 +149,7 @@ def test_set_epoch_keeps_the_rest_of_its_own_epoch_only() -> None:
     assert drawn(loader) == list(range(24, 40))
     loader.load_state_dict(state)
     with pytest.warns(
-        UserWarning, match=r"set_epoch\(1\) drops what is left of epoch 0 behind its batch 3.*range\(loader.epoch"
+        UserWarning, match=r"set_epoch\(1\) drops what is left of epoch 0 after its batch 3.*range\(loader.epoch"
     ):
         loader.set_epoch(1)
     assert (loader.epoch, loader.batch, drawn(loader)) == (1, 0, list(range(40)))
@@ -220,7 +221,7 @@ def test_the_state_of_another_process(state: dict[str, Any], fits: bool) -> None
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
     if fits:
         loader.load_state_dict(state)
-        assert drawn(loader) == ([] if state["within"] else list(range(40)))
+        assert drawn(loader) == list(range(40))
     else:
         with pytest.raises(ValueError, match="each process with a state of its own"):
             loader.load_state_dict(state)
@@ -277,7 +278,7 @@ def test_states_of_older_versions(version: int) -> None:
     for _ in range(2):
         drawn(loader)
     state = loader.state_dict()
-    samples = {name: rows for name, rows in state["samples"].items() if name != "drawn"}
+    samples = {name: rows for name, rows in state["samples"].items() if name not in ("last_batch", "unshared")}
     if version == 1:
         del samples["representations"]
     old = {name: state[name] for name in ("epoch", "batch", "num_neighbors", "history")}
@@ -289,8 +290,8 @@ def test_states_of_older_versions(version: int) -> None:
     assert drawn(other) == drawn(loader)
 
 
-@pytest.mark.parametrize("version", [0, 4, "3", None])
+@pytest.mark.parametrize("version", [0, 5, "4", None])
 def test_states_of_other_versions_are_refused(version: Any) -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
-    with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 3.* upgrade"):
+    with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 4.* upgrade"):
         loader.load_state_dict({**loader.state_dict(), "version": version})
