@@ -87,7 +87,7 @@ def test_the_random_streams_of_the_user_are_left_alone(num_workers: int) -> None
 def test_what_cannot_be_loaded_shows(num_workers: int) -> None:
     points = Points(10)
     loader = DataLoader(points, num_workers=num_workers)
-    with pytest.raises(RuntimeError, match="equal size|not resizable"):
+    with pytest.raises(RuntimeError, match=r"equal size|not resizable"):
         load_once(loader, Samples([(torch.zeros(place), 0) for place in range(10)]), BATCHES, seed=0)
     fits_all = DataLoader(points, num_workers=num_workers, collate_fn=take_all)
     with pytest.raises(ValueError, match="too many values to unpack"):

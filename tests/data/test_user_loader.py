@@ -190,7 +190,8 @@ def test_the_length_of_an_epoch(loader: DataLoader[Any], length: int | None, *, 
 def test_timms_loader_for_many_epochs_is_endless_by_design() -> None:
     from timm.data.loader import MultiEpochsDataLoader
 
-    loader = MultiEpochsDataLoader(Points(40), batch_size=16, shuffle=True)
+    build: Any = MultiEpochsDataLoader
+    loader = build(Points(40), batch_size=16, shuffle=True)
     assert length_of(loader) == 3
     assert is_endless_by_design(loader)
 
