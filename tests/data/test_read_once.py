@@ -148,7 +148,6 @@ class Endless:
     def __init__(self, indices: list[int], length: int | None = None) -> None:
         self.indices = indices
         self.length = length
-        self.most = 0
 
     def __iter__(self) -> Iterator[list[int]]:
         for start in itertools.count():
@@ -260,6 +259,9 @@ def test_the_dataset_is_not_copied() -> None:
         def __iter__(self) -> Iterator[int]:
             assert self.labels is self.points.labels
             return iter(self.labels.argsort().tolist())
+
+        def __len__(self) -> int:
+            return 40
 
     points = Uncopied()
     read = read_once(DataLoader(points, sampler=Sorted(points), batch_size=10))
