@@ -58,7 +58,7 @@ class Processes:
             Which of a process's rows the chunk holds, and these rows of each process by rank, beside ``rows``.
         """
         width = rows[0].numel() if len(rows) > 0 else 0
-        sizes = self._stacked(torch.tensor([len(rows), width]))  # (size, 2)
+        sizes = self._stacked(_numbers(len(rows), width))  # (size, 2)
         lengths, width = sizes[:, 0].tolist(), int(sizes[:, 1].max())
         chunk_rows = max(1, CHUNK_BYTES // max(1, self.size * width * rows.element_size()))
         for start in range(0, max(lengths), chunk_rows):
@@ -103,7 +103,7 @@ class Processes:
         if self.size == 1:
             return numbers
         # Usually they are the same everywhere, and may be millions.
-        checksums = self._stacked(torch.tensor([len(numbers), zlib.crc32(numbers.numpy().tobytes())]))
+        checksums = self._stacked(_numbers(len(numbers), zlib.crc32(numbers.numpy().tobytes())))
         if (checksums == checksums[0]).all():
             return numbers
         united: Tensor = torch.unique(self.gather(numbers))
@@ -129,7 +129,7 @@ class Processes:
         """
         if self.size == 1:
             return
-        of_all = self._stacked(torch.tensor(list(numbers.values()))).T.tolist()
+        of_all = self._stacked(_numbers(*numbers.values())).T.tolist()
         for name, values in zip(numbers, of_all, strict=True):
             if len(set(values)) > 1:
                 raise RuntimeError(
@@ -160,6 +160,11 @@ class Processes:
         # The model's: not every program sets the current device.
         kind, device = next(iter(backends)), self._device()
         return device if device.type == kind else torch.device(kind, torch.get_device_module(kind).current_device())
+
+
+def _numbers(*numbers: int) -> Tensor:
+    """Put integers on the CPU, whatever the program's default device."""
+    return torch.tensor(numbers, dtype=torch.int64, device="cpu")
 
 
 @contextmanager

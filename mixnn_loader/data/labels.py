@@ -24,6 +24,8 @@ def class_labels(labels: Any, indices: Tensor, num_classes: int | None = None) -
     if isinstance(labels, (list, tuple, np.ndarray)):
         labels = _as_integers(labels)
     shape = _shape(labels)
+    if len(indices) == 0 and shape == (0,):  # of an empty batch, whatever type the labels of no sample have
+        return torch.empty(0, dtype=torch.int64, device="cpu")
     if len(shape) > 1:  # before the type: one-hot labels may well be floats
         raise ValueError(_of_another_shape(shape, indices))
     if not isinstance(labels, Tensor) or not _holds_integers(labels):

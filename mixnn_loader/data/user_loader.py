@@ -130,7 +130,23 @@ def check_map_style(name: str, dataset: Any) -> None:
         raise TypeError(f"{name} must be {kind}, got {type(dataset).__name__}; {_MAP_STYLE}")
 
 
-def training_members(loader: DataLoader[Any]) -> np.ndarray:
+def length_of(loader: DataLoader[Any]) -> int | None:
+    """Return the number of batches an epoch; None where the user's batch sampler does not tell."""
+    # Not first what a subclass of DataLoader says: the batch sampler is what is iterated, by whatever loader.
+    length = _known_length(loader.batch_sampler)
+    if length is None and type(loader).__len__ is not DataLoader.__len__:
+        length = _known_length(loader)
+    return length
+
+
+def is_endless_by_design(loader: DataLoader[Any]) -> bool:
+    """Whether the batch sampler goes on for ever and the loader itself ends the epochs, as timm's multi-epoch one."""
+    cls = type(loader)
+    ends_epochs = cls.__iter__ is not DataLoader.__iter__ and cls.__len__ is not DataLoader.__len__
+    return ends_epochs and not hasattr(loader.batch_sampler, "__len__")
+
+
+def training_members(loader: DataLoader[Any]) -> np.ndarray:  # to be deleted: data/members.py says it now
     """List the dataset indices that the loader can draw, sorted; only these are scanned and become neighbors.
 
     Samples that a `SubsetRandomSampler` leaves out, or a `WeightedRandomSampler` gives no weight, are usually
@@ -165,6 +181,13 @@ def generators_of(loader: DataLoader[Any]) -> dict[str, torch.Generator]:
 def num_samples(loader: DataLoader[Any]) -> int:
     """Return N, the length of the loader's dataset."""
     return len(cast("Sized", loader.dataset))
+
+
+def _known_length(batches: Any) -> int | None:
+    try:
+        return len(batches)
+    except (TypeError, NotImplementedError):  # it has none, or its sampler has none
+        return None
 
 
 def _check_kind(data: Any) -> None:

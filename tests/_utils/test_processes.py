@@ -50,6 +50,19 @@ def test_gathered_rows_stand_behind_one_another_by_rank(tmp_path: Path) -> None:
             torch.testing.assert_close(rows, wanted, rtol=0, atol=0)
 
 
+def exchange_under_other_defaults(rank: int, size: int) -> list[Tensor]:
+    processes, own = Processes(), torch.arange(size)[rank:]
+    with torch.device("meta"):
+        processes.check_agreement({"size": size})
+        return [processes.union(own), processes.gather(own)]
+
+
+def test_the_default_device_has_no_part_in_it(tmp_path: Path) -> None:
+    for united, gathered in results_of(exchange_under_other_defaults, 2, tmp_path):
+        assert united.tolist() == [0, 1]
+        assert gathered.tolist() == [0, 1, 1]
+
+
 def test_one_process_keeps_its_rows() -> None:
     processes, rows = Processes(), torch.arange(4)
     assert (processes.rank, processes.size) == (0, 1)

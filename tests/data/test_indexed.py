@@ -1,6 +1,7 @@
 """Indices in, samples out."""
 
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,24 @@ from torch.utils.data import DataLoader
 from toy import Points, Samples
 
 from mixnn_loader.data.indexed import IndexBatch, IndexedCollate, IndexedDataset, NeighborBatchSampler, rebuilt
-from mixnn_loader.data.scan_batches import MemberBatches
 from mixnn_loader.neighbors.draw import nearest_partners
 
 
-def batches_of(count: int, size: int) -> MemberBatches:
-    return MemberBatches(np.arange(count), size)
+class InOrder:
+    """Batches of 0..count-1."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.batches = [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        return enumerate(self.batches)
 
 
 def test_neighbors_are_added_to_the_users_batches() -> None:
-    sampler = NeighborBatchSampler(batches_of(5, 2), seed=0)
+    sampler = NeighborBatchSampler(InOrder(5, 2), seed=0)
     pool = np.array([[1, 2], [0, 2], [3, 4], [4, 2], [3, 2]])
     sampler.begin_epoch(3, nearest_partners(pool, 2))
     batches = list(sampler)
@@ -80,9 +89,9 @@ def test_a_rebuilt_loader_has_the_users_settings() -> None:
         timeout=60,
         generator=generator,
     )
-    inner = rebuilt(loader, loader.dataset, batch_sampler=NeighborBatchSampler(batches_of(40, 4), 0))
+    inner = rebuilt(loader, loader.dataset, batch_sampler=NeighborBatchSampler(InOrder(40, 4), 0))
     assert (inner.num_workers, inner.prefetch_factor, inner.persistent_workers, inner.timeout) == (2, 5, True, 60)
     assert inner.generator is generator
     other = torch.Generator()
-    other_batches = NeighborBatchSampler(batches_of(40, 8), 0)
+    other_batches = NeighborBatchSampler(InOrder(40, 8), 0)
     assert rebuilt(loader, loader.dataset, batch_sampler=other_batches, generator=other).generator is other

@@ -26,6 +26,12 @@ def test_integers_in_other_containers_are_class_indices(labels: Any) -> None:
     assert class_labels(labels, INDICES, 3).tolist() == [2, 0, 1]
 
 
+@pytest.mark.parametrize("labels", [[], (), np.array([]), torch.zeros(0), torch.zeros(0, dtype=torch.int64)])
+def test_an_empty_batch_has_no_labels(labels: Any) -> None:
+    checked = class_labels(labels, INDICES[:0], 3)
+    assert (checked.dtype, checked.shape) == (torch.int64, (0,))
+
+
 @pytest.mark.parametrize(
     ("labels", "num_classes", "message"),
     [

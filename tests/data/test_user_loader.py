@@ -21,7 +21,7 @@ from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader
 from mixnn_loader.data.indexed import COPIED_ARGUMENTS, REPLACED_ARGUMENTS
-from mixnn_loader.data.user_loader import as_data_loader, training_members
+from mixnn_loader.data.user_loader import as_data_loader, is_endless_by_design, length_of, training_members
 
 
 class Stream(IterableDataset[Any]):
@@ -139,6 +139,61 @@ def test_an_iter_of_ones_own_is_not_dropped_silently() -> None:
 
     with pytest.warns(UserWarning, match="Twice has an __iter__ of its own, which is not used"):
         MixNNDataLoader(Twice(Points()), mlp())
+
+
+class Repeating:
+    """Goes on for ever."""
+
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def __iter__(self) -> Iterator[Any]:
+        while True:
+            yield from self.sampler
+
+
+class KeepsWorkers(DataLoader[Any]):
+    """Starts its workers once and counts the batches of each epoch, as timm's MultiEpochsDataLoader."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __iter__(self) -> Any:
+        yield from super().__iter__()
+
+
+class Untold(Repeating):
+    """Has a length of which it says that it has none, as the base class of older samplers."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("loader", "length", "is_endless"),
+    [
+        (DataLoader(Points(40), batch_size=16), 3, False),
+        (DataLoader(Points(40), batch_size=16, drop_last=True), 2, False),
+        (DataLoader(Points(40), batch_sampler=[[1], [2]]), 2, False),
+        (DataLoader(Points(40), batch_sampler=Repeating([[1], [2]])), None, False),
+        (DataLoader(Points(40), batch_sampler=Untold([[1], [2]])), None, False),
+        (DataLoader(Points(40), sampler=Repeating([1, 2])), None, False),
+        (KeepsWorkers(Points(40), batch_sampler=Repeating([[1], [2]])), 7, True),
+        (KeepsWorkers(Points(40), batch_size=16), 3, False),
+    ],
+)
+def test_the_length_of_an_epoch(loader: DataLoader[Any], length: int | None, *, is_endless: bool) -> None:
+    assert length_of(loader) == length
+    assert is_endless_by_design(loader) == is_endless
+
+
+def test_timms_loader_for_many_epochs_is_endless_by_design() -> None:
+    from timm.data.loader import MultiEpochsDataLoader
+
+    build: Any = MultiEpochsDataLoader
+    loader = build(Points(40), batch_size=16, shuffle=True)
+    assert length_of(loader) == 3
+    assert is_endless_by_design(loader)
 
 
 def test_an_unknown_keyword_is_a_type_error() -> None:
