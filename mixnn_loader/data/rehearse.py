@@ -8,13 +8,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.random_state import derived_rng, forked_random_state
-from mixnn_loader.data.indexed import IndexBatch, rebuilt
+from mixnn_loader.data.indexed import IndexBatch, LoadedBatch, rebuilt
 
 _REHEARSAL_STREAM = 5
 """Sets the random numbers of these batches apart from all that is drawn for an epoch."""
 
 
-def load_once(loader: DataLoader[Any], dataset: Any, batches: Sequence[np.ndarray], seed: int) -> list[Any]:
+def load_once(loader: DataLoader[Any], dataset: Any, batches: Sequence[np.ndarray], seed: int) -> list[LoadedBatch]:
     """Load batches as the scan or the training will, and leave the user's random streams as they are.
 
     Where the user's loader has workers, one does it, and ends: a dataset is opened in such a process as later on, and
@@ -23,11 +23,11 @@ def load_once(loader: DataLoader[Any], dataset: Any, batches: Sequence[np.ndarra
     Args:
         loader: the user's, whose settings count.
         dataset: the user's, or another with the same samples.
-        batches: of each batch the dataset indices, (B,) int64, or (B, K+1) with the neighbors behind each sample.
+        batches: of each batch the dataset indices, (B,) int64, or (B, K+1) with the neighbors after each sample.
         seed: of the random transforms.
 
     Returns:
-        What ``collate_fn`` made of each batch.
+        Each batch.
 
     Raises:
         Exception: what the user's code raises; from a worker, of the same type and with its traceback in the message.
@@ -35,7 +35,7 @@ def load_once(loader: DataLoader[Any], dataset: Any, batches: Sequence[np.ndarra
     rng = derived_rng(seed, 0, 0, _REHEARSAL_STREAM)
     seeds = [int(number) for number in rng.integers(2**32, size=2 * len(batches) + 1)]
     asked = [
-        _index_batch(number, batch if batch.ndim == 2 else batch[:, None], *seeds[2 * number : 2 * number + 2])
+        IndexBatch(number, batch if batch.ndim == 2 else batch[:, None], *seeds[2 * number : 2 * number + 2])
         for number, batch in enumerate(batches)
     ]
     # The start of a pass draws a number from it, on the default device.
@@ -50,9 +50,4 @@ def load_once(loader: DataLoader[Any], dataset: Any, batches: Sequence[np.ndarra
         in_order=True,
     )
     with forked_random_state(seeds[-1]):
-        return [loaded.samples for loaded in once]
-
-
-def _index_batch(number: int, groups: np.ndarray, seed: int, neighbor_seed: int) -> IndexBatch:
-    """Ask for the samples of (B, K+1) groups: each sample and its neighbors."""
-    return IndexBatch(number, groups[:, 0], groups[:, 1:], seed, neighbor_seed)
+        return list(once)

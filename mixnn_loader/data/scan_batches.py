@@ -71,5 +71,3 @@ class ScanBatches:
     def _numbers(self) -> range:
         return range(self._rank, len(self._bounds), self._num_processes)
 
-
-MemberBatches = ScanBatches  # to be deleted with its last use

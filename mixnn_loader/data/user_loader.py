@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import operator
 import warnings
 from collections.abc import Iterable, Sequence, Sized
 from typing import Any, cast
@@ -16,8 +15,6 @@ from torch.utils.data import (
     IterableDataset,
     RandomSampler,
     SequentialSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
 )
 
 _MAP_STYLE = "MixNN keeps a target for every sample and needs a map-style dataset, with __getitem__ and __len__"
@@ -146,22 +143,6 @@ def is_endless_by_design(loader: DataLoader[Any]) -> bool:
     return ends_epochs and not hasattr(loader.batch_sampler, "__len__")
 
 
-def training_members(loader: DataLoader[Any]) -> np.ndarray:  # to be deleted: data/members.py says it now
-    """List the dataset indices that the loader can draw, sorted; only these are scanned and become neighbors.
-
-    Samples that a `SubsetRandomSampler` leaves out, or a `WeightedRandomSampler` gives no weight, are usually
-    held out for validation, and must not be mixed into the training. Other samplers are taken to draw them all.
-    """
-    sampler = loader.sampler
-    if loader.batch_sampler is not None and hasattr(loader.batch_sampler, "sampler"):
-        sampler = loader.batch_sampler.sampler
-    if isinstance(sampler, SubsetRandomSampler):
-        return np.unique(np.array([operator.index(i) for i in sampler.indices], dtype=np.int64))
-    if isinstance(sampler, WeightedRandomSampler):
-        return np.flatnonzero(sampler.weights.detach().cpu().numpy() > 0)
-    return np.arange(num_samples(loader))
-
-
 def samplers_of(loader: DataLoader[Any]) -> dict[str, Any]:
     """Name everything that chooses the samples; one object may have several names."""
     return {
@@ -223,14 +204,3 @@ def _check_not_prepared(data: Any) -> None:
         remedy = _PREPARING_PACKAGES.get(cls.__module__.partition(".")[0])
         if remedy is not None:
             raise TypeError(f"data is a {cls.__module__}.{cls.__name__}, which is already prepared; {remedy}")
-
-
-def length_of(loader: DataLoader[Any]) -> int | None:
-    try:
-        return len(loader)
-    except TypeError:
-        return None
-
-
-def is_endless_by_design(loader: DataLoader[Any]) -> bool:
-    return type(loader).__iter__ is not DataLoader.__iter__ and not hasattr(loader.batch_sampler, "__len__")

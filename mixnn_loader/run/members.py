@@ -6,7 +6,8 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.log import logger
-from mixnn_loader.data.members import declared_members, read_once
+from mixnn_loader.data.members import declared_members
+from mixnn_loader.data.read_once import read_once
 from mixnn_loader.run.sample_table import SampleTable
 
 

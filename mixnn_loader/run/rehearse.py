@@ -16,7 +16,7 @@ from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Settings
 
-_REHEARSAL_STREAM = 4
+_REHEARSAL_STREAM = 6
 """Sets its random numbers apart from those of the training."""
 
 
