@@ -9,9 +9,9 @@ Made-up losses of four kinds, 40 % of them of wrong labels:
 
 The library's time is that of `log_clean_posterior`, all of it: normalization, fit, posterior of every loss. More than
 4,096 losses are binned before the fit, which is much of what makes it fast there. The import of pomegranate, once a
-process, is measured apart. scikit-learn's is that of a default `GaussianMixture(2)`, fitted and
-evaluated on losses that are normalized already. Each is the median of three runs; of 10,000,000 losses scikit-learn's
-is a single run, of one kind.
+process, is measured apart. scikit-learn's is that of a default `GaussianMixture(2)`, fitted and evaluated on losses
+that are normalized already. Each is the median of three runs; of 10,000,000 losses scikit-learn's is a single run, of
+one kind.
 
 The agreement is with another fit of scikit-learn's, to its optimum: two starts, tol 1e-12, the library's variance
 floor; on a random sample where there are more losses than the kind's `reference_size`, and then good to the sampling

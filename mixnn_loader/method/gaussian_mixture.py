@@ -52,7 +52,7 @@ MAX_POINTS = 4096
 
 What counts for a bin is half the range and half the number of values in it. None is wider than a 2048th of the range,
 half the deviation that `VARIANCE_FLOOR` gives every component in any case, and where the values are dense, as in a
-narrow component, bins are narrower. The posteriors are those of a fit to all values to 1e-5, and a step takes no
+narrow component, bins are narrower. The posteriors are those of a fit to all values to a few 1e-5, and a step takes no
 longer for ten million of them than for ten thousand.
 """
 
