@@ -48,8 +48,9 @@ def normalize_losses(losses: Tensor) -> Tensor:
         raise ValueError(f"losses must be finite, got {count} of {len(losses)} NaN or infinite; leave them out")
     losses = losses.detach().to(torch.float64)
     low = losses.min()
-    # torch.quantile refuses more than 16 million elements; kthvalue does not.
-    high = losses.kthvalue(math.ceil(CLIP_QUANTILE * len(losses))).values
+    # torch.quantile refuses more than 16 million elements; kthvalue does not, but under
+    # torch.use_deterministic_algorithms it refuses CUDA tensors.
+    high = losses.cpu().kthvalue(math.ceil(CLIP_QUANTILE * len(losses))).values.to(losses.device)
     if high == low:
         high = losses.max()
     if high == low:

@@ -1,8 +1,21 @@
-"""Two Gaussians fitted to numbers in [0, 1]: expectation-maximization, by pomegranate (Eq. 8 and 9)."""
+"""Two Gaussians fitted to numbers in [0, 1] by pomegranate's mixture model (Eq. 8 and 9).
+
+Every step of expectation-maximization is one of `pomegranate.gmm.GeneralMixtureModel`'s `fit`. What losses need and it
+lacks stands around it:
+
+- A start. Its own is k-means from random samples, which fails on losses with many exact zeros: `_starting_split`.
+- A variance floor. Its ``min_cov`` has no effect; the components are normal distributions with a floor of their own.
+- An end. Its ``tol`` looks at the log-likelihood, which may fall where a variance is held up by the floor: fits of
+  narrow components would end with the first step. It is asked for a few steps at a time, until the posteriors
+  stand still.
+- Its arithmetic in float64 and on the CPU, whatever PyTorch's defaults are.
+- An answer for losses that do not support two components, on which it would raise an unrelated error or return NaN.
+"""
 
 import contextlib
 import functools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 VARIANCE_FLOOR = 1e-6
 """Added to both variances in every step, as scikit-learn's ``reg_covar``.
@@ -21,24 +35,26 @@ likelihood stays bounded.
 MIN_STARTING_SHARE = 0.02
 """A side of the starting split with less than this is a tail, not a component."""
 
-POSTERIOR_TOLERANCE = 1e-5
-"""The fit ends when no posterior moves by more than this in a step.
+STEPS_AT_A_TIME = 5
+"""Between two looks at the posteriors: looks take time, and so do steps that were not needed."""
 
-They are wanted to 1e-3, and the steps still to come add up to more than the last one.
+POSTERIOR_TOLERANCE = 1e-5
+"""The fit ends when no posterior has moved by more than this between two looks.
+
+They are wanted to 1e-3, and the steps still to come may add up to more than the last ones.
 """
 
 MAX_STEPS = 150
 """Enough for means three standard deviations apart; components closer than that creep on for thousands of steps."""
 
-MAX_FITTED_LOSSES = 65_536
-"""Of a larger set, this many evenly spaced order statistics are fitted.
+MAX_POINTS = 4096
+"""Of a larger set, the values are put into this many bins, and the bins' means are fitted.
 
-A mixture has five parameters: they give the same posteriors, mostly to 1e-4 and at worst to 1e-3, in a fraction of
-the time. With 8,192 it would be 1e-2, where a component is small or narrow.
+What counts for a bin is half the range and half the number of values in it. None is wider than a 2048th of the range,
+half the deviation that `VARIANCE_FLOOR` gives every component in any case, and where the values are dense, as in a
+narrow component, bins are narrower. The posteriors are those of a fit to all values to a few 1e-5, and a step takes no
+longer for ten million of them than for ten thousand.
 """
-
-Shares = tuple[Tensor, Tensor]
-"""How much of each of N values either component accounts for: two (N,), with sum 1."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +73,11 @@ class Mixture:
 
     @property
     def separation(self) -> float:
+        """Ashman's D = √2 |μ1 - μ2| / √(s1² + s2²), s the standard deviations: below 2, the components do not separate.
+
+        That is the distance of the means in units of the standard deviations' root mean square (Ashman, Bird & Zepf,
+        "Detecting bimodality in astronomical datasets", 1994). The priors play no part in it.
+        """
         return math.sqrt(2) * abs(self.means[1] - self.means[0]) / math.sqrt(sum(self.variances))
 
     def density(self, normalized: Tensor) -> Tensor:
@@ -123,92 +144,102 @@ class Mixture:
 def fit_mixture(normalized: Tensor) -> Mixture | None:
     """Fit two Gaussians to normalized losses by expectation-maximization (Eq. 8), in float64 on the CPU.
 
-    Deterministic: it starts from the best split of the sorted losses in two, and draws no random number. Of
-    more than `MAX_FITTED_LOSSES` losses, that many evenly spaced order statistics stand for all. Components that
-    overlap so much that `MAX_STEPS` do not suffice are taken as they are then.
+    Deterministic: it starts from the best split of the sorted losses in two, and draws no random number. More
+    than `MAX_POINTS` losses are binned. Components that overlap so much that `MAX_STEPS` do not suffice are taken as
+    they are then.
 
     Args:
         normalized: losses in [0, 1] (N,), see `normalize_losses`.
 
     Returns:
-        The mixture, or None where the losses do not support two components: they are all the same, or one
-        component has lost all its samples to the other.
+        The mixture, or None where the losses do not support two components: they are all the same, one of them is
+        NaN or infinite, or one component has lost all its samples to the other.
     """
-    ordered = _order_statistics(normalized)
-    if len(ordered) == 0 or ordered[0] == ordered[-1]:
+    values = normalized.detach().cpu().to(torch.float64)
+    if len(values) == 0 or not values.isfinite().all() or values.min() == values.max():
         return None
-    # pomegranate creates its tensors on the default device, which the user may have changed. Where that is the CPU
-    # it is not set again, because within such a block every call takes longer.
-    on_cpu = torch.empty(0).device.type == "cpu"  # older releases' get_default_device does not see a `with` block
-    with contextlib.nullcontext() if on_cpu else torch.device("cpu"):
-        return _expectation_maximization(ordered)
+    points, counts = _condense(values)
+    default = torch.empty(())  # older releases' get_default_device does not see a `with` block
+    is_usual = default.device.type == "cpu" and default.dtype == torch.float32
+    # With the usual defaults set once more, the fit would be the same and take twice as long.
+    with contextlib.nullcontext() if is_usual else _UsualDefaults():
+        return _fit(points, counts)
 
 
-def _order_statistics(normalized: Tensor) -> Tensor:
-    """The sorted values, or the middle ones of `MAX_FITTED_LOSSES` equal runs of them, float64."""
+def _condense(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort the values (N,), which are finite and not all the same, and bin them where they are many.
+
+    Returns:
+        (M,) ascending values and (M,) how many of ``values`` each stands for, both float64; M is N, or at most
+        `MAX_POINTS`.
+    """
     # NumPy sorts with the processor's vector instructions, up to 17 times as fast as PyTorch.
-    ordered = torch.from_numpy(np.sort(normalized.detach().cpu().to(torch.float64).numpy()))
-    if len(ordered) <= MAX_FITTED_LOSSES:
-        return ordered
-    middles = (torch.arange(MAX_FITTED_LOSSES, dtype=torch.float64, device="cpu") + 0.5) / MAX_FITTED_LOSSES
-    return ordered[(middles * len(ordered)).long()]
+    ordered = np.sort(values.numpy())
+    count = len(ordered)
+    if count <= MAX_POINTS:
+        return torch.from_numpy(ordered), torch.ones_like(values)
+    low, high = ordered[[0, -1]]
+    positions = (ordered - low) / (high - low) + np.arange(count) / count  # ascending, in [0, 2)
+    bins = (positions * (MAX_POINTS / 2)).astype(np.int64)
+    sizes, sums = np.bincount(bins), np.bincount(bins, weights=ordered)
+    taken = sizes > 0
+    return torch.from_numpy(sums[taken] / sizes[taken]), torch.from_numpy(sizes[taken].astype(np.float64))
 
 
-def _expectation_maximization(ordered: Tensor) -> Mixture | None:
-    """Fit sorted values (N,) until the posteriors stand still; None once a component is left without any."""
-    values = ordered.unsqueeze(1)
-    spread = _spread_by_floor(values)
-    components = _new_components()
-    shares = _starting_shares(ordered)
-    for _ in range(MAX_STEPS):
-        mixture = _maximization(components, spread, shares)
+def _fit(points: Tensor, counts: Tensor) -> Mixture | None:
+    """Fit ascending points (M,) that stand for (M,) values each; None where one component loses all of them."""
+    mixture_model, normal = _pomegranate()
+    split = _starting_split(points, counts)
+    column, weights = points.unsqueeze(1), counts.unsqueeze(1)
+    sides = (slice(None, split), slice(split, None))
+    # Parameters in float64 are not enough: pomegranate takes its dtype from a tensor of its own.
+    components = [normal(covariance_type="diag", check_data=False).to(torch.float64) for _ in sides]
+    for component, side in zip(components, sides, strict=True):
+        component.fit(column[side], sample_weight=weights[side])
+    priors = torch.stack([counts[side].sum() for side in sides]) / counts.sum()
+    # No improvement is below minus infinity: every call of `fit` takes all of its steps.
+    model = mixture_model(components, priors, max_iter=STEPS_AT_A_TIME, tol=-math.inf, check_data=False)
+    model = model.to(torch.float64)
+    posterior = _as_mixture(model).posterior(points)
+    for _ in range(MAX_STEPS // STEPS_AT_A_TIME):
+        model.fit(column, sample_weight=weights)
+        mixture = _as_mixture(model)
         if not _is_proper(mixture):
             return None
-        updated = _expectation(components, values, mixture.priors)
-        change = (updated[0] - shares[0]).abs().max()
-        shares = updated
-        if change < POSTERIOR_TOLERANCE:
+        before, posterior = posterior, mixture.posterior(points)
+        if (posterior - before).abs().max() < POSTERIOR_TOLERANCE:
             break
-    return _by_mean(mixture)
+    return mixture
 
 
-def _starting_shares(ordered: Tensor) -> Shares:
-    """Share sorted values (N,) out between two components, all or nothing.
+def _starting_split(points: Tensor, counts: Tensor) -> int:
+    """Divide ascending points (M,), of (M,) values each, between two components: how many the lower one gets.
 
     Of all splits of the sorted values in two, take the one whose two Gaussians have the largest classification
     likelihood (Kittler & Illingworth, "Minimum error thresholding", 1986). A split at a quantile would presume
     the noise rate, and 2-means presumes equal shares and variances: with 80 to 95 % wrong labels and narrow
     clean losses, the fit started from it ends by cutting the wrong-label component in two.
     """
-    count = len(ordered)
-    size = torch.arange(1, count, dtype=torch.float64)  # of the lower side of each split, (N - 1,)
-    sums, squares = ordered.cumsum(0), (ordered**2).cumsum(0)
-    lower_cost = _side_cost(size, sums[:-1], squares[:-1])
-    upper_cost = _side_cost(count - size, sums[-1] - sums[:-1], squares[-1] - squares[:-1])
-    smallest = min(math.ceil(MIN_STARTING_SHARE * count), count // 2)
-    allowed = (size >= smallest) & (count - size >= smallest)
-    split = int(torch.where(allowed, lower_cost + upper_cost, math.inf).argmin()) + 1
-    lower = torch.arange(count) < split
-    return lower.to(torch.float64), (~lower).to(torch.float64)
+    size, sums, squares = (x.cumsum(0) for x in (counts, counts * points, counts * points**2))
+    lower = [x[:-1] for x in (size, sums, squares)]  # of each split, (M - 1,)
+    upper = [x[-1] - x[:-1] for x in (size, sums, squares)]
+    smallest = min(math.ceil(MIN_STARTING_SHARE * size[-1].item()), size[-1].item() // 2)
+    allowed = (lower[0] >= smallest) & (upper[0] >= smallest)
+    cost = _side_cost(*lower) + _side_cost(*upper)
+    if allowed.any():  # a point that stands for nearly all values cannot be split
+        cost = cost.masked_fill(~allowed, math.inf)
+    return int(cost.argmin()) + 1
 
 
 def _side_cost(size: Tensor, total: Tensor, squares: Tensor) -> Tensor:
-    """One side's negative classification log-likelihood, less what all splits have in common; all (N - 1,)."""
+    """One side's negative classification log-likelihood, less what all splits have in common; all (M - 1,)."""
     variance = (squares / size - (total / size) ** 2).clamp(min=0) + VARIANCE_FLOOR
     return size * (0.5 * variance.log() - size.log())
 
 
-def _new_components() -> tuple[Any, Any]:
-    """Two normal distributions of one variable, to be fitted again in every step: that is faster than new ones."""
-    normal = _pomegranate_normal()
-    # Parameters in float64 are not enough: pomegranate takes its dtype from a tensor of its own.
-    first, second = (normal(covariance_type="diag", check_data=False).to(torch.float64) for _ in range(2))
-    return first, second
-
-
 @functools.cache
-def _pomegranate_normal() -> Any:
-    """Import the normal distribution.
+def _pomegranate() -> tuple[Any, Any]:
+    """Import the mixture model, and the normal distribution with a variance floor.
 
     The import, which takes seconds, also brings in a library that sets the process's number of OpenMP threads,
     PyTorch's among them, to the number of cores. The number the user chose is put back.
@@ -216,13 +247,20 @@ def _pomegranate_normal() -> Any:
     num_threads = torch.get_num_threads()
     try:
         from pomegranate.distributions import Normal
+        from pomegranate.gmm import GeneralMixtureModel
     finally:
         torch.set_num_threads(num_threads)
-    return Normal
+
+    def summarize(self: Any, values: Tensor, sample_weight: Tensor) -> Any:
+        """Collect (M, 1) values, of (M, 1) weights, for the next fit."""
+        return Normal.summarize(self, _spread_by_floor(values), sample_weight.repeat(2, 1))
+
+    # A class statement would need the base class before pomegranate is imported.
+    return GeneralMixtureModel, type("FlooredNormal", (Normal,), {"summarize": summarize})
 
 
 def _spread_by_floor(values: Tensor) -> Tensor:
-    """Two values for each of values (N, 1), one standard deviation of the floor below and above it: (2N, 1).
+    """Two values for each of values (M, 1), one standard deviation of the floor below and above it: (2M, 1).
 
     However they are weighted, their mean is as before and their variance larger by `VARIANCE_FLOOR`. pomegranate has
     no floor of its own: of these values it fits components that have it, and rounding takes no variance below zero.
@@ -231,31 +269,36 @@ def _spread_by_floor(values: Tensor) -> Tensor:
     return torch.cat([values - deviation, values + deviation])
 
 
-def _maximization(components: tuple[Any, Any], spread: Tensor, shares: Shares) -> Mixture:
-    """Fit the components to their shares of the values, given as (2N, 1); the mixture keeps their order."""
-    for component, share in zip(components, shares, strict=True):
-        component.fit(spread, sample_weight=share.repeat(2).unsqueeze(1))
-    first, second = components
-    return Mixture(
-        means=(float(first.means), float(second.means)),
-        variances=(float(first.covs), float(second.covs)),
-        priors=(float(shares[0].mean()), float(shares[1].mean())),
-    )
+class _UsualDefaults(TorchFunctionMode):
+    """Within it, the tensors that pomegranate makes without a type or a device are float32 and on the CPU.
+
+    The user may have changed PyTorch's defaults. Setting them for a while would change them for other threads too.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call ``func`` with what it was not told."""
+        del types
+        kwargs = kwargs or {}
+        if func is torch.zeros:
+            kwargs = {"dtype": torch.float32, "device": "cpu"} | kwargs
+        elif func is torch.tensor:
+            kwargs = {"device": "cpu"} | kwargs
+        return func(*args, **kwargs)
 
 
-def _expectation(components: tuple[Any, Any], values: Tensor, priors: tuple[float, float]) -> Shares:
-    """Eq. 9 for both components, as they were fitted last, at values (N, 1)."""
-    first, second = (component.log_probability(values) for component in components)
-    log_odds = first - second + math.log(priors[0] / priors[1])
-    # 1 less the first share would round a small second one to nothing.
-    return log_odds.sigmoid(), (-log_odds).sigmoid()
+def _as_mixture(model: Any) -> Mixture:
+    """Read the parameters, the smaller mean first: on the way, the components may have changed places."""
+    first, second = model.distributions
+    means, variances = ((float(first.means), float(second.means)), (float(first.covs), float(second.covs)))
+    components = sorted(zip(means, variances, model.priors.tolist(), strict=True))
+    return Mixture(*zip(*components, strict=True))
 
 
 def _is_proper(mixture: Mixture) -> bool:
     return all(math.isfinite(x) for x in mixture.means + mixture.variances) and min(mixture.priors) > 0
-
-
-def _by_mean(mixture: Mixture) -> Mixture:
-    """The same mixture with the smaller mean first: on the way, the components may have changed places."""
-    components = sorted(zip(mixture.means, mixture.variances, mixture.priors, strict=True))
-    return Mixture(*zip(*components, strict=True))

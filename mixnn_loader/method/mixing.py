@@ -1,11 +1,13 @@
-"""Weights and samples -> mixed samples (Eq. 4)."""
+"""Weights, samples and targets -> mixed samples (Eq. 4) and mixed targets (Eq. 5)."""
 
-import torch
 from torch import Tensor
 
 
 def mix(originals: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
     """Mix samples with their partners: x̃ = λ x_i + Σ β^k x_k (Eq. 4).
+
+    Who has a weight of zero takes no part, even with NaN or infinite inputs. A weight counts as zero if it is so in the
+    inputs' type.
 
     Args:
         originals: (B, ...) float.
@@ -16,20 +18,32 @@ def mix(originals: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
         (B, ...), a new tensor of the originals' type and memory format.
     """
     columns = weights.to(originals.dtype).view(weights.shape + (1,) * (originals.dim() - 1))
-    mixed = columns[:, 0] * originals
+    mixed = columns[:, 0] * _without_the_weightless(originals, columns[:, 0])
     for k in range(partners.shape[1]):
-        mixed = torch.addcmul(mixed, columns[:, k + 1], partners[:, k])
+        column = columns[:, k + 1]
+        mixed.addcmul_(column, _without_the_weightless(partners[:, k], column))
     return mixed
 
 
+def _without_the_weightless(rows: Tensor, column: Tensor) -> Tensor:
+    """Zero the rows (B, ...) whose weight (B, 1, ...) is zero: zero times NaN or infinity is NaN.
+
+    It takes a copy, which only the CPU is asked whether it is needed: an accelerator would have to be waited for.
+    """
+    weightless = column == 0
+    if weightless.device.type == "cpu" and not weightless.any():
+        return rows
+    return rows.masked_fill(weightless, 0)
+
+
 def mix_targets(soft_targets: Tensor, weights: Tensor) -> Tensor:
-    """Mix targets with those of the neighbors: ỹ = λ t_i + Σ β^k t_k (Eq. 5 with t for y).
+    """Mix the targets of samples with those of their partners: ỹ = λ t_i + Σ β^k t_k (Eq. 5 with t for y).
 
     Args:
-        soft_targets: (B, K+1, C) float, t of the sample (column 0) and of its neighbors.
+        soft_targets: (B, K+1, C) float, those of the samples (column 0) and of their neighbors.
         weights: (B, K+1) float.
 
     Returns:
-        (B, C).
+        (B, C), a new tensor.
     """
     return (weights.unsqueeze(-1) * soft_targets).sum(dim=1)

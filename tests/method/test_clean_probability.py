@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
 from mixnn_loader.method.clean_probability import log_clean_posterior, normalize_losses
-from mixnn_loader.method.gaussian_mixture import VARIANCE_FLOOR, Mixture, fit_mixture
+from mixnn_loader.method.gaussian_mixture import MAX_POINTS, VARIANCE_FLOOR, Mixture, fit_mixture
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -213,14 +213,41 @@ def test_the_end_is_a_fixed_point_of_expectation_maximization(
     np.testing.assert_allclose(mixture.priors, shares.mean(0), atol=1e-5)
 
 
-def test_a_large_set_agrees_with_scikit_learn_on_all_of_it() -> None:
-    losses, wrong = draw(GAUSSIAN, 0.4, count=80_000)
+@pytest.mark.parametrize("components", [GAUSSIAN, SKEWED, HEAVY_TAILED], ids=["gaussian", "skewed", "heavy-tailed"])
+def test_a_large_set_agrees_with_scikit_learn_on_all_of_it(components: tuple[Sampler, Sampler]) -> None:
+    losses, wrong = draw(components, 0.4, count=10 * MAX_POINTS)
     normalized = normalize_losses(torch.tensor(losses)).numpy()
     expected = reference_posterior(reference_fit(normalized, wrong), normalized)
 
-    posterior, _ = clean_posterior(torch.tensor(losses))
+    posterior, mixture = clean_posterior(torch.tensor(losses))
 
-    np.testing.assert_allclose(posterior.numpy(), expected, atol=1e-3)
+    assert mixture is not None
+    between = (normalized >= mixture.means[0]) & (normalized <= mixture.means[1])
+    np.testing.assert_allclose(posterior.numpy()[between], expected[between], atol=1e-4)
+
+
+def test_one_value_that_is_nearly_all_of_a_large_set() -> None:
+    rest = np.random.default_rng(0).normal(0.3, 0.02, 50)
+
+    mixture = fit_mixture(torch.tensor([0.0, *rest, *[1.0] * 2 * MAX_POINTS], dtype=torch.float64))
+
+    assert mixture is not None
+    np.testing.assert_allclose(mixture.means, [rest.sum() / 51, 1.0], atol=1e-3)
+    np.testing.assert_allclose(mixture.priors[0], 51 / (51 + 2 * MAX_POINTS), rtol=1e-3)
+
+
+@settings(deadline=None)
+@given(mixtures())
+def test_separation_is_ashmans_d(mixture: Mixture) -> None:
+    expected = np.sqrt(2) * np.abs(np.diff(mixture.means)) / np.linalg.norm(np.sqrt(mixture.variances))
+
+    assert mixture.separation == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_a_separation_of_two_is_two_standard_deviations() -> None:
+    mixture = Mixture(means=(0.3, 0.5), variances=(0.01, 0.01), priors=(0.2, 0.8))
+
+    assert mixture.separation == pytest.approx(2.0)
 
 
 @settings(deadline=None)
