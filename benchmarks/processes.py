@@ -40,13 +40,13 @@ from _results import RESULTS, write_json
 from neighbor_search import SAMPLE_ROWS, Rows, peak_memory, recall, true_distances
 
 from mixnn_loader._utils.processes import CHUNK_BYTES, Processes
-from mixnn_loader.data.scan_batches import MemberBatches
+from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch, search_all
 from mixnn_loader.neighbors.cell_search import SAMPLE_ROWS as ROWS_OF_A_SAMPLE
 from mixnn_loader.neighbors.cells import Cells
 from mixnn_loader.neighbors.precision import full_float32
 from mixnn_loader.neighbors.rows import center
-from mixnn_loader.run.sample_table import SampleState
+from mixnn_loader.run.sample_table import Layout, SampleTable
 from mixnn_loader.run.share_rows import average_targets, share_predictions
 
 BACKENDS: dict[str, NeighborSearch] = {"exact": ExactSearch(), "cells": CellSearch()}
@@ -207,26 +207,26 @@ def exchange(case: ExchangeCase, rank: int, folder: str) -> dict[str, Any]:
 
 def after_scan(case: ExchangeCase, processes: Processes) -> Callable[[], object]:
     """Have scanned every second batch; what is left to do."""
-    batches = MemberBatches(np.arange(case.num_rows), BATCH_SIZE)
+    batches = ScanBatches(np.arange(case.num_rows), BATCH_SIZE)
     batches.share(np.arange(case.num_rows), processes.rank, processes.size)
     rows = torch.from_numpy(batches.own_indices())
-    state = SampleState(case.num_rows, NUM_NEIGHBORS)
-    state.set_num_classes(EXCHANGED_CLASSES[0])
-    state.record_labels(torch.arange(case.num_rows), torch.zeros(case.num_rows, dtype=torch.int64))
+    table = SampleTable(Layout(num_samples=case.num_rows, pool_size=NUM_NEIGHBORS))
+    table.set_num_classes(EXCHANGED_CLASSES[0])
+    table.record_labels(torch.arange(case.num_rows), torch.zeros(case.num_rows, dtype=torch.int64))
     generator = torch.Generator().manual_seed(processes.rank)
     for part in torch.split(rows, BATCH_SIZE):
-        state.record_predictions(part, torch.zeros(len(part)), torch.rand(len(part), case.width, generator=generator))
-    return lambda: share_predictions(state, rows, processes, torch.device("cpu"))
+        table.record_predictions(part, torch.zeros(len(part)), torch.rand(len(part), case.width, generator=generator))
+    return lambda: share_predictions(table, rows, processes, torch.device("cpu"))
 
 
 def after_epoch(case: ExchangeCase, processes: Processes) -> Callable[[], object]:
     """Have moved the targets of a random half; what is left to do."""
-    state = SampleState(case.num_rows, NUM_NEIGHBORS)
-    state.set_num_classes(case.width)
-    state.known_targets().uniform_(generator=torch.Generator().manual_seed(0))
+    table = SampleTable(Layout(num_samples=case.num_rows, pool_size=NUM_NEIGHBORS))
+    table.set_num_classes(case.width)
+    table.soft_targets.uniform_(generator=torch.Generator().manual_seed(0))
     order = torch.randperm(case.num_rows, generator=torch.Generator().manual_seed(0))
     rows_of = [rows.sort().values for rows in order.tensor_split(processes.size)]
-    return lambda: average_targets(state, rows_of, processes)
+    return lambda: average_targets(table, rows_of, processes)
 
 
 def in_transit(num_rows: int, width: int, processes: int) -> float:

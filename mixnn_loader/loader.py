@@ -323,9 +323,9 @@ class MixNNDataLoader(SampleRows):
         draw from PyTorch's global generator where the loader shuffles without one of its own: its state is the caller's
         to keep (`torch.get_rng_state`).
 
-        Within a pass take the state after the optimizer's step: leaving the loop ends the pass. A batch that `MixNNLoss`
-        has not been taken of yet comes again. Where loading a batch has failed, the state is of the batches before it,
-        and the rest of the pass starts with what failed.
+        Within a pass take the state after the optimizer's step: leaving the loop ends the pass. A batch that
+        `MixNNLoss` has not been taken of yet comes again. Where loading a batch has failed, the state is of the batches
+        before it, and the rest of the pass starts with what failed.
 
         Of several processes, the state between epochs and after the last batch is the same on all; elsewhere, and
         after a loop that was left early, each has its own to save.
@@ -336,6 +336,8 @@ class MixNNDataLoader(SampleRows):
         within, position = None, parts.batches.position()
         finished = running is not None and running.is_at_end
         part = self._stopped_in if running is None else running.part
+        if finished and parts.schedule.epoch is not None:
+            parts.schedule.epoch.note_share()
         if position is not None:
             within = {
                 "position": position.state_dict(),

@@ -46,7 +46,7 @@ class Position:
             "num_samples": self.num_samples,
             "exhausted": self.exhausted,
             "checksum": self.checksum,
-            "waiting": {number: torch.tensor(indices) for number, indices in self.waiting.items()},
+            "waiting": {number: torch.from_numpy(indices.copy()) for number, indices in self.waiting.items()},
         }
 
     @classmethod

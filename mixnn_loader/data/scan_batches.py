@@ -70,4 +70,3 @@ class ScanBatches:
 
     def _numbers(self) -> range:
         return range(self._rank, len(self._bounds), self._num_processes)
-

@@ -47,10 +47,10 @@ class NearestInDataset(NeighborSource):
 
     def draw(self, indices: np.ndarray, k: int, candidates: Candidates, rng: np.random.Generator) -> np.ndarray:
         """Take the K nearest, or K different ones of the M nearest, each choice being equally likely."""
-        nearest = candidates.pool[indices]
+        nearest: np.ndarray = candidates.pool[indices]
         if nearest.shape[1] == k:
             return nearest
-        columns = np.argsort(rng.random(nearest.shape), axis=1)[:, :k]
+        columns: np.ndarray = np.argsort(rng.random(nearest.shape), axis=1)[:, :k]
         drawn: np.ndarray = np.take_along_axis(nearest, columns, axis=1)
         return drawn
 

@@ -78,7 +78,8 @@ class Estimator:
         self._bar = progress_bar() if progress else None
         self._warn = WarnOnce()
         self._own_batches = makes_own_batches(loader)
-        self._batches = ScanBatches(np.empty(0, dtype=np.int64), loader.batch_size or SCAN_BATCH_SIZE, seed=settings.seed)
+        nobody = np.empty(0, dtype=np.int64)
+        self._batches = ScanBatches(nobody, loader.batch_size or SCAN_BATCH_SIZE, seed=settings.seed)
         self._generator = torch.Generator(device="cpu")
         self._batch_sampler = NeighborBatchSampler(self._batches, settings.seed, reseeds=True)
         self._scan_loader = rebuilt(

@@ -35,7 +35,7 @@ class PlainPasses:
             self._loader = rebuilt(parts.wrapped, parts.wrapped.dataset, batch_sampler=sampler)
         for received in parts.receiver.in_turn(self._loader, parts.view.device):
             # What is made for the first time must be fit for training, whatever mode this pass is in.
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(mode=False), torch.no_grad():
                 outbox = [parts.mixer.plain(received)]
             del received
             yield outbox.pop()

@@ -48,7 +48,7 @@ class Schedule:
         Returns:
             Whether it went back.
         """
-        if self._settings.phase(self.number) != "warm-up":
+        if self._has_left_warmup:
             self._starts.clear()
             return False
         if self._starts and not is_same(self._starts[-1][0], now):

@@ -16,9 +16,6 @@ from mixnn_loader._utils.transfer import to_device
 
 PACKAGE = Path(mixnn_loader.__file__).parent
 
-NOT_YET = {"method/soft_targets", "run/scan", "run/sample_table", "run/mix_batch"}
-"""Files that still make copies of their own."""
-
 
 class Copies:
     """Copies between devices: (from, to, non-blocking, type that travels); and tensors that were allocated pinned."""
@@ -193,7 +190,7 @@ def test_one_file_makes_asynchronous_copies() -> None:
             calls = [call for call in calls if call[0] not in ("to", "cuda")]
         if calls:
             found[file] = calls
-    assert set(found) - NOT_YET == {"_utils/transfer"}, found
+    assert set(found) == {"_utils/transfer"}, found
 
 
 def test_the_walk_sees_asynchronous_calls(tmp_path: Path) -> None:

@@ -48,17 +48,18 @@ def test_batches_come_as_they_will(num_workers: int) -> None:
     points = Points(10)
     loaded = load_once(DataLoader(points, num_workers=num_workers), points, BATCHES, seed=0)
     assert len(loaded) == 3
-    for (inputs, labels), places in zip(loaded, PLACES, strict=True):
+    for batch, places in zip(loaded, PLACES, strict=True):
+        inputs, labels = batch.samples
         assert torch.equal(inputs, points.inputs[places])
         assert torch.equal(labels, points.labels[places])
 
 
 def test_one_worker_loads_where_there_are_workers() -> None:
     loaded = load_once(DataLoader(Where(), num_workers=2, persistent_workers=True), Where(), BATCHES, seed=0)
-    processes = {process for _, of_batch, _ in loaded for process in of_batch.tolist()}
+    processes = {process for _, of_batch, _ in (batch.samples for batch in loaded) for process in of_batch.tolist()}
     assert len(processes) == 1
     assert processes != {os.getpid()}
-    (_, of_batch, _), *_ = load_once(DataLoader(Where()), Where(), BATCHES, seed=0)
+    _, of_batch, _ = load_once(DataLoader(Where()), Where(), BATCHES, seed=0)[0].samples
     assert set(of_batch.tolist()) == {os.getpid()}
 
 
@@ -77,7 +78,7 @@ def test_the_random_streams_of_the_user_are_left_alone(num_workers: int) -> None
     first, again, other = (load_once(loader, Where(), BATCHES, seed) for seed in (0, 0, 1))
     assert streams() == expected
     assert torch.equal(generator.get_state(), before)
-    drawn = [[batch[2].tolist() for batch in loaded] for loaded in (first, again, other)]
+    drawn = [[batch.samples[2].tolist() for batch in loaded] for loaded in (first, again, other)]
     assert drawn[0] == drawn[1] != drawn[2]
     flat = [number for batch in drawn[0] for number in batch]
     assert len(set(flat)) == len(flat)
@@ -98,13 +99,15 @@ def test_what_cannot_be_loaded_shows(num_workers: int) -> None:
 
 def test_a_dataset_that_collates_is_asked_for_all_samples() -> None:
     points = AllAtOnce(10)
-    ((inputs, labels),) = load_once(DataLoader(points, collate_fn=take_all), points, [np.arange(4)], seed=0)
+    [batch] = load_once(DataLoader(points, collate_fn=take_all), points, [np.arange(4)], seed=0)
+    inputs, labels = batch.samples
     assert torch.equal(inputs, points.inputs[:4])
     assert torch.equal(labels, points.labels[:4])
 
 
 def test_an_empty_batch_is_the_matter_of_the_collate_fn() -> None:
     none = np.empty(0, dtype=np.int64)
-    assert load_once(DataLoader(Points(), collate_fn=list), Points(), [none, none.reshape(0, 3)], seed=0) == [[], []]
+    loaded = load_once(DataLoader(Points(), collate_fn=list), Points(), [none, none.reshape(0, 3)], seed=0)
+    assert [batch.samples for batch in loaded] == [[], []]
     with pytest.raises(IndexError):
         load_once(DataLoader(Points(), collate_fn=default_collate), Points(), [none], seed=0)

@@ -19,7 +19,7 @@ def loaded(number: int, missing_rows: int = 0) -> LoadedBatch:
     """Two samples with a neighbor each."""
     indices = torch.tensor([2 * number, 2 * number + 1])
     inputs = torch.full((4 - missing_rows, 3), float(number))
-    return LoadedBatch(number, indices, indices.flip(0).unsqueeze(1), (inputs, torch.arange(4)))
+    return LoadedBatch(number, torch.stack([indices, indices.flip(0)], dim=1), (inputs, torch.arange(4)))
 
 
 class Source:
@@ -44,13 +44,13 @@ def receiver() -> Receiver:
 
 def assert_same(actual: ReceivedBatch, expected: ReceivedBatch) -> None:
     assert actual.loaded.number == expected.loaded.number
-    for name in ("inputs", "labels", "rows"):
+    for name in ("inputs", "labels", "groups"):
         assert torch.equal(getattr(actual, name), getattr(expected, name))
 
 
-def test_rows_are_the_samples_and_then_their_neighbors() -> None:
+def test_groups_are_the_samples_and_their_neighbors() -> None:
     received = receiver().receive(loaded(3), CPU)
-    assert received.rows.tolist() == [6, 7, 7, 6]
+    assert received.groups.tolist() == [[6, 7], [7, 6]]
     assert received.inputs.tolist() == [[3.0] * 3] * 4
     assert received.labels.tolist() == [0, 1, 2, 3]
 
@@ -110,16 +110,16 @@ def test_of_the_samples_only_inputs_and_labels_are_kept() -> None:
     received = receiver().receive(batch, CPU)
     assert received.loaded.samples is None
     assert received.inputs is batch.samples[0]
-    assert received.loaded.indices is batch.indices
+    assert received.loaded.groups is batch.groups
 
 
 def test_an_empty_batch_passes() -> None:
     empty = torch.empty(0, dtype=torch.int64)
     samples = torch.empty(0, 3), torch.empty(0, dtype=torch.int64)
-    batch = LoadedBatch(0, empty, empty.reshape(0, 1), samples)
+    batch = LoadedBatch(0, empty.reshape(0, 2), samples)
     for received in (receiver().receive(batch, CPU), next(receiver().one_ahead([batch], CPU))):
         assert received.inputs.shape == (0, 3)
-        assert received.rows.shape == (0,)
+        assert received.groups.shape == (0, 2)
 
 
 @pytest.mark.parametrize("pinned", [False, True])
@@ -145,7 +145,7 @@ def test_copies_to_a_gpu_do_not_block(monkeypatch: pytest.MonkeyPatch, *, pinned
     assert asked == [True, True]
     assert len(allocated) == (0 if pinned else 2)
     assert received.inputs.tolist() == [[3.0] * 3] * 4
-    assert received.rows.tolist() == [6, 7, 7, 6]
+    assert received.groups.tolist() == [[6, 7], [7, 6]]
 
 
 def numbers_until(error: type[Exception], match: str, source: Source) -> list[int]:
@@ -183,6 +183,6 @@ def test_one_ahead_gives_the_same_on_a_gpu() -> None:
     ahead = receiver().one_ahead((maybe_pinned(number) for number in range(5)), cuda)
     for number, received in enumerate(ahead):
         expected = receiver().receive(loaded(number), CPU)
-        assert received.inputs.device.type == received.rows.device.type == "cuda"
+        assert received.inputs.device.type == received.groups.device.type == "cuda"
         assert torch.equal(received.inputs.cpu(), expected.inputs)
-        assert torch.equal(received.rows.cpu(), expected.rows)
+        assert torch.equal(received.groups.cpu(), expected.groups)

@@ -13,15 +13,13 @@ from torch.utils.data import (
     DataLoader,
     DistributedSampler,
     IterableDataset,
-    SequentialSampler,
     SubsetRandomSampler,
-    WeightedRandomSampler,
 )
 from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader
 from mixnn_loader.data.indexed import COPIED_ARGUMENTS, REPLACED_ARGUMENTS
-from mixnn_loader.data.user_loader import as_data_loader, is_endless_by_design, length_of, training_members
+from mixnn_loader.data.user_loader import as_data_loader, is_endless_by_design, length_of
 
 
 class Stream(IterableDataset[Any]):
@@ -214,19 +212,6 @@ def test_loader_arguments_beside_a_loader_are_a_type_error() -> None:
 def test_a_loader_that_does_not_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size must not be None"):
         MixNNDataLoader(DataLoader(Points(), batch_size=None), mlp())
-
-
-def test_members_are_what_the_sampler_can_draw() -> None:
-    points = Points(10)
-    assert training_members(DataLoader(points, shuffle=True)).tolist() == list(range(10))
-    subset = SubsetRandomSampler([7, 2, 2, 5])
-    assert training_members(DataLoader(points, sampler=subset)).tolist() == [2, 5, 7]
-    weighted = WeightedRandomSampler([1.0, 0.0] * 5, 20)
-    assert training_members(DataLoader(points, sampler=weighted)).tolist() == [0, 2, 4, 6, 8]
-    batches = BatchSampler(subset, 2, drop_last=False)
-    assert training_members(DataLoader(points, batch_sampler=batches)).tolist() == [2, 5, 7]
-    ordered = BatchSampler(SequentialSampler(points), 2, drop_last=False)
-    assert training_members(DataLoader(points, batch_sampler=ordered)).tolist() == list(range(10))
 
 
 def test_members_follow_a_curriculum() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
-from toy import mlp, Points, tensors_of
+from toy import Points, mlp, tensors_of
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 
@@ -136,7 +136,8 @@ class Training:
                 self.optimizer.zero_grad()
                 loss.backward()
                 self.optimizer.step()
-                yield [inputs, *tensors_of(targets).values(), targets.mixed, loss.detach(), self.loader.soft_targets.clone()]
+                given = [inputs, *tensors_of(targets).values(), targets.mixed]
+                yield [*given, loss.detach(), self.loader.soft_targets.clone()]
 
     def save(self) -> bytes:
         """Return a checkpoint, with what the caller has to keep beside the loader's state."""

@@ -17,11 +17,11 @@ from integration.reference import cross_entropies, one_hot, softmax
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler
-from toy import mlp, NUM_CLASSES, Points, tensors_of
+from toy import NUM_CLASSES, Points, mlp, tensors_of
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader._utils.processes import Processes
-from mixnn_loader.run.sample_table import SampleState
+from mixnn_loader.run.sample_table import Layout, SampleTable
 from mixnn_loader.run.share_rows import average_targets
 
 NUM_SAMPLES = 41  # two processes get 21 samples each, three get 14: one sample is drawn twice
@@ -368,13 +368,14 @@ def test_batches_behind_the_last_count(tmp_path: Path) -> None:
 def half_precision(rank: int, size: int) -> Tensor:
     """Average targets that all processes agree on, many times."""
     del rank
-    state = SampleState(50, 1, target_dtype=torch.bfloat16)
-    state.set_num_classes(4)
-    state.known_targets().copy_(torch.rand(50, 4, generator=torch.Generator().manual_seed(1)))
-    before, everyone = state.known_targets().clone(), torch.arange(50)
+    table = SampleTable(Layout(num_samples=50, pool_size=1, target_dtype=torch.bfloat16))
+    table.set_num_classes(4)
+    table.soft_targets.copy_(torch.rand(50, 4, generator=torch.Generator().manual_seed(1)))
+    before, everyone = table.soft_targets.clone(), torch.arange(50)
     for _ in range(20):
-        average_targets(state, [everyone] * size, Processes())
-    return state.known_targets() - before
+        average_targets(table, [everyone] * size, Processes())
+    change: Tensor = table.soft_targets - before
+    return change
 
 
 def test_agreement_is_not_rounded_away(tmp_path: Path) -> None:

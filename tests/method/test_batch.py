@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toy import tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNTargets
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-from toy import mlp, NUM_CLASSES, Points, tensors_of
+from toy import NUM_CLASSES, Points, mlp, tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
 

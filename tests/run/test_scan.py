@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
-from toy import mlp, NUM_CLASSES, NUM_FEATURES, Points, tensors_of
+from toy import NUM_CLASSES, NUM_FEATURES, Points, mlp, tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader
 from mixnn_loader._utils.random_state import forked_random_state
