@@ -17,7 +17,7 @@ from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.checkpoint.versions import STATE_VERSION, upgraded
 from mixnn_loader.data.members import given_members
 from mixnn_loader.data.unpack import Unpack
-from mixnn_loader.data.user_loader import as_data_loader, check_map_style, num_samples, samplers_of
+from mixnn_loader.data.user_loader import as_data_loader, check_map_style, length_of, num_samples, samplers_of
 from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.method.weights import Weighting, Weightings
 from mixnn_loader.model.hooks import FeatureLayer
@@ -279,7 +279,7 @@ class MixNNDataLoader(SampleRows):
         if not self._parts.batches.resumes:
             return 0
         part = self._stopped_in if self._pass is None else self._pass.part
-        return 0 if part is None else part.trained
+        return 0 if part is None or self._parts.schedule.epoch is None else part.trained
 
     @property
     def history(self) -> list[Record]:
@@ -289,7 +289,8 @@ class MixNNDataLoader(SampleRows):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next pass is of, and pass it on to the samplers that have a ``set_epoch``.
 
-        The rest of a pass that a loaded state was saved within still comes first if it is of this epoch.
+        The rest of a pass that a loaded state was saved within still comes first if it is of this epoch; after the last
+        batch it is empty.
 
         Warns:
             UserWarning: it is of another, and so dropped.
@@ -298,8 +299,11 @@ class MixNNDataLoader(SampleRows):
             ValueError: ``epoch`` is not an integer >= 0.
         """
         check_count("epoch", epoch)
-        if epoch != self.epoch:
-            if self._parts.batches.resumes and self.batch > 0:
+        part = self._stopped_in
+        if part is not None and self._parts.batches.resumes and epoch == self.epoch - 1 and self.batch == 0:
+            self._parts.schedule.reopen(part.trained)
+        elif epoch != self.epoch:
+            if self._parts.batches.resumes and self.batch not in (0, length_of(self._wrapped)):
                 warnings.warn(
                     f"set_epoch({epoch}) drops what is left of epoch {self.epoch} after its batch {self.batch}, within "
                     "which the loaded state was saved; go on with `for epoch in range(loader.epoch, epochs)`",
@@ -342,7 +346,7 @@ class MixNNDataLoader(SampleRows):
             within = {
                 "position": position.state_dict(),
                 "batch_size": self._wrapped.batch_size,
-                "part": vars(Part() if finished or part is None else part).copy(),
+                "part": vars(Part() if part is None else part).copy(),
             }
         return {
             "version": STATE_VERSION,

@@ -61,7 +61,12 @@ def counted(arguments: dict[str, Any]) -> tuple[list[int], list[int]]:
 
 
 CHECK = 8
-"""The first batch of all is shown to the model, to find what is wrong with it before warm-up is over."""
+"""The first batch of all is scanned once, to find what is wrong before warm-up is over."""
+
+CHECK_NEIGHBORS = CHECK * (1 + K)
+"""It is also loaded with neighbors, where these come from the dataset."""
+
+FIRST = DRAWN + CHECK + CHECK_NEIGHBORS
 
 RUNNING: dict[str, Any] = {"scan": "running"}
 IN_BATCH: dict[str, Any] = {"neighbors": "batch"}
@@ -76,7 +81,7 @@ EVERY_OTHER: dict[str, Any] = {"scan_every": 2}
         ({"neighbors": "random"}, [CHECK, N, N, N + DRAWN, N + DRAWN]),
         # Neighbors in the batch are found by what p_i comes with.
         (IN_BATCH, [CHECK, *[N + DRAWN] * 4]),
-        # Running: p_i only, behind one scan.
+        # Running: p_i only, after one scan.
         (RUNNING, [CHECK, N + DRAWN, *[DRAWN] * 3]),
         (RUNNING | IN_BATCH, [CHECK, N + DRAWN, *[DRAWN] * 3]),
         (RUNNING | {"neighbors": "random"}, [CHECK, N + DRAWN, *[DRAWN] * 3]),
@@ -93,13 +98,13 @@ def test_forward_passes_an_epoch(arguments: dict[str, Any], forwards: list[int])
 @pytest.mark.parametrize(
     ("arguments", "reads"),
     [
-        ({}, [DRAWN, *[N + LOADED] * 4]),
-        (IN_BATCH, [DRAWN, *[N + DRAWN] * 4]),
-        (RUNNING, [DRAWN, N + LOADED, *[LOADED] * 3]),
-        (RUNNING | {"neighbors": "random"}, [DRAWN, N + LOADED, *[LOADED] * 3]),
-        (RUNNING | IN_BATCH, [DRAWN, N + DRAWN, *[DRAWN] * 3]),
-        (RUNNING | {"neighbors": "random-batch"}, [DRAWN, N + DRAWN, *[DRAWN] * 3]),
-        (EVERY_OTHER, [DRAWN, N + LOADED, LOADED, N + LOADED, LOADED]),
+        ({}, [FIRST, *[N + LOADED] * 4]),
+        (IN_BATCH, [DRAWN + CHECK, *[N + DRAWN] * 4]),
+        (RUNNING, [FIRST, N + LOADED, *[LOADED] * 3]),
+        (RUNNING | {"neighbors": "random"}, [FIRST, N + LOADED, *[LOADED] * 3]),
+        (RUNNING | IN_BATCH, [DRAWN + CHECK, N + DRAWN, *[DRAWN] * 3]),
+        (RUNNING | {"neighbors": "random-batch"}, [DRAWN + CHECK, N + DRAWN, *[DRAWN] * 3]),
+        (EVERY_OTHER, [FIRST, N + LOADED, LOADED, N + LOADED, LOADED]),
     ],
     ids=str,
 )

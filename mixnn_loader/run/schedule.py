@@ -81,6 +81,14 @@ class Schedule:
             self.number, self.epoch = epoch.number + 1, None
             self.finished += 1
 
+    def reopen(self, trained: int) -> None:
+        """Go back to the end of the epoch before, of which there is nothing left.
+
+        Args:
+            trained: its batches.
+        """
+        self._go_on_in(self.number - 1, trained)
+
     def tell_of_short_passes(self, trained: int, length: float) -> None:
         """Log once that passes are too short to be epochs."""
         if not self._told:
@@ -138,9 +146,14 @@ class Schedule:
         self.history = [dict(record) for record in state["history"]]
         self.number, self.epoch = state["epoch"], None
         if state["trained"] > 0 or estimated:
-            self.epoch = Epoch(self.number, self._settings.phase(self.number))
-            self.epoch.trained = state["trained"]
+            epoch = self._go_on_in(self.number, state["trained"])
             if state["pairs"] is not None:
-                self.epoch.pairs, self.epoch.pairs_of_all = state["pairs"].cpu().clone().unbind()
-            if self.history and self.history[-1]["epoch"] == self.number:
-                self.epoch.record = self.history[-1]
+                epoch.pairs, epoch.pairs_of_all = state["pairs"].cpu().clone().unbind()
+
+    def _go_on_in(self, number: int, trained: int) -> Epoch:
+        epoch = Epoch(number, self._settings.phase(number))
+        epoch.trained = trained
+        if self.history and self.history[-1]["epoch"] == number:
+            epoch.record = self.history[-1]
+        self.number, self.epoch = number, epoch
+        return epoch

@@ -84,6 +84,7 @@ def test_a_prediction_that_is_not_finite_leaves_the_target() -> None:
     model.threshold = points.inputs[20:, 0].median().item()
     bad = points.inputs[20:, 0] > model.threshold
     batch = next(batches)
+    assert next(batches, None) is None  # the second has been trained on
     assert torch.equal(loader.soft_targets[20:][bad], before[20:][bad])
     assert (loader.soft_targets[20:][~bad] != before[20:][~bad]).any(1).all()
     assert batch.targets.mixed.isfinite().all()

@@ -138,7 +138,7 @@ def test_a_loader_given_to_fit() -> None:
     module = Classifier()
     loader = MixNNDataLoader(DataLoader(Points(), 16), module, warmup_epochs=0)
     trainer(2).fit(module, train_dataloaders=loader)
-    assert loader.epoch == 1
+    assert loader.epoch == 2
     assert module.loader.history == []
 
 
