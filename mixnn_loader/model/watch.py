@@ -37,7 +37,7 @@ class Watch:
     """Looks at what the user's loop gives to the model, by a hook that takes itself away.
 
     The first call of the model in gradient mode is the step's; those without are evaluations, or the loader's own.
-    Where it did not get the batch, the calls behind it are compared, too, until one did or the watch is closed: a step
+    Where it did not get the batch, the calls after it are compared, too, until one did or the watch is closed: a step
     may start with data that are not the loader's. Only these calls wait for the device. The model gets and computes
     what it would without.
 
