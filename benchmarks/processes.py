@@ -159,9 +159,10 @@ def parts_of(representations: torch.Tensor) -> dict[str, float]:
         start = time.perf_counter()
         rows = center(representations)
         centered = time.perf_counter()
-        Cells.build(rows, round(math.sqrt(len(rows))), generator)
+        order = torch.randperm(len(rows), generator=generator)
+        Cells.build(rows, rows[order[: round(math.sqrt(len(rows)))]])
         built = time.perf_counter()
-        sample = torch.randperm(len(rows), generator=generator)[: 2 * ROWS_OF_A_SAMPLE]
+        sample = order[-2 * ROWS_OF_A_SAMPLE :]
         ExactSearch().search_centered(rows, NUM_NEIGHBORS, sample)
         answered = time.perf_counter()
     parts = {"centered copy": centered - start, "cells": built - centered, "samples": answered - built}
