@@ -30,7 +30,7 @@ MIN_ROWS = 8 * SAMPLE_ROWS
 """With fewer rows, the two samples alone are a quarter of an exact search."""
 
 MAX_SHARE_OF_PAIRS = 0.4
-"""Where the cells to be searched hold more of all pairs, exact search is hardly slower, or faster with bfloat16."""
+"""Where the cells to be searched hold more of all pairs, an exact search takes hardly longer."""
 
 ROUNDING = 1e-5
 """Neighbors at the same distance, but for this share of it, are equally right."""
@@ -97,16 +97,15 @@ class CellSearch:
         queries = query_rows(queries, representations)
         with full_float32(representations.device.type):
             rows = center(representations)
-            neighbors, report = None, CellReport("exact", recall=1.0, share=1.0)
+            found = None
             if len(rows) >= MIN_ROWS and len(queries) > 0:  # however few: a share of them is answered as all are
-                neighbors, report = self._search_cells(rows, k, queries)
-            if neighbors is None:
-                neighbors = ExactSearch().search_centered(rows, k, queries)
-        return neighbors, report
+                found = self._search_cells(rows, k, queries)
+            if found is None:
+                found = ExactSearch().search_centered(rows, k, queries), CellReport("exact", recall=1.0, share=1.0)
+        return found
 
-    def _search_cells(self, rows: Tensor, k: int, queries: Tensor) -> tuple[Tensor | None, CellReport]:
-        """Search in cells, or return no neighbors where an exact search is the better one."""
-        exact = CellReport("exact", recall=1.0, share=1.0)
+    def _search_cells(self, rows: Tensor, k: int, queries: Tensor) -> tuple[Tensor, CellReport] | None:
+        """Search in cells, or return None where an exact search is the better one."""
         # Drawn on the CPU, wherever the rows are and whatever the default device is.
         generator = torch.Generator(device="cpu").manual_seed(self.seed)
         order = torch.randperm(len(rows), generator=generator, device="cpu").to(rows.device)
@@ -123,15 +122,14 @@ class CellSearch:
         searched = (ranks < num_probes) * torch.bincount(cells.cell, minlength=len(cells.centers))  # (SAMPLE_ROWS, C)
         share = float(searched.sum()) / (len(known) * len(rows))
         if share > MAX_SHARE_OF_PAIRS:
-            return None, exact
+            return None
         recall = _recall(cells, unseen, truth[SAMPLE_ROWS:], num_probes)
         if recall < self.min_recall:
-            return None, exact
+            return None
 
         neighbors, distances = cells.search(queries, num_probes, k)
         incomplete = distances[:, -1].isinf()
-        if incomplete.any():
-            neighbors[incomplete] = ExactSearch().search_centered(rows, k, queries[incomplete])
+        neighbors[incomplete] = ExactSearch().search_centered(rows, k, queries[incomplete])
         if k > 1:
             neighbors = nearest_of(rows, queries, neighbors, k).neighbors
         return neighbors, CellReport("cells", recall, share)

@@ -54,8 +54,8 @@ class ExactSearch:
         memory_budget: bytes for a tile of distances, on top of one centered float32 copy of the
             representations. A tile is never smaller than one row.
         shortlist_dtype: what the candidates are found with, torch.float32 or torch.bfloat16; None for bfloat16 where
-            the hardware has it at speed. At 50,000 x 512 on two cores with AVX-512 BF16 that is
-            5.1 s rather than 16.2 s.
+            the hardware has it at speed: with AVX-512 BF16, an exact search is two to three times as fast for it
+            (`benchmarks/results/neighbor_search.json`).
 
     Raises:
         ValueError: ``memory_budget`` is not positive, or ``shortlist_dtype`` is another type.
@@ -84,24 +84,19 @@ class ExactSearch:
         with full_float32(representations.device.type):
             return self.search_centered(center(representations), k, queries)
 
-    def search_centered(self, rows: Tensor, k: int, queries: Tensor) -> Tensor:
-        """Find the neighbors of rows that `center` has made, inside `full_float32`."""
+    def search_centered(self, rows: Tensor, k: int, queries: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Find the neighbors of rows that `center` has made, inside `full_float32`, by products of ``dtype`` first."""
         if len(queries) == 0:
             return queries.new_empty(0, k)
-        dtype = self.shortlist_dtype or (torch.bfloat16 if has_fast_bfloat16(rows.device) else torch.float32)
-        return self._search(rows, k, queries, dtype)
-
-    def _search(self, rows: Tensor, k: int, queries: Tensor, dtype: torch.dtype) -> Tensor:
+        if dtype is None:
+            dtype = self.shortlist_dtype or (torch.bfloat16 if has_fast_bfloat16(rows.device) else torch.float32)
         size = min(k + 1 + SPARE_CANDIDATES, len(rows))  # the query's own row is among them
         found = shortlist(rows, queries, size, dtype=dtype, memory_budget=self.memory_budget)
         neighbors, distances = nearest_of(rows, queries, found.neighbors, k)
-        everything = size == len(rows) or dtype == torch.float64
-        if everything or (dtype == torch.float32 and rows.device.type == "mps"):  # it has no float64
-            return neighbors
-        doubtful = ~_certain(rows, queries, found, distances[:, -1], dtype)
-        again = queries[doubtful]
-        if len(again) > 0:
-            neighbors[doubtful] = self._search(rows, k, again, WIDER[dtype])
+        widest = torch.float32 if rows.device.type == "mps" else torch.float64  # which MPS has not
+        if dtype != widest and size < len(rows):
+            doubtful = ~_certain(rows, queries, found, distances[:, -1], dtype)
+            neighbors[doubtful] = self.search_centered(rows, k, queries[doubtful], WIDER[dtype])
         return neighbors
 
 

@@ -67,8 +67,9 @@ def test_exact_search_is_exact_however_little_fits(
 ) -> None:
     k = data.draw(st.integers(1, len(rows) - 1))
     search = ExactSearch(shortlist_dtype=data.draw(st.sampled_from([torch.float32, torch.bfloat16])))
-    padded = 1024  # columns of a tile
+    padded = -(-len(rows) // 32) * 64  # at most, columns of a tile
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mixnn_loader.neighbors.shortlist.TILE_COLUMNS", data.draw(st.sampled_from([16, 16_384])))
         patch.setattr(torch, "mm", Memory(torch.mm, rows_that_fit * padded, error))
         norms = Memory(torch.linalg.vector_norm, max(len(rows), rows_that_fit * min(len(rows), k + 9)), error)
         patch.setattr(torch.linalg, "vector_norm", norms)
