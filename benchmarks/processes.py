@@ -43,7 +43,7 @@ from mixnn_loader._utils.processes import CHUNK_BYTES, Processes
 from mixnn_loader.data.scan_batches import MemberBatches
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch, search_all
 from mixnn_loader.neighbors.cell_search import SAMPLE_ROWS as ROWS_OF_A_SAMPLE
-from mixnn_loader.neighbors.cells import Cells
+from mixnn_loader.neighbors.cells import ROWS_A_CELL, Cells, find_centers
 from mixnn_loader.neighbors.precision import full_float32
 from mixnn_loader.neighbors.rows import center
 from mixnn_loader.run.sample_table import SampleState
@@ -160,7 +160,8 @@ def parts_of(representations: torch.Tensor) -> dict[str, float]:
         rows = center(representations)
         centered = time.perf_counter()
         order = torch.randperm(len(rows), generator=generator)
-        Cells.build(rows, rows[order[: round(math.sqrt(len(rows)))]])
+        num_cells = round(math.sqrt(len(rows)))
+        Cells.build(rows, find_centers(rows[order[: num_cells * ROWS_A_CELL]], num_cells))
         built = time.perf_counter()
         sample = order[-2 * ROWS_OF_A_SAMPLE :]
         ExactSearch().search_centered(rows, NUM_NEIGHBORS, sample)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mixnn_loader._utils.checks import check_count, check_fraction
-from mixnn_loader.neighbors.cells import Cells
+from mixnn_loader.neighbors.cells import ROWS_A_CELL, Cells, find_centers
 from mixnn_loader.neighbors.exact import ExactSearch
 from mixnn_loader.neighbors.precision import full_float32
 from mixnn_loader.neighbors.rows import center, check_rows, nearest_of, query_rows
@@ -54,10 +54,10 @@ class CellReport(NamedTuple):
 class CellSearch:
     """Compare every row with those of the cells around it: O(N^1.5 d) time, at a recall that is measured each time.
 
-    Rows are divided into √N cells, around as many of them drawn at random. A sample of others, answered exactly, tells
-    how many of the cells nearest to a row hold its neighbors; a second sample tells the recall so reached. Where that
-    is below `min_recall`, or where so many cells are needed that it would not pay, every row is searched exactly. So
-    the recall does not rest on parameters that suit one network and not the next, as an index's does.
+    Rows are divided into about √N cells by k-means. A random sample of rows, answered exactly, tells how many of the
+    cells nearest to a row hold its neighbors; a second sample tells the recall so reached. Where that is below
+    `min_recall`, or where so many cells are needed that it would not pay, every row is searched exactly. So the recall
+    does not rest on parameters that suit one network and not the next, as an index's does.
 
     The cells are made anew for each search. The answer depends on the arguments and the seed alone: there is nothing
     to keep from one epoch for the next. Last epoch's neighbors are a poor shortlist while a network learns: of a
@@ -110,9 +110,9 @@ class CellSearch:
         generator = torch.Generator(device="cpu").manual_seed(self.seed)
         order = torch.randperm(len(rows), generator=generator, device="cpu").to(rows.device)
         num_cells = round(math.sqrt(len(rows)))
-        # By k-means there is a little less to search, and the time saved goes into finding the centers.
-        cells = Cells.build(rows, rows[order[:num_cells]])
-        sample = order[num_cells : num_cells + 2 * SAMPLE_ROWS]
+        centers = find_centers(rows[order[: num_cells * ROWS_A_CELL]].cpu(), num_cells)
+        cells = Cells.build(rows, centers.to(rows.device))
+        sample = order[-2 * SAMPLE_ROWS :]
         truth = ExactSearch().search_centered(rows, k, sample)  # (2 SAMPLE_ROWS, k)
 
         known, unseen = torch.split(sample, SAMPLE_ROWS)

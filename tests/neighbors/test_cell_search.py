@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch
 from mixnn_loader.neighbors.cell_search import MIN_ROWS, SAMPLE_ROWS
-from mixnn_loader.neighbors.cells import Cells
+from mixnn_loader.neighbors.cells import NUM_ROUNDS, ROWS_A_CELL, Cells
 
 NUM_ROWS = MIN_ROWS + 500
 
@@ -75,7 +75,8 @@ def test_the_share_is_that_of_the_pairs_compared(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch, "addmm", counting)
     share = CellSearch().search_and_report(learned_rows(), 1)[1].share
     searched = NUM_ROWS + SAMPLE_ROWS  # the second sample is searched once more
-    to_centers = round(NUM_ROWS**0.5) * (NUM_ROWS + SAMPLE_ROWS + searched)
+    num_cells = round(NUM_ROWS**0.5)
+    to_centers = num_cells * (NUM_ROUNDS * num_cells * ROWS_A_CELL + NUM_ROWS + SAMPLE_ROWS + searched)
     assert (pairs - to_centers) / (searched * NUM_ROWS) == pytest.approx(share, rel=0.05)
 
 

@@ -1,4 +1,4 @@
-"""Cells against brute force."""
+"""Cells against brute force, and centers against clusters that anyone can see."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mixnn_loader.neighbors.cells import Cells
+from mixnn_loader.neighbors.cells import Cells, find_centers
 from mixnn_loader.neighbors.precision import full_float32
 
 
@@ -101,3 +101,17 @@ def test_tiles_stay_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     cells.search(torch.arange(3000), 4, 1)
     assert max(sizes) <= 2**20
     assert sum(sizes) >= 3000 * 3000 * 4
+
+
+def test_centers_find_clusters() -> None:
+    rows, _ = clusters(2000, 5, num_clusters=4)
+    centers = find_centers(rows, 16)
+    nearest = torch.cdist(rows, centers).amin(dim=1)
+    assert nearest.max() < 50  # the clusters are a hundred apart: none has gone without a center
+    assert nearest.mean() < torch.cdist(rows, rows[:16]).amin(dim=1).mean()
+    assert centers.isfinite().all()
+
+
+def test_a_center_is_the_mean_of_its_rows() -> None:
+    rows = torch.tensor([[0.0], [50.0], [2.0], [54.0]])
+    assert sorted(find_centers(rows, 2).flatten().tolist()) == [1.0, 52.0]

@@ -20,10 +20,12 @@ from mixnn_loader.neighbors import (
 from mixnn_loader.neighbors.cell_search import MIN_ROWS
 
 NOT_DETERMINISTIC_ON_CUDA = {
-    *("median", "kthvalue", "index_add", "index_add_", "scatter_add", "scatter_add_", "histc", "put_"),
+    *("median", "kthvalue", "scatter_add", "scatter_add_", "histc", "put_"),
     *("cumsum of fractions", "bincount with weights"),
 }
 """Refused there under `torch.use_deterministic_algorithms(True)`, or adding up in an order that varies from run to run.
+
+But for `index_add_`, with which the centers of cells are found on the CPU, wherever the rows are.
 
 https://docs.pytorch.org/docs/stable/generated/torch.use_deterministic_algorithms.html
 """
