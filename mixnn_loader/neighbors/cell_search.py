@@ -30,7 +30,11 @@ MIN_ROWS = 8 * SAMPLE_ROWS
 """With fewer rows, the two samples alone are a quarter of an exact search."""
 
 MAX_SHARE_OF_PAIRS = 0.4
-"""Where the cells to be searched hold more of all pairs, an exact search takes hardly longer."""
+"""Where the cells to be searched hold more of all pairs, an exact search is as fast.
+
+For 20,000 normal rows of 12, 20 and 28 dimensions in 128, a share of 0.18, 0.37 and 0.52, cells took 0.6, 0.8 and 1.2
+times as long by float32 products on a CPU. Products of bfloat16 pay from a smaller share on.
+"""
 
 ROUNDING = 1e-5
 """Neighbors at the same distance, but for this share of it, are equally right."""
