@@ -9,7 +9,13 @@ from mixnn_loader.neighbors.out_of_memory import in_blocks
 from mixnn_loader.neighbors.rows import Nearest
 
 MEMORY_BUDGET = 64 * 2**20
-"""Bytes for a tile, for a block of distances to all centers, and for what is found for a block of queries."""
+"""Bytes for a tile, for a block of distances to all centers, and for what is found for a block of queries.
+
+The last should hold many queries: every block gathers the rows of nearly every cell.
+"""
+
+TILE_ROWS = 2_048
+"""Queries of a tile at most: more of them and what they are compared with leave the cache."""
 
 ROWS_A_CELL = 32
 """Sampled rows that a center is the mean of. More cost time in proportion, and the cells searched are hardly fewer."""
@@ -58,16 +64,15 @@ class Cells:
         Returns:
             (Q, k) row numbers, and distances: infinite where the cells hold too few rows.
         """
-        bytes_found = (FLOAT32_BYTES + INT64_BYTES) * num_probes * k
-        bytes_asked = FLOAT32_BYTES * (len(self.centers) + self.rows.shape[1])
-        block_rows = _block_rows(bytes_found + bytes_asked)
+        block_rows = _block_rows((FLOAT32_BYTES + INT64_BYTES) * num_probes * k)
         return Nearest.concatenate(
             in_blocks(len(queries), block_rows, lambda block: self._search_block(queries[block], num_probes, k))
         )
 
     def _search_block(self, queries: Tensor, num_probes: int, k: int) -> Nearest:
-        from_centers = _from_centers(self.rows.index_select(0, queries), self.centers)  # (B, C)
-        probed = from_centers.topk(num_probes, dim=1, largest=False).indices.flatten()  # (B * P,)
+        parts = torch.split(queries, _block_rows(FLOAT32_BYTES * max(self.centers.shape)))
+        from_centers = (_from_centers(self.rows.index_select(0, part), self.centers) for part in parts)  # each (b, C)
+        probed = torch.cat([part.topk(num_probes, dim=1, largest=False).indices for part in from_centers]).flatten()
         # By cell rather than by query: all queries of a cell meet its rows in one matrix product.
         visits = probed.argsort(stable=True)  # (B * P,), each a place in `probed`
         starts = _starts(probed, len(self.centers))
@@ -78,7 +83,8 @@ class Cells:
             size = self.starts[cell + 1] - self.starts[cell]
             if size == 0:
                 continue
-            for part in torch.split(visitors, _block_rows(FLOAT32_BYTES * max(size, self.rows.shape[1]))):
+            tile_rows = min(TILE_ROWS, _block_rows(FLOAT32_BYTES * max(size, self.rows.shape[1])))
+            for part in torch.split(visitors, tile_rows):
                 nearest = self._search_cell(cell, queries[part // num_probes], min(k, size))
                 candidates[part, : min(k, size)] = nearest.neighbors
                 distances[part, : min(k, size)] = nearest.distances
