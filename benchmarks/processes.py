@@ -43,7 +43,7 @@ from mixnn_loader._utils.processes import CHUNK_BYTES, Processes
 from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch, search_all
 from mixnn_loader.neighbors.cell_search import SAMPLE_ROWS as ROWS_OF_A_SAMPLE
-from mixnn_loader.neighbors.cells import Cells
+from mixnn_loader.neighbors.cells import ROWS_A_CELL, Cells, find_centers
 from mixnn_loader.neighbors.precision import full_float32
 from mixnn_loader.neighbors.rows import center
 from mixnn_loader.run.sample_table import Layout, SampleTable
@@ -159,9 +159,11 @@ def parts_of(representations: torch.Tensor) -> dict[str, float]:
         start = time.perf_counter()
         rows = center(representations)
         centered = time.perf_counter()
-        Cells.build(rows, round(math.sqrt(len(rows))), generator)
+        order = torch.randperm(len(rows), generator=generator)
+        num_cells = round(math.sqrt(len(rows)))
+        Cells.build(rows, find_centers(rows[order[: num_cells * ROWS_A_CELL]], num_cells))
         built = time.perf_counter()
-        sample = torch.randperm(len(rows), generator=generator)[: 2 * ROWS_OF_A_SAMPLE]
+        sample = order[-2 * ROWS_OF_A_SAMPLE :]
         ExactSearch().search_centered(rows, NUM_NEIGHBORS, sample)
         answered = time.perf_counter()
     parts = {"centered copy": centered - start, "cells": built - centered, "samples": answered - built}

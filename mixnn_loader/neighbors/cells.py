@@ -4,20 +4,24 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from mixnn_loader.neighbors.kmeans import find_centers, nearest_centers, squared_distances
-from mixnn_loader.neighbors.out_of_memory import Blocks
-from mixnn_loader.neighbors.precision import fast_float32
-from mixnn_loader.neighbors.rerank import Nearest
+from mixnn_loader.neighbors.out_of_memory import in_blocks
+from mixnn_loader.neighbors.rows import Nearest
 
 MEMORY_BUDGET = 64 * 2**20
-"""Bytes for a block of distances to all centers, for a tile, and, unless there are many centers, for what is found."""
+"""Bytes for a tile, for a block of distances to all centers, and for what is found for a block of queries.
+
+The last should hold many queries: every block gathers the rows of nearly every cell.
+"""
 
 TILE_ROWS = 2_048
-ROW_STEP = 512
-COLUMN_STEP = 64
-"""Tiles come in few shapes: oneDNN compiles a kernel for each one it meets, in the time of a product or two."""
+"""Queries of a tile at most: more of them and what they are compared with leave the cache."""
+
+ROWS_A_CELL = 32
+"""Sampled rows that a center is the mean of. More cost time in proportion, and the cells searched are hardly fewer."""
+
+NUM_ROUNDS = 4
+"""Of k-means. With none, a fifth more pairs are compared at 50,000 and at 200,000 rows."""
 
 FLOAT32_BYTES = 4
 INT64_BYTES = 8
@@ -44,45 +48,34 @@ class Cells:
     starts: list[int]
 
     @classmethod
-    def build(cls, rows: Tensor, num_cells: int, generator: torch.Generator) -> "Cells":
-        """Divide (N, d) float32 rows among ``num_cells``; the generator is one of the CPU."""
-        centers = find_centers(rows, num_cells, generator)
-        cell = nearest_centers(rows, centers, _block_rows(FLOAT32_BYTES * num_cells))
+    def build(cls, rows: Tensor, centers: Tensor) -> "Cells":
+        """Divide (N, d) float32 rows among (C, d) centers."""
+        cell = _nearest_centers(rows, centers)
         members = cell.argsort(stable=True)
-        return cls(rows, centers, cell, members, members.argsort(), _starts(cell, num_cells))
+        return cls(rows, centers, cell, members, members.argsort(), _starts(cell, len(centers)))
 
-    def center_distances(self, queries: Tensor) -> Tensor:
-        """Give each query's squared distances to all centers, less its squared norm: (Q, C)."""
-        return squared_distances(self.rows.index_select(0, queries), self.centers)
-
-    def share(self, queries: Tensor, num_probes: int) -> float:
-        """Tell which part of all rows a query is compared with, on average."""
-        sizes = torch.tensor(self.starts).diff()
-        probed = self.center_distances(queries).topk(num_probes, dim=1, largest=False).indices
-        return float(sizes[probed.cpu()].sum()) / (len(queries) * len(self.rows))
+    def ranks(self, queries: Tensor) -> Tensor:
+        """Give how many centers are nearer to each query than each cell's own: (Q, C) int64."""
+        return _from_centers(self.rows.index_select(0, queries), self.centers).argsort(dim=1).argsort(dim=1)
 
     def search(self, queries: Tensor, num_probes: int, k: int) -> Nearest:
         """Find the ``k`` nearest rows, others than itself, in the ``num_probes`` cells nearest to each query.
 
         Returns:
-            (Q, k) row numbers, and distances as `fast_float32` gives them: good to choose by, not to compare with
-            others. They are infinite where the cells hold too few rows.
+            (Q, k) row numbers, and distances: infinite where the cells hold too few rows.
         """
-        bytes_found = (FLOAT32_BYTES + INT64_BYTES) * num_probes * k
-        # Every block visits nearly every cell, and gathers its rows: with fewer queries than fill a tile in each
-        # cell, that would be most of the work.
-        least = ROW_STEP * len(self.centers) // num_probes
-        blocks = Blocks(max(least, _block_rows(bytes_found)))
-        found = blocks.run(len(queries), lambda block: self._search_block(queries[block], num_probes, k))
-        return Nearest(torch.cat([each.neighbors for each in found]), torch.cat([each.distances for each in found]))
+        block_rows = _block_rows((FLOAT32_BYTES + INT64_BYTES) * num_probes * k)
+        return Nearest.concatenate(
+            in_blocks(len(queries), block_rows, lambda block: self._search_block(queries[block], num_probes, k))
+        )
 
     def _search_block(self, queries: Tensor, num_probes: int, k: int) -> Nearest:
         parts = torch.split(queries, _block_rows(FLOAT32_BYTES * max(self.centers.shape)))
-        nearest_cells = [self.center_distances(part).topk(num_probes, dim=1, largest=False).indices for part in parts]
-        probed = torch.cat(nearest_cells)  # (B, P)
+        from_centers = (_from_centers(self.rows.index_select(0, part), self.centers) for part in parts)  # each (b, C)
+        probed = torch.cat([part.topk(num_probes, dim=1, largest=False).indices for part in from_centers]).flatten()
         # By cell rather than by query: all queries of a cell meet its rows in one matrix product.
-        visits = probed.flatten().argsort(stable=True)  # (B * P,), each a place in `probed`
-        starts = _starts(probed.flatten(), len(self.centers))
+        visits = probed.argsort(stable=True)  # (B * P,), each a place in `probed`
+        starts = _starts(probed, len(self.centers))
         candidates = visits.new_zeros(len(visits), k)
         distances = self.rows.new_full((len(visits), k), torch.inf)
         for cell in range(len(self.centers)):
@@ -102,11 +95,9 @@ class Cells:
         start, stop = self.starts[cell], self.starts[cell + 1]
         center = self.centers[cell]
         # Seen from the center, norms are no larger than distances, and nothing cancels between them.
-        theirs = self.rows.index_select(0, _fill_up(self.members[start:stop], COLUMN_STEP)).sub_(center)  # (m', d)
-        ours = self.rows.index_select(0, _fill_up(queries, ROW_STEP)).sub_(center)  # (n', d)
-        with fast_float32(self.rows.device):
-            squares = torch.addmm(theirs.square().sum(dim=1), ours, theirs.T, alpha=-2)  # (n', m')
-        ours, squares = ours[: len(queries)], squares[: len(queries), : stop - start]  # (n, d), (n, m)
+        theirs = self.rows.index_select(0, self.members[start:stop]).sub_(center)  # (m, d)
+        ours = self.rows.index_select(0, queries).sub_(center)  # (n, d)
+        squares = _from_centers(ours, theirs)  # (n, m)
 
         own_place = (self.places[queries] - start).clamp_(0, stop - start - 1)[:, None]  # (n, 1)
         there = (self.cell[queries] == cell)[:, None]
@@ -119,13 +110,37 @@ class Cells:
         return Nearest(self.members[nearest.indices + start], distances)
 
 
+def find_centers(sample: Tensor, num_cells: int) -> Tensor:
+    """Run a few rounds of Lloyd's algorithm on a random sample of rows (n, d), on the device where they are.
+
+    Adding rows up by cell on a GPU gives sums that vary from run to run in their last bits: let it be the CPU.
+
+    Returns:
+        (num_cells, d) centers.
+    """
+    centers = sample[:num_cells]
+    for _ in range(NUM_ROUNDS):
+        cell = _nearest_centers(sample, centers)  # (n,)
+        sums = torch.zeros_like(centers).index_add_(0, cell, sample)
+        counts = torch.bincount(cell, minlength=num_cells)[:, None]  # (num_cells, 1)
+        centers = torch.where(counts > 0, sums / counts.clamp_min(1), centers)
+    return centers
+
+
+def _nearest_centers(rows: Tensor, centers: Tensor) -> Tensor:
+    block_rows = _block_rows(FLOAT32_BYTES * len(centers))
+    blocks = in_blocks(len(rows), block_rows, lambda block: _from_centers(rows[block], centers).argmin(dim=1))
+    return torch.cat(blocks)  # (N,)
+
+
+def _from_centers(rows: Tensor, centers: Tensor) -> Tensor:
+    """Give |y|² - 2xy for each row x and center y, (N, C): |x|² is the same all along a row."""
+    return torch.addmm(centers.square().sum(dim=1), rows, centers.T, alpha=-2)
+
+
 def _starts(cell: Tensor, num_cells: int) -> list[int]:
     sizes = torch.bincount(cell, minlength=num_cells)
     return [0, *sizes.cumsum(dim=0).tolist()]
-
-
-def _fill_up(indices: Tensor, step: int) -> Tensor:
-    return functional.pad(indices, (0, -len(indices) % step))
 
 
 def _block_rows(bytes_a_row: int) -> int:

@@ -10,19 +10,10 @@ from mixnn_loader.neighbors.protocol import NeighborSearch
 EXACT_UP_TO_ROWS = 10_000
 """On a CPU, more rows than this are searched by cells.
 
-Measured on two CPU cores with AVX-512 BF16, seconds for one neighbor, exact and by cells (recall at least 0.99, and
-measured in each search):
-
-| rows    | d = 64      | d = 512     | d = 2048    |
-|--------:|------------:|------------:|------------:|
-|  10,000 | 0.10 / 0.09 | 0.25 / 0.22 | 0.91 / 0.94 |
-|  20,000 | 0.34 / 0.18 | 0.93 / 0.60 | 3.06 / 1.91 |
-|  50,000 | 1.9 / 0.5   | 5.1 / 1.6   | 16.9 / 6.0  |
-| 200,000 | 33 / 3.6    |   - / 13.0  |   - / 43    |
-
-Without bfloat16 exact search takes three times as long, and cells pay from where they start. HNSW is slower than cells
-at any number of rows measured, three to ten times, so it is only used when asked for. On an accelerator, for which an
-exact search is matrix products, nothing has been measured.
+There, cells take about as long as an exact search by bfloat16 products, and half to two thirds as long as one by
+float32 products; the more rows, the more they gain. HNSW is slower than cells at any number of rows measured, three to
+ten times, so it is only used when asked for. `benchmarks/neighbor_search.py` measures them all. On an accelerator, for
+which an exact search is matrix products, nothing has been measured.
 """
 
 CHOICES = '"auto", "exact", "cells", "hnsw" or an object with a search(representations, k, queries) method'

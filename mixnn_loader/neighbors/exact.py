@@ -1,16 +1,15 @@
 """Exact search: every pair compared, in tiles, on the device the representations are on."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mixnn_loader._utils.checks import check_count
-from mixnn_loader.neighbors.certain import certain
 from mixnn_loader.neighbors.precision import full_float32, has_fast_bfloat16
-from mixnn_loader.neighbors.rerank import rerank
-from mixnn_loader.neighbors.rows import center, check_rows, query_rows
-from mixnn_loader.neighbors.shortlist import shortlist
+from mixnn_loader.neighbors.rows import Nearest, center, check_rows, nearest_of, query_rows
+from mixnn_loader.neighbors.shortlist import TILE_ROWS, shortlist
 
 DEFAULT_MEMORY_BUDGET = 256 * 2**20
 """Room for the largest tile (at most 1,024 x 16,384 distances); a smaller one takes less."""
@@ -24,6 +23,21 @@ again for one neighbor after bfloat16 products, and three in a thousand for ten 
 
 WIDER = {torch.bfloat16: torch.float32, torch.float32: torch.float64}
 """With which products a row is searched again."""
+
+SHARE_OF_DISTANCE = {torch.bfloat16: 2.0**-8, torch.float32: 2.0**-23}
+"""By type: a squared distance is off by at most this share of itself, since its last digit is rounded,"""
+
+SHARE_OF_NORMS = {torch.bfloat16: 2.0**-16, torch.float32: 2.0**-20}
+"""...and, before that, by this share of |x|² + |y|², since they were added up and canceled in float32.
+
+For sums of up to `SUMMED_WIDTH` numbers; of more, by as much more as a random walk is longer. Some nine times what
+was seen at width 2,048, and a choice: the worst case that can be constructed is far larger, and never met.
+"""
+
+SUMMED_WIDTH = 256
+
+TIED = 1e-5
+"""A row that is nearer by less than this share is as good as the one found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +54,8 @@ class ExactSearch:
         memory_budget: bytes for a tile of distances, on top of one centered float32 copy of the
             representations. A tile is never smaller than one row.
         shortlist_dtype: what the candidates are found with, torch.float32 or torch.bfloat16; None for bfloat16 where
-            the hardware has it at speed. At 50,000 x 512 on two cores with AVX-512 BF16 that is
-            5.1 s rather than 16.2 s.
+            the hardware has it at speed: with AVX-512 BF16, an exact search is two to three times as fast for it
+            (`benchmarks/results/neighbor_search.json`).
 
     Raises:
         ValueError: ``memory_budget`` is not positive, or ``shortlist_dtype`` is another type.
@@ -64,39 +78,54 @@ class ExactSearch:
 
     @torch.no_grad()
     def search(self, representations: Tensor, k: int, queries: Tensor | None = None) -> Tensor:
-        """Find the ``k`` nearest other rows; see `NeighborSearch.search`.
-
-        Args:
-            representations: (N, d) floating point, every entry finite.
-            k: neighbors a row, in 1..N-1.
-            queries: (Q,) row numbers; None for all N rows.
-
-        Returns:
-            (Q, k) int64 row numbers, nearest first.
-
-        Raises:
-            ValueError: an argument has the wrong shape or type, or is out of range.
-        """
+        """Find the ``k`` nearest other rows; see `NeighborSearch.search`."""
         check_rows(representations, k)
         queries = query_rows(queries, representations)
         with full_float32(representations.device.type):
             return self.search_centered(center(representations), k, queries)
 
-    def search_centered(self, rows: Tensor, k: int, queries: Tensor) -> Tensor:
-        """Find the neighbors of rows that `center` has made, inside `full_float32`."""
+    def search_centered(self, rows: Tensor, k: int, queries: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Find the neighbors of rows that `center` has made, inside `full_float32`, by products of ``dtype`` first."""
         if len(queries) == 0:
             return queries.new_empty(0, k)
-        dtype = self.shortlist_dtype or (torch.bfloat16 if has_fast_bfloat16(rows.device) else torch.float32)
-        return self._search(rows, k, queries, dtype)
-
-    def _search(self, rows: Tensor, k: int, queries: Tensor, dtype: torch.dtype) -> Tensor:
+        if dtype is None:
+            dtype = self.shortlist_dtype or (torch.bfloat16 if has_fast_bfloat16(rows.device) else torch.float32)
         size = min(k + 1 + SPARE_CANDIDATES, len(rows))  # the query's own row is among them
         found = shortlist(rows, queries, size, dtype=dtype, memory_budget=self.memory_budget)
-        neighbors, distances = rerank(rows, queries, found.candidates, k)
-        if dtype == torch.float64 or (dtype == torch.float32 and rows.device.type == "mps"):  # it has no float64
-            return neighbors
-        doubtful = ~certain(rows, queries, found, distances[:, -1], dtype)
-        again = queries[doubtful]
-        if len(again) > 0:
-            neighbors[doubtful] = self._search(rows, k, again, WIDER[dtype])
+        neighbors, distances = nearest_of(rows, queries, found.neighbors, k)
+        widest = torch.float32 if rows.device.type == "mps" else torch.float64  # which MPS has not
+        if dtype != widest and size < len(rows):
+            doubtful = ~_certain(rows, queries, found, distances[:, -1], dtype)
+            neighbors[doubtful] = self.search_centered(rows, k, queries[doubtful], WIDER[dtype])
         return neighbors
+
+
+def _certain(rows: Tensor, queries: Tensor, found: Nearest, farthest: Tensor, dtype: torch.dtype) -> Tensor:
+    """Tell for which queries no row outside the shortlist can be nearer than the ``k`` found.
+
+    Write x̂ for what x is rounded to. By the triangle inequality |x - y| >= |x̂ - ŷ| - |x - x̂| - |y - ŷ|, and
+    outside the shortlist |x̂ - ŷ| is at least the largest distance in it, less the rounding of that distance.
+
+    Args:
+        rows: (N, d) float32.
+        queries: (Q,) int64 row numbers.
+        found: their shortlists, (Q, S), by products of ``dtype``.
+        farthest: (Q,) distances of the k-th neighbors.
+        dtype: bfloat16 or float32.
+
+    Returns:
+        (Q,) bool.
+    """
+    norms = torch.linalg.vector_norm(rows, dim=1)  # (N,)
+    moved = torch.cat([torch.linalg.vector_norm(some - some.to(dtype), dim=1) for some in torch.split(rows, TILE_ROWS)])
+    share_moved = float((moved / norms.clamp_min(torch.finfo(torch.float32).tiny)).max())
+    # Only rows that can be nearer at all: |x - y| >= |y| - |x|. Others may be huge, and rounded accordingly.
+    order = norms.sort().values
+    reach = (norms[queries] + farthest) * (1 + TIED)
+    theirs = order[torch.searchsorted(order, reach, right=True).sub_(1).clamp_(min=0)]  # (Q,)
+
+    share = SHARE_OF_NORMS[dtype] * max(1.0, math.sqrt(rows.shape[1] / SUMMED_WIDTH))
+    slack = share * (norms[queries].square() + theirs.square())
+    rounded = (found.distances[:, -1] * (1 - SHARE_OF_DISTANCE[dtype]) - slack).clamp_min_(0).sqrt_()  # (Q,)
+    nearest_outside = rounded - share_moved * (norms[queries] + theirs)
+    return torch.ge(nearest_outside, farthest * (1 - TIED)) | (farthest == 0)

@@ -69,17 +69,6 @@ class HNSWSearch:
         """Find about the ``k`` nearest other rows; see `NeighborSearch.search`.
 
         Where the graph leads to fewer than ``k`` others, the row is answered by `ExactSearch`.
-
-        Args:
-            representations: (N, d) floating point, every entry finite.
-            k: neighbors a row, in 1..N-1.
-            queries: (Q,) row numbers; None for all N rows.
-
-        Returns:
-            (Q, k) int64 row numbers on the device of ``representations``, nearest first.
-
-        Raises:
-            ValueError: an argument has the wrong shape or type, or is out of range.
         """
         check_rows(representations, k)
         queries = query_rows(queries, representations)

@@ -21,49 +21,37 @@ REMEDY = (
 Result = TypeVar("Result")
 
 
-class Blocks:
-    """Goes through rows in blocks; where memory runs out, goes on from there in blocks of half the size.
+def in_blocks(count: int, size: int, work: Callable[[slice], Result]) -> list[Result]:
+    """Call ``work`` on blocks of rows 0..count-1, and list its results; where memory runs out, halve the blocks.
 
     Args:
+        count: rows. For none, there is one empty block.
         size: rows in a block at most, >= 1.
+        work: gets a block's place; must be repeatable if memory has run out in it.
 
-    Attributes:
-        size: what it has come to.
+    Raises:
+        MemoryError, RuntimeError: what ``work`` raised; for lack of memory only if it did so for a single row.
 
     Example:
-        >>> Blocks(3).run(7, lambda block: (block.start, block.stop))
+        >>> in_blocks(7, 3, lambda block: (block.start, block.stop))
         [(0, 3), (3, 6), (6, 7)]
     """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def run(self, count: int, work: Callable[[slice], Result]) -> list[Result]:
-        """Call ``work`` on blocks that cover rows 0..count-1, one empty block if there are none, and list its results.
-
-        Args:
-            count: rows.
-            work: gets a block's place; must be repeatable if memory has run out in it.
-
-        Raises:
-            MemoryError, RuntimeError: what ``work`` raised; for lack of memory only if it did so for a single row.
-        """
-        results: list[Result] = []
-        first = 0
-        while first < count or not results:
-            stop = min(first + self.size, count)
-            try:
-                results.append(work(slice(first, stop)))
-                first = stop
-            except (MemoryError, RuntimeError) as error:
-                if stop - first <= 1 or not ran_out_of_memory(error):
-                    raise
-                self.size = (stop - first) // 2
-                # The next attempt is made outside of this clause: the error holds on to the frames in which it was
-                # raised, and so to their tensors.
-                tell_once()
-                logger.debug("blocks of the neighbor search have %d rows from here on", self.size)
-        return results
+    results: list[Result] = []
+    first = 0
+    while first < count or not results:
+        stop = min(first + size, count)
+        try:
+            results.append(work(slice(first, stop)))
+            first = stop
+        except (MemoryError, RuntimeError) as error:
+            if stop - first <= 1 or not ran_out_of_memory(error):
+                raise
+            size = (stop - first) // 2
+            # The next attempt is made outside of this clause: the error holds on to the frames in which it was
+            # raised, and so to their tensors.
+            tell_once()
+            logger.debug("blocks of the neighbor search have %d rows from here on", size)
+    return results
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -18,8 +18,28 @@ def full_float32(device_type: str) -> Iterator[None]:
     bfloat16 rows stay possible, and add up in float32.
     https://docs.pytorch.org/docs/stable/notes/cuda.html#tensorfloat-32-tf32-on-ampere-and-later-devices
     """
-    with torch.autocast(device_type, enabled=False), _ieee_products(), _float32_sums():
-        yield
+    cuda: Any = torch.backends.cuda.matmul
+    mkldnn: Any = torch.backends.mkldnn
+    # By default CUDA may add up the parts of a split bfloat16 product in bfloat16.
+    switches: list[tuple[Any, str, object]] = [(cuda, "allow_bf16_reduced_precision_reduction", False)]
+    # From torch 2.9 there is a switch for each backend, and the older switch for all of them raises an
+    # error once the user has touched a newer one.
+    old = None if hasattr(cuda, "fp32_precision") else torch.get_float32_matmul_precision()
+    if old is None:
+        switches += [(cuda, "fp32_precision", "ieee"), (mkldnn.matmul, "fp32_precision", "ieee")]
+    before = [getattr(backend, name) for backend, name, _ in switches]
+    try:
+        for backend, name, value in switches:
+            setattr(backend, name, value)
+        if old is not None:
+            torch.set_float32_matmul_precision("highest")
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        for (backend, name, _), value in zip(switches, before, strict=True):
+            setattr(backend, name, value)
+        if old is not None:
+            torch.set_float32_matmul_precision(old)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -34,58 +54,3 @@ def has_fast_bfloat16(device: torch.device) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(bool(capabilities.get(unit)) for unit in CPU_BFLOAT16_UNITS)
-
-
-@contextmanager
-def fast_float32(device: torch.device) -> Iterator[None]:
-    """Let a CPU that multiplies bfloat16 fast round the float32 factors of products; sums and results stay float32.
-
-    On others, and on accelerators, nothing changes.
-    """
-    products: Any = torch.backends.mkldnn
-    if device.type != "cpu" or not hasattr(products, "matmul") or not has_fast_bfloat16(device):
-        yield
-        return
-    before = products.matmul.fp32_precision
-    products.matmul.fp32_precision = "bf16"
-    try:
-        yield
-    finally:
-        products.matmul.fp32_precision = before
-
-
-@contextmanager
-def _ieee_products() -> Iterator[None]:
-    # From torch 2.9 there is a switch for each backend, and the older switch for all of them raises an
-    # error once the user has touched a newer one.
-    if not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
-        return
-
-    backends: tuple[Any, ...] = (torch.backends.cuda, torch.backends.mkldnn)
-    switches = [backend.matmul for backend in backends]
-    settings = [switch.fp32_precision for switch in switches]
-    try:
-        for switch in switches:
-            switch.fp32_precision = "ieee"
-        yield
-    finally:
-        for switch, setting in zip(switches, settings, strict=True):
-            switch.fp32_precision = setting
-
-
-@contextmanager
-def _float32_sums() -> Iterator[None]:
-    # By default CUDA may add up the parts of a split bfloat16 product in bfloat16.
-    products: Any = torch.backends.cuda.matmul
-    before = products.allow_bf16_reduced_precision_reduction
-    products.allow_bf16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        products.allow_bf16_reduced_precision_reduction = before

@@ -1,14 +1,13 @@
 """The nearest few of all rows by matrix products: the larger part of an exact search, in tiles of bounded memory."""
 
 import math
-from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mixnn_loader.neighbors.out_of_memory import Blocks
+from mixnn_loader.neighbors.out_of_memory import in_blocks
+from mixnn_loader.neighbors.rows import Nearest
 
 TILE_COLUMNS = 16_384
 """Rows that a block of queries is compared with at a time: what is picked from each tile is shared by many columns."""
@@ -32,20 +31,8 @@ BYTES_A_CANDIDATE = 32
 """Of temporary memory: its column, its value, and both again while they are merged."""
 
 
-class Shortlist(NamedTuple):
-    """What is nearest by rounded rows.
-
-    Attributes:
-        candidates: (Q, S) int64 row numbers, nearest first; a query's own among them, as it is at distance zero.
-        distances: (Q, S) float32, the squared distances by which they were chosen.
-    """
-
-    candidates: Tensor
-    distances: Tensor
-
-
-def shortlist(rows: Tensor, queries: Tensor, size: int, *, dtype: torch.dtype, memory_budget: int) -> Shortlist:
-    """Find the ``size`` rows nearest to each query, all rows rounded to ``dtype``.
+def shortlist(rows: Tensor, queries: Tensor, size: int, *, dtype: torch.dtype, memory_budget: int) -> Nearest:
+    """Find the ``size`` rows nearest to each query, itself among them, all rows rounded to ``dtype``.
 
     Args:
         rows: (N, d) float32, centered, in [-1, 1].
@@ -54,33 +41,38 @@ def shortlist(rows: Tensor, queries: Tensor, size: int, *, dtype: torch.dtype, m
         dtype: what the products are made of, bfloat16, float32 or float64. Those of bfloat16 add up in float32, but
             the distances are themselves rounded to 8 bits.
         memory_budget: bytes for a tile of distances and what is picked from it.
-    """
-    group = max(1, math.isqrt(min(TILE_COLUMNS, len(rows)) // size))
-    num_tiles = math.ceil(len(rows) / TILE_COLUMNS)
-    stride = VECTOR * math.ceil(len(rows) / (num_tiles * group * VECTOR))
-    width = group * stride  # columns in a tile
-    bytes_a_query = width * (dtype.itemsize + 4 / group) + BYTES_A_CANDIDATE * min(size * group, width)
-    most_rows = TILE_ROWS if rows.device.type == "cpu" else len(queries)
-    blocks = Blocks(min(most_rows, len(queries), max(1, int(memory_budget / bytes_a_query))))
 
-    # Allocated once: small results that outlive large temporaries would keep the heap from reusing their place.
+    Returns:
+        (Q, S) row numbers and the float32 squared distances by which they were chosen.
+    """
+    num_columns = math.ceil(len(rows) / math.ceil(len(rows) / TILE_COLUMNS))  # of about equal tiles
+    group = max(1, math.isqrt(num_columns // size))  # as many groups as what is picked of them has columns
+    width = num_columns + -num_columns % (group * VECTOR)
+    bytes_a_query = width * dtype.itemsize + BYTES_A_CANDIDATE * min(size * group, width)
+    most_rows = TILE_ROWS if rows.device.type == "cpu" else len(queries)
+    block_rows = max(1, min(most_rows, memory_budget // bytes_a_query))
     candidates = queries.new_zeros(len(queries), size)
     nearest = rows.new_full((len(queries), size), torch.inf)
     spare: list[Tensor] = []
+    for start in range(0, len(rows), num_columns):
+        right = _right(rows[start : start + num_columns], width, dtype)  # (width, d + 2 p)
 
-    def compare(right: Tensor, start: int, block: slice) -> None:
-        left = _left(rows.index_select(0, queries[block]), dtype)  # (B, d + 2 p)
-        # Not spare while it is in use: where memory runs out, it is let go, and a smaller one will do.
-        buffer = spare.pop() if spare else rows.new_empty(len(left) * width, dtype=dtype)
-        distances = torch.mm(left, right.T, out=buffer[: len(left) * width].view(len(left), width))
-        best = Shortlist(candidates[block], nearest[block])
-        candidates[block], nearest[block] = _merge(best, _pick(distances, size, group, start))
-        spare.append(buffer)
+        def compare(block: slice, start: int = start, right: Tensor = right) -> None:
+            left = _left(rows.index_select(0, queries[block]), dtype)  # (B, d + 2 p)
+            size_needed = len(left) * width
+            # The system clears the pages of a new tile in the time of a narrow product. Not spare while it is in use:
+            # where memory runs out, it is let go, and a smaller one will do.
+            tile = spare.pop() if spare and len(spare[0]) >= size_needed else rows.new_empty(size_needed, dtype=dtype)
+            distances = torch.mm(left, right.T, out=tile[:size_needed].view(len(left), width))
+            found = _pick(distances, size, group)
+            spare[:] = [tile]
+            both = torch.cat([nearest[block], found.distances], dim=1)
+            numbers = torch.cat([candidates[block], found.neighbors + start], dim=1)
+            nearest[block], places = both.topk(size, dim=1, largest=False)
+            candidates[block] = numbers.gather(1, places)
 
-    for start in range(0, len(rows), width):
-        right = _right(rows[start : start + width], width, dtype)  # (width, d + 2 p)
-        blocks.run(len(queries), partial(compare, right, start))
-    return Shortlist(candidates, nearest)
+        in_blocks(len(queries), block_rows, compare)
+    return Nearest(candidates, nearest)
 
 
 def _left(rows: Tensor, dtype: torch.dtype) -> Tensor:
@@ -121,26 +113,16 @@ def _rounded(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     return rounded, norms, torch.ones_like(norms)
 
 
-def _pick(distances: Tensor, size: int, group: int, start: int) -> Shortlist:
+def _pick(distances: Tensor, size: int, group: int) -> Nearest:
     """Narrow a tile (B, width) down to a few columns a row that contain its ``size`` smallest values.
 
-    The ``size`` smallest values lie within the ``size`` groups with the smallest minima. Taking minima is one
-    vectorized pass; sorting out the smallest is many times that, and now sees `group` times fewer values.
+    The ``size`` smallest values lie within the ``size`` groups of columns with the smallest minima. Taking minima is
+    one vectorized pass; sorting out the smallest is many times that, and now sees ``group`` times fewer values: all at
+    once, an exact search of 10,000 rows takes 1.5 (d = 512) to 3 times (d = 64) as long.
     """
-    num_rows, width = distances.shape
-    if group == 1:
-        columns = torch.arange(start, start + width, device=distances.device)
-        return Shortlist(columns.expand(num_rows, width), distances.float())
-    stride = width // group  # a group is every stride-th column, so that minima run along memory
-    minima = distances.view(num_rows, group, stride).amin(dim=1)  # (B, stride)
-    groups = minima.float().topk(min(size, stride), dim=1, largest=False, sorted=False).indices  # (B, size)
-    members = torch.arange(0, width, stride, device=distances.device)  # (group,)
-    columns = (groups[:, :, None] + members).flatten(1)  # (B, size * group)
-    return Shortlist(columns + start, distances.gather(1, columns).float())
-
-
-def _merge(best: Shortlist, found: Shortlist) -> Shortlist:
-    candidates = torch.cat([best.candidates, found.candidates], dim=1)
-    distances = torch.cat([best.distances, found.distances], dim=1)
-    distances, places = distances.topk(best.distances.shape[1], dim=1, largest=False)
-    return Shortlist(candidates.gather(1, places), distances)
+    stride = distances.shape[1] // group  # a group is every stride-th column, so that minima run along memory
+    minima = distances.view(len(distances), group, stride).amin(dim=1)  # (B, stride)
+    groups = minima.float().topk(min(size, stride), dim=1, largest=False, sorted=False).indices  # (B, <= size)
+    members = torch.arange(0, group * stride, stride, device=distances.device)  # (group,)
+    columns = (groups[:, :, None] + members).flatten(1)  # (B, <= size * group)
+    return Nearest(columns, distances.gather(1, columns).float())

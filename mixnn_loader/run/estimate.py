@@ -229,7 +229,7 @@ class Estimator:
     def _search(self, rows: Tensor) -> tuple[str | None, float | None]:
         """Step 3: find the neighbors of the dataset's ``rows`` (n,) among each other; the backend and its recall."""
         settings, table = self._settings, self._table
-        pool = torch.arange(len(table), dtype=torch.int64, device="cpu").unsqueeze(1).repeat(1, settings.pool_size)
+        pool = torch.arange(len(table), dtype=torch.int64, device="cpu").unsqueeze(1).repeat(1, settings.table_width)
         backend, recall = None, None
         num_found = min(settings.pool_size, len(rows) - 1)
         representations = table.representations

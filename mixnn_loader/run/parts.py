@@ -109,7 +109,7 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
     processes = Processes(around.process_group, lambda: view.device)
     layout = Layout(
         num_samples=num_samples(wrapped),
-        pool_size=settings.pool_size,
+        pool_size=settings.table_width,
         device=around.state_device,
         target_dtype=around.target_dtype,
         representation_dtype=around.representation_dtype,

@@ -101,8 +101,13 @@ class Settings:
 
     @property
     def pool_size(self) -> int:
-        """M: how many neighbors of each sample are searched and kept."""
+        """M: how many neighbors of each sample are searched; 0: none are."""
         return self.source.pool_size(self.num_neighbors)
+
+    @property
+    def table_width(self) -> int:
+        """How many neighbors of each sample there is room for: where none are searched, their columns stay empty."""
+        return max(self.pool_size, self.num_neighbors) if self.neighbor_pool is None else self.neighbor_pool
 
     @property
     def keeps_representations(self) -> bool:

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch
-from mixnn_loader.neighbors.cell_search import MIN_ROWS
+from mixnn_loader.neighbors.cell_search import MIN_ROWS, SAMPLE_ROWS
+from mixnn_loader.neighbors.cells import NUM_ROUNDS, ROWS_A_CELL, Cells
 
 NUM_ROWS = MIN_ROWS + 500
 
@@ -60,6 +61,23 @@ def test_a_lower_floor_searches_less() -> None:
     shares = [CellSearch(min_recall=floor).search_and_report(rows, 1)[1].share for floor in (0.5, 0.9, 0.99)]
     assert shares == sorted(shares)
     assert shares[0] < shares[-1]
+
+
+def test_the_share_is_that_of_the_pairs_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = 0
+    addmm = torch.addmm
+
+    def counting(bias: Tensor, left: Tensor, right: Tensor, *, alpha: float) -> Tensor:
+        nonlocal pairs
+        pairs += len(left) * right.shape[1]
+        return addmm(bias, left, right, alpha=alpha)
+
+    monkeypatch.setattr(torch, "addmm", counting)
+    share = CellSearch().search_and_report(learned_rows(), 1)[1].share
+    searched = NUM_ROWS + SAMPLE_ROWS  # the second sample is searched once more
+    num_cells = round(NUM_ROWS**0.5)
+    to_centers = num_cells * (NUM_ROUNDS * num_cells * ROWS_A_CELL + NUM_ROWS + SAMPLE_ROWS + searched)
+    assert (pairs - to_centers) / (searched * NUM_ROWS) == pytest.approx(share, rel=0.05)
 
 
 def test_the_answer_is_that_of_the_arguments() -> None:
@@ -120,9 +138,8 @@ def test_what_the_cells_leave_out_is_searched_exactly(monkeypatch: pytest.Monkey
     rows = learned_rows()
     lonely = torch.arange(4) + 100
     rows[lonely] += 1e3 * torch.eye(32)[:4]  # each row far from everything
-    monkeypatch.setattr(
-        "mixnn_loader.neighbors.cells.find_centers", lambda rows, *_: torch.cat([rows[lonely], rows[200:300]])
-    )
+    build = Cells.build
+    monkeypatch.setattr(Cells, "build", lambda rows, _: build(rows, torch.cat([rows[lonely], rows[200:300]])))
     monkeypatch.setattr("mixnn_loader.neighbors.cell_search._probes_needed", lambda *_: 1)
     neighbors, report = CellSearch(min_recall=0.1).search_and_report(rows, 2)
     assert report.how == "cells"

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mixnn_loader.neighbors.cells import Cells
-from mixnn_loader.neighbors.kmeans import find_centers
+from mixnn_loader.neighbors.cells import Cells, find_centers
 from mixnn_loader.neighbors.precision import full_float32
 
 
@@ -33,7 +32,7 @@ def distances_to(rows: Tensor, neighbors: Tensor) -> Tensor:
 
 def test_a_row_is_in_the_cell_of_its_nearest_center() -> None:
     rows, _ = clusters(500, 3)
-    cells = Cells.build(rows, 12, generator())
+    cells = Cells.build(rows, rows[:12])
     nearest = torch.cdist(rows.double(), cells.centers.double()).argmin(dim=1)
     assert (cells.cell == nearest).double().mean() > 0.99  # but for centers at the same distance
     assert torch.equal(cells.members[cells.places], torch.arange(500))
@@ -50,18 +49,18 @@ def test_all_cells_together_are_exact(
     k = data.draw(st.integers(1, num_rows - 1))
     num_cells = min(num_cells, num_rows)
     with full_float32("cpu"):
-        cells = Cells.build(rows, num_cells, generator())
+        cells = Cells.build(rows, rows[:num_cells])
         neighbors = cells.search(torch.arange(num_rows), num_cells, k).neighbors
     assert all(row not in found and len(set(found)) == k for row, found in enumerate(neighbors.tolist()))
-    # The rows are exact in bfloat16, but the centers they are seen from are not.
-    torch.testing.assert_close(distances_to(rows, neighbors), nearest_distances(rows, k), rtol=0.02, atol=0.05)
+    torch.testing.assert_close(distances_to(rows, neighbors), nearest_distances(rows, k))
 
 
 @pytest.mark.parametrize("k", [1, 4])
 def test_the_nearest_cells_hold_the_nearest_rows(k: int) -> None:
     rows, labels = clusters(900, 16)
+    centers = torch.stack([rows[labels == label][0] for label in range(8)])
     with full_float32("cpu"):
-        neighbors, distances = Cells.build(rows, 8, generator()).search(torch.arange(900), 2, k)
+        neighbors, distances = Cells.build(rows, centers).search(torch.arange(900), 2, k)
     assert (distances[:, 1:] >= distances[:, :-1]).all()
     found = distances_to(rows, neighbors) <= nearest_distances(rows, k)[:, -1:] * 1.001
     assert found.double().mean() > 0.98
@@ -70,7 +69,7 @@ def test_the_nearest_cells_hold_the_nearest_rows(k: int) -> None:
 
 def test_too_few_rows_in_the_cells() -> None:
     rows = torch.tensor([[0.0], [1.0], [100.0], [101.0], [102.0]])
-    cells = Cells.build(rows, 2, generator(4))
+    cells = Cells.build(rows, rows[[0, 2]])
     assert sorted(torch.bincount(cells.cell).tolist()) == [2, 3]
     nearest = cells.search(torch.arange(5), 1, 2)
     assert nearest.distances[:, 1].isinf().tolist() == [True, True, False, False, False]
@@ -80,11 +79,11 @@ def test_too_few_rows_in_the_cells() -> None:
 def test_the_answer_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, _ = clusters(700, 8)
     everyone = torch.arange(700)
-    whole = Cells.build(rows, 20, generator()).search(everyone, 3, 2)
+    whole = Cells.build(rows, rows[:20]).search(everyone, 3, 2)
     monkeypatch.setattr("mixnn_loader.neighbors.cells.MEMORY_BUDGET", 2_000)
-    parts = Cells.build(rows, 20, generator()).search(everyone, 3, 2)
+    parts = Cells.build(rows, rows[:20]).search(everyone, 3, 2)
     assert (whole.neighbors == parts.neighbors).double().mean() > 0.99
-    torch.testing.assert_close(whole.distances, parts.distances, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(whole.distances, parts.distances, rtol=1e-4, atol=1e-2)  # of rows a hundred apart
 
 
 def test_tiles_stay_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,31 +96,22 @@ def test_tiles_stay_within_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         return product
 
     monkeypatch.setattr("mixnn_loader.neighbors.cells.MEMORY_BUDGET", 2**20)
-    cells = Cells.build(torch.ones(3000, 2), 4, generator())  # all in one cell
+    cells = Cells.build(torch.ones(3000, 2), torch.ones(4, 2))  # all in one cell
     monkeypatch.setattr(torch, "addmm", recording)
     cells.search(torch.arange(3000), 4, 1)
-    padding = 512 * 4 * 3072
-    assert max(sizes) <= 2**20 + padding
+    assert max(sizes) <= 2**20
     assert sum(sizes) >= 3000 * 3000 * 4
-
-
-def test_share_of_rows_searched() -> None:
-    rows = torch.tensor([[0.0], [1.0], [100.0], [101.0], [102.0]])
-    cells = Cells.build(rows, 2, generator(4))
-    assert cells.share(torch.arange(5), 1) == pytest.approx((2 * 2 + 3 * 3) / 25)
-    assert cells.share(torch.arange(5), 2) == 1
 
 
 def test_centers_find_clusters() -> None:
     rows, _ = clusters(2000, 5, num_clusters=4)
-    centers = find_centers(rows, 16, generator())
+    centers = find_centers(rows, 16)
     nearest = torch.cdist(rows, centers).amin(dim=1)
     assert nearest.max() < 50  # the clusters are a hundred apart: none has gone without a center
+    assert nearest.mean() < torch.cdist(rows, rows[:16]).amin(dim=1).mean()
     assert centers.isfinite().all()
-    assert torch.equal(find_centers(rows, 16, generator()), centers)
-    assert not torch.equal(find_centers(rows, 16, generator(9)), centers)
 
 
 def test_a_center_is_the_mean_of_its_rows() -> None:
-    rows = torch.tensor([[0.0], [2.0], [50.0], [54.0]])
-    assert sorted(find_centers(rows, 2, generator(4)).flatten().tolist()) == [1.0, 52.0]
+    rows = torch.tensor([[0.0], [50.0], [2.0], [54.0]])
+    assert sorted(find_centers(rows, 2).flatten().tolist()) == [1.0, 52.0]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch, search_all
 from mixnn_loader.neighbors.cell_search import MIN_ROWS
-from mixnn_loader.neighbors.out_of_memory import Blocks, ran_out_of_memory, tell_once
+from mixnn_loader.neighbors.out_of_memory import in_blocks, ran_out_of_memory, tell_once
 
 CPU_MESSAGE = (
     "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
@@ -69,6 +69,7 @@ def test_exact_search_is_exact_however_little_fits(
     search = ExactSearch(shortlist_dtype=data.draw(st.sampled_from([torch.float32, torch.bfloat16])))
     padded = -(-len(rows) // 32) * 64  # at most, columns of a tile
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mixnn_loader.neighbors.shortlist.TILE_COLUMNS", data.draw(st.sampled_from([16, 16_384])))
         patch.setattr(torch, "mm", Memory(torch.mm, rows_that_fit * padded, error))
         norms = Memory(torch.linalg.vector_norm, max(len(rows), rows_that_fit * min(len(rows), k + 9)), error)
         patch.setattr(torch.linalg, "vector_norm", norms)
@@ -146,11 +147,9 @@ def test_blocks_cover_the_rows_once_and_in_order(count: int, size: int, limits: 
         fits = next(limit, fits)  # others take memory, or give it back
         return list(range(count))[block]
 
-    blocks = Blocks(size)
-    done = blocks.run(count, work)
+    done = in_blocks(count, size, work)
     assert [row for block in done for row in block] == list(range(count))
     assert len(done) >= 1
-    assert blocks.size <= size
     assert max(tried) <= min(size, max(count, 0))
 
 
@@ -183,7 +182,7 @@ def test_memory_of_the_failed_block_is_given_back_before_the_next() -> None:
         if block.stop - block.start > 1:
             raise MemoryError(f"for {tile.count} tiles")
 
-    Blocks(8).run(8, work)
+    in_blocks(8, 8, work)
     assert alive == [0] * len(alive)
 
 

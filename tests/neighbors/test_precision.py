@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from mixnn_loader.neighbors.precision import fast_float32, full_float32, has_fast_bfloat16
+from mixnn_loader.neighbors.precision import full_float32, has_fast_bfloat16
 
 CUDA: Any = torch.backends.cuda.matmul
 HAS_SWITCHES = hasattr(CUDA, "fp32_precision")
@@ -79,22 +79,6 @@ def test_bfloat16_where_torch_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not has_fast_bfloat16(torch.device("cpu"))
     assert not has_fast_bfloat16(torch.device("mps"))
-
-
-@pytest.mark.skipif(not HAS_SWITCHES, reason="torch before 2.9")
-def test_products_are_fast_inside_and_full_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    mkldnn: Any = torch.backends.mkldnn
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
-    with full_float32("cpu"):
-        with fast_float32(torch.device("cpu")):
-            assert mkldnn.matmul.fp32_precision == "bf16"
-        assert mkldnn.matmul.fp32_precision == "ieee"
-        with pytest.raises(KeyError), fast_float32(torch.device("cpu")):
-            raise KeyError
-        assert mkldnn.matmul.fp32_precision == "ieee"
-        monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
-        with fast_float32(torch.device("cpu")):
-            assert mkldnn.matmul.fp32_precision == "ieee"
 
 
 def test_bfloat16_sums_are_float32_inside() -> None:

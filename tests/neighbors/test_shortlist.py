@@ -1,11 +1,10 @@
-"""The shortlist and the order it is brought into, against NumPy."""
+"""The shortlist against NumPy."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from mixnn_loader.neighbors.rerank import rerank
 from mixnn_loader.neighbors.shortlist import shortlist
 
 
@@ -24,34 +23,13 @@ def test_the_smallest_distances_between_rounded_rows(dtype: torch.dtype, num_row
     expected = np.sort(distances, axis=1)[:, :size]
     tolerance = 2**-8 if dtype == torch.bfloat16 else 1e-5
     np.testing.assert_allclose(found.distances.numpy(), expected, rtol=tolerance, atol=1e-5)
-    chosen = np.take_along_axis(distances, found.candidates.numpy(), axis=1)
+    chosen = np.take_along_axis(distances, found.neighbors.numpy(), axis=1)
     np.testing.assert_allclose(chosen, found.distances.numpy(), rtol=tolerance, atol=1e-5)
-    assert all(len(set(row)) == size for row in found.candidates.tolist())
+    assert all(len(set(row)) == size for row in found.neighbors.tolist())
 
 
 def test_bfloat16_tells_near_neighbors_apart_in_large_norms() -> None:
     rows = torch.tensor([[1.0, 0.0], [1.0, 2**-7], [1.0, 2**-6], [1.0, 2**-5]])  # all exact in bfloat16
     found = shortlist(rows, torch.tensor([0]), 4, dtype=torch.bfloat16, memory_budget=10**6)
-    assert found.candidates.tolist() == [[0, 1, 2, 3]]
+    assert found.neighbors.tolist() == [[0, 1, 2, 3]]
     torch.testing.assert_close(found.distances, torch.tensor([[0.0, 2.0**-14, 2.0**-12, 2.0**-10]]))
-
-
-def test_rerank_by_differences() -> None:
-    rows = torch.tensor([[1e4], [1e4 + 3], [1e4 + 1], [1e4 - 2]])
-    nearest = rerank(rows, torch.tensor([0, 3]), torch.tensor([[1, 0, 2, 3], [3, 2, 1, 0]]), 2)
-    assert nearest.neighbors.tolist() == [[2, 3], [0, 2]]
-    assert nearest.distances.tolist() == [[1.0, 2.0], [2.0, 3.0]]
-
-
-def test_rerank_puts_the_row_itself_at_infinity() -> None:
-    nearest = rerank(torch.zeros(3, 2), torch.tensor([1]), torch.tensor([[1, 1, 2]]), 2)
-    assert nearest.neighbors.tolist() == [[2, 1]]
-    assert nearest.distances.tolist() == [[0.0, torch.inf]]
-
-
-def test_rerank_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = rows_in_a_cube(50, 4)
-    candidates = torch.arange(50).expand(50, 50)
-    whole = rerank(rows, torch.arange(50), candidates, 5)
-    monkeypatch.setattr("mixnn_loader.neighbors.rerank.BLOCK_BYTES", 1)
-    assert torch.equal(rerank(rows, torch.arange(50), candidates, 5).neighbors, whole.neighbors)
