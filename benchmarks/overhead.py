@@ -121,7 +121,7 @@ class Training:
                 autocast_dtype=torch.bfloat16 if run.bfloat16 else None,
                 **settings,
             )
-        self._criterion = MixNNLoss()
+        self._criterion: nn.Module = nn.CrossEntropyLoss() if settings is None else MixNNLoss()
         self._optimizer = torch.optim.SGD(self.model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
 
     def epoch(self) -> float:

@@ -4,8 +4,8 @@ The order matters: prepare the model and the optimizer, and wrap the DataLoader 
 is not used; MixNN's brings batches to the model's device, and is saved with everything else once it is registered.
 
     python -m pip install -e ".[examples]" accelerate
-    python examples/accelerate_loop.py --epochs 10 --output-dir digits
-    python examples/accelerate_loop.py --epochs 20 --output-dir digits --resume
+    python examples/accelerate_loop.py --output-dir digits             # stop it after any epoch
+    python examples/accelerate_loop.py --output-dir digits --resume
     accelerate launch --num_processes 2 --cpu examples/accelerate_loop.py --cpu
 
 On several processes each draws its part, and all of them know the same between epochs, when this saves. --batch-size is
@@ -48,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model: nn.Module = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 128), nn.ReLU(), nn.Linear(128, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     model, optimizer = accelerator.prepare(model, optimizer)
-    mixnn = MixNNDataLoader(
-        loader, model, warmup_epochs=args.warmup_epochs, correction_epoch=args.correction_epoch, seed=args.seed
-    )
+    mixnn = MixNNDataLoader(loader, model, epochs=args.epochs, seed=args.seed)
     accelerator.register_for_checkpointing(mixnn)
     criterion = MixNNLoss()
 
@@ -107,8 +105,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag, precisions, folder = parser.add_argument, ("no", "bf16", "fp16"), Path("accelerate-digits")
     flag("--epochs", type=int, default=20, help="of all, those before --resume included (default: %(default)s)")
-    flag("--warmup-epochs", type=int, default=5, help="of plain training at the start (default: %(default)s)")
-    flag("--correction-epoch", type=int, default=8, help="the first that corrects targets (default: %(default)s)")
     flag("--batch-size", type=int, default=32, help="of all processes together (default: %(default)s)")
     flag("--accumulate", type=int, default=1, help="mini-batches to an optimizer step (default: %(default)s)")
     flag("--mixed-precision", choices=precisions, default="no", help="of the Accelerator (default: %(default)s)")

@@ -4,8 +4,8 @@ Gradient accumulation, autocast, a gradient scaler, torch.compile, gradient chec
 the weights (EMA) that is evaluated, checkpoint and resume. What MixNN adds are the two marked lines.
 
     python -m pip install -e ".[examples]"
-    python examples/full_loop.py --epochs 8 --checkpoint digits.pt
-    python examples/full_loop.py --epochs 16 --checkpoint digits.pt --resume
+    python examples/full_loop.py --checkpoint digits.pt             # stop it after any epoch
+    python examples/full_loop.py --checkpoint digits.pt --resume
 """
 
 import argparse
@@ -64,10 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     generator = torch.Generator().manual_seed(args.seed)  # the loader saves its state
     loader = DataLoader(TensorDataset(images[:num_train], noisy), batch_size=64, shuffle=True, generator=generator)
-    schedule = {"warmup_epochs": args.warmup_epochs, "correction_epoch": args.correction_epoch}
     own_dtype = dtype if low_precision else None  # the loader's own forward passes are not within the autocast below
     # With ema in place of model, losses and predictions are the average's.
-    mixnn = MixNNDataLoader(loader, model, **schedule, autocast_dtype=own_dtype)  # changed
+    mixnn = MixNNDataLoader(loader, model, epochs=args.epochs, autocast_dtype=own_dtype)  # changed
     criterion = MixNNLoss()  # changed
 
     parts = {"model": model, "ema": ema, "optimizer": optimizer, "scaler": scaler, "loader": mixnn}
@@ -128,8 +127,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     flag, dtypes = parser.add_argument, ("bfloat16", "float16", "float32")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     flag("--epochs", type=int, default=16, help="of all, those before --resume included (default: %(default)s)")
-    flag("--warmup-epochs", type=int, default=4, help="of plain training at the start (default: %(default)s)")
-    flag("--correction-epoch", type=int, default=5, help="the first that corrects targets (default: %(default)s)")
     flag("--accumulate", type=int, default=2, help="mini-batches to an optimizer step (default: %(default)s)")
     flag("--dtype", choices=dtypes, default="bfloat16", help="of autocast (default: %(default)s)")
     flag(

@@ -8,8 +8,8 @@ On several processes each draws its part: Lightning gives a plain DataLoader a D
 loader as it is. --batch-size is that of all processes together.
 
     python -m pip install -e ".[examples]" lightning
-    python examples/lightning_trainer.py --epochs 10 --output-dir digits
-    python examples/lightning_trainer.py --epochs 20 --output-dir digits --resume
+    python examples/lightning_trainer.py --output-dir digits             # stop it after any epoch
+    python examples/lightning_trainer.py --output-dir digits --resume
     python examples/lightning_trainer.py --accelerator cpu --devices 2
 """
 
@@ -124,8 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     train = DataLoader(train_set, batch_size=max(1, args.batch_size // size), sampler=sampler)
 
     module = Digits()
-    schedule = {"warmup_epochs": args.warmup_epochs, "correction_epoch": args.correction_epoch}
-    loader = MixNNDataLoader(train, module, **schedule, seed=args.seed)
+    loader = MixNNDataLoader(train, module, epochs=args.epochs, seed=args.seed)
     trainer.callbacks.append(KeepLoader(loader))
     trainer.fit(module, loader, ckpt_path=str(args.output_dir / "last.ckpt") if args.resume else None)
 
@@ -146,8 +145,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag, precisions, folder = parser.add_argument, ("32-true", "bf16-mixed", "16-mixed"), Path("lightning-digits")
     flag("--epochs", type=int, default=20, help="of all, those before --resume included (default: %(default)s)")
-    flag("--warmup-epochs", type=int, default=5, help="of plain training at the start (default: %(default)s)")
-    flag("--correction-epoch", type=int, default=8, help="the first that corrects targets (default: %(default)s)")
     flag("--accumulate", type=int, default=1, help="mini-batches to an optimizer step (default: %(default)s)")
     flag("--precision", choices=precisions, default="32-true", help="of the Trainer (default: %(default)s)")
     flag("--accelerator", default="auto", help="of the Trainer, e.g. cpu (default: %(default)s)")

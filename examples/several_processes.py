@@ -3,7 +3,7 @@
     python -m pip install -e ".[examples]"
     python examples/several_processes.py
     torchrun --nproc-per-node 2 examples/several_processes.py --checkpoint digits.pt
-    torchrun --nproc-per-node 4 examples/several_processes.py --checkpoint digits.pt --resume --epochs 30
+    torchrun --nproc-per-node 4 examples/several_processes.py --checkpoint digits.pt --resume
 
 What MixNN adds are the two marked lines. A state that was saved between epochs is the same on all processes: one writes
 it, and any number of processes may go on from it. --batch-size is that of all processes together.
@@ -65,7 +65,7 @@ def train(args: argparse.Namespace, rank: int, size: int, device: torch.device) 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     sampler: DistributedSampler[tuple[Tensor, ...]] = DistributedSampler(train_set, size, rank, seed=args.seed)
     loader = DataLoader(train_set, batch_size=max(1, args.batch_size // size), sampler=sampler)
-    mixnn = MixNNDataLoader(loader, model, warmup_epochs=3, correction_epoch=10)  # changed
+    mixnn = MixNNDataLoader(loader, model, epochs=args.epochs)  # changed
     criterion = MixNNLoss()  # changed
 
     parts: dict[str, Any] = {"model": getattr(model, "module", model), "optimizer": optimizer, "loader": mixnn}

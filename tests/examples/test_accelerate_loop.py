@@ -16,7 +16,7 @@ from accelerate.test_utils.testing import AccelerateTestCase
 from safetensors.torch import load_file
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "accelerate_loop.py"
-SHORT = ("--warmup-epochs", "1", "--correction-epoch", "1", "--cpu")
+ON_CPU = ("--cpu",)
 RESULT = r"test accuracy (\d+\.\d)%\nlabels right, as given (\d+\.\d)%, after correction (\d+\.\d)%\n"
 
 Capture = pytest.CaptureFixture[str]
@@ -34,7 +34,7 @@ def own_random_numbers() -> Iterator[None]:
 
 def call(*flags: str | Path) -> None:
     try:
-        runpy.run_path(str(SCRIPT))["main"]([*map(str, flags), *SHORT])
+        runpy.run_path(str(SCRIPT))["main"]([*map(str, flags), *ON_CPU])
     finally:
         AccelerateTestCase().tearDown()  # Accelerate keeps its settings for the whole process
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "full_loop.py"
-SHORT = ("--warmup-epochs", "1", "--correction-epoch", "1", "--device", "cpu")
+ON_CPU = ("--device", "cpu")
 RESULT = r"test accuracy (\d+\.\d)%\nlabels right, as given (\d+\.\d)%, after correction (\d+\.\d)%\n"
 
 Capture = pytest.CaptureFixture[str]
@@ -24,7 +24,7 @@ def own_random_numbers() -> Iterator[None]:
 
 
 def call(*flags: str | Path) -> None:
-    runpy.run_path(str(SCRIPT))["main"]([*map(str, flags), *SHORT])
+    runpy.run_path(str(SCRIPT))["main"]([*map(str, flags), *ON_CPU])
 
 
 def assert_equal(found: Any, expected: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "lightning_trainer.py"
-SHORT = ("--warmup-epochs", "1", "--correction-epoch", "1", "--accelerator", "cpu")
+ON_CPU = ("--accelerator", "cpu")
 RESULT = r"test accuracy (\d+\.\d)%\nlabels right, as given (\d+\.\d)%, after correction (\d+\.\d)%\n"
 
 pytestmark = [
@@ -36,7 +36,7 @@ def own_random_numbers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def call(*flags: str | Path) -> None:
-    runpy.run_path(str(SCRIPT))["main"]([*map(str, flags), *SHORT])
+    runpy.run_path(str(SCRIPT))["main"]([*map(str, flags), *ON_CPU])
 
 
 def checkpoint_of(folder: Path) -> Any:

@@ -386,7 +386,7 @@ def test_lightning_alone_gives_all_the_first_ones_state_which_is_refused_within_
 def example(rank: int, size: int, name: str, flags: list[str]) -> None:
     as_torchrun_does(rank, size)
     os.environ |= {"PL_GLOBAL_SEED": "0", "PL_SEED_WORKERS": "0"}
-    runpy.run_path(str(EXAMPLES / name))["main"](["--warmup-epochs", "1", "--correction-epoch", "1", *flags])
+    runpy.run_path(str(EXAMPLES / name))["main"](flags)
 
 
 @pytest.mark.parametrize(
