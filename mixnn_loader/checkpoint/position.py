@@ -187,7 +187,7 @@ class ResumableBatches:
 
     def _drawn_again(self, position: Position, now: SamplerState) -> Iterator[Any]:
         """Bring the batch sampler to where it was, and every generator, too."""
-        random_state = RandomState.now()
+        random_state, as_set = RandomState.now(), SamplerState.of(self._loader)
         position.sampler_state.restore(self._loader)
         position.random_state.restore()
         batch_sampler: Any = self._loader.batch_sampler
@@ -212,6 +212,7 @@ class ResumableBatches:
             batches = iter(list(batches))
         # The training loop may have drawn from them, too, since the epoch started.
         now.restore_generators(self._loader)
+        as_set.restore_epochs(self._loader)  # the next pass may be of another epoch than this one
         random_state.restore()
         return batches
 

@@ -52,6 +52,11 @@ class SamplerState:
         for name, sampler in samplers_of(loader).items():
             if name in self.samplers and _is_stateful(sampler):
                 sampler.load_state_dict(copy.deepcopy(self.samplers[name]))
+        self.restore_epochs(loader)
+
+    def restore_epochs(self, loader: DataLoader[Any]) -> None:
+        """Put back the epochs only."""
+        for name, sampler in samplers_of(loader).items():
             if name in self.epochs and _has_epoch(sampler):
                 sampler.set_epoch(self.epochs[name])
 

@@ -163,7 +163,7 @@ class TrainingPass:
         parts = self._parts
         self._check_length()
         if not self._resumes:
-            parts.synchronizer.share()  # if the pass before was left early
+            self._catch_up()
         now = parts.observer.fingerprint()
         if not self._resumes and parts.schedule.rewind(now, is_same_model):
             logger.info("the model is as it was at the start of epoch %d, which comes again", parts.schedule.number)
@@ -183,6 +183,16 @@ class TrainingPass:
         if not self._resumes:
             self.part.offset = self.part.first_batch - epoch.trained
         return epoch
+
+    def _catch_up(self) -> None:
+        """Share what the pass before has learned, if it was left early; perhaps by this process alone."""
+        parts, epoch = self._parts, self._parts.schedule.epoch
+        most = parts.synchronizer.share()
+        if epoch is None or most <= epoch.trained:
+            return
+        wanted, length = parts.settings.epoch_length, length_of(parts.wrapped)
+        if most >= (wanted or (length or most) / 2):
+            self._finish(parts.schedule.open())
 
     def _batches_of(self, epoch: Epoch) -> Iterator[MixNNBatch]:
         self._pause()
