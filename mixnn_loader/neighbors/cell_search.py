@@ -123,7 +123,7 @@ class CellSearch:
         exact = CellReport("exact", recall=1.0, share=1.0)
         generator = torch.Generator().manual_seed(self.seed)
         cells = Cells.build(rows, round(math.sqrt(len(rows))), generator)
-        sample = torch.randperm(len(rows), generator=generator)[: 2 * SAMPLE_ROWS].to(rows.device)
+        sample = torch.randperm(len(rows), generator=generator, device="cpu")[: 2 * SAMPLE_ROWS].to(rows.device)
         truth = ExactSearch().search_centered(rows, k, sample)  # (2 SAMPLE_ROWS, k)
 
         known, unseen = torch.split(sample, SAMPLE_ROWS)

@@ -57,7 +57,7 @@ class Cells:
 
     def share(self, queries: Tensor, num_probes: int) -> float:
         """Tell which part of all rows a query is compared with, on average."""
-        sizes = torch.tensor(self.starts).diff()
+        sizes = torch.tensor(self.starts, dtype=torch.int64, device="cpu").diff()
         probed = self.center_distances(queries).topk(num_probes, dim=1, largest=False).indices
         return float(sizes[probed.cpu()].sum()) / (len(queries) * len(self.rows))
 

@@ -29,7 +29,7 @@ def find_centers(rows: Tensor, num_cells: int, generator: torch.Generator) -> Te
         (C, d) float32 on the device of ``rows``.
     """
     size = min(len(rows), num_cells * ROWS_A_CELL)
-    chosen = torch.randperm(len(rows), generator=generator)[:size]
+    chosen = torch.randperm(len(rows), generator=generator, device="cpu")[:size]
     sample = rows[chosen.to(rows.device)].cpu()
     centers = sample[:num_cells].clone()
     for _ in range(NUM_ROUNDS):
