@@ -12,12 +12,13 @@ from torch.distributed import ProcessGroup
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.checks import as_device, check_count
+from mixnn_loader.checkpoint.entries import check_state
 from mixnn_loader.checkpoint.position import Position
-from mixnn_loader.checkpoint.samplers import SamplerState
+from mixnn_loader.checkpoint.samplers import SamplerState, put_back_on_error
 from mixnn_loader.checkpoint.versions import STATE_VERSION, upgraded
 from mixnn_loader.data.members import given_members
 from mixnn_loader.data.unpack import Unpack
-from mixnn_loader.data.user_loader import as_data_loader, check_map_style, num_samples, samplers_of
+from mixnn_loader.data.user_loader import as_data_loader, check_map_style, length_of, num_samples, samplers_of
 from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.method.weights import Weighting, Weightings
 from mixnn_loader.model.hooks import FeatureLayer
@@ -298,6 +299,7 @@ class MixNNDataLoader(SampleRows):
             ValueError: ``epoch`` is not an integer >= 0.
         """
         check_count("epoch", epoch)
+        epoch = int(epoch)  # NumPy's would not go into a checkpoint
         if epoch != self.epoch:
             if self._parts.batches.resumes and self.batch > 0:
                 warnings.warn(
@@ -359,15 +361,19 @@ class MixNNDataLoader(SampleRows):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the run that `state_dict` was called on stopped; what cannot be loaded changes nothing.
 
+        A pass that is running is over then, and what its last batch would have changed is not written down.
+
         Warns:
             UserWarning: the saved loader had a generator where this one has none.
 
         Raises:
             TypeError: it is no mapping.
-            ValueError: it is no state of a loader, of a newer version, of another dataset length, number of classes or
-                of neighbors, or was saved within an epoch of another batch size or process.
+            ValueError: it is no state of a loader or not all of one, of a newer version, of another dataset length,
+                number of classes or of neighbors, or was saved within an epoch of another batch size or process.
+            Exception: what the ``load_state_dict`` of the user's own sampler raises.
         """
-        state = upgraded(state)
+        state = upgraded(state, length_of(self._wrapped))
+        check_state(state)
         within, parts = state["within"], self._parts
         self._check_place(state)
         if state["num_neighbors"] != self._settings.num_neighbors:
@@ -380,21 +386,20 @@ class MixNNDataLoader(SampleRows):
         position = None if within is None else Position.from_state_dict(within["position"])
         part = None if within is None else Part(**within["part"])
         sampler_state.warn_of_missing(self._wrapped)
-        before = SamplerState.of(self._wrapped)
-        try:
+        with put_back_on_error(self._wrapped):
+            if position is not None:  # what will be restored when the pass is taken up
+                position.sampler_state.restore(self._wrapped)
             sampler_state.restore(self._wrapped)
-        except Exception:
-            before.restore(self._wrapped)
-            raise
-        if self._pass is not None:
-            self._pass.end()
+        # From here on nothing can fail.
         take_over()
         parts.batches.forget()
         parts.schedule.load_state_dict(state, estimated=within is not None and not state["finished"])
         parts.synchronizer.resume(None if state["merged"] else parts.schedule.epoch)
-        self._pass, self._stopped_in = None, part
         if position is not None:
             parts.batches.go_to(position, sampler_state)
+        running, self._pass, self._stopped_in = self._pass, None, part
+        if running is not None:
+            running.drop()
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""

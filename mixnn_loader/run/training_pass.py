@@ -141,6 +141,11 @@ class TrainingPass:
         if epoch.trained > 0 and parts.settings.epoch_length is None:
             parts.schedule.tell_of_short_passes(self.part.trained, length)
 
+    def drop(self) -> None:
+        """End the pass without a trace: another state has been loaded."""
+        self._pending, self.is_over = None, True
+        self._parts.observer.end()
+
     def _has_been_seen(self, update: Update) -> bool:
         return update.receipt.trained_on or self._parts.observer.has_seen_step
 
