@@ -308,9 +308,11 @@ class SampleTable:
         self._check_rows(state)
         targets = state["soft_targets"]
         saved_classes = None if targets is None else targets.shape[1]
+        # Where nothing has been searched, any width will do; older versions kept one where nothing ever was.
+        is_searched = bool((state["neighbor_pool"] >= 0).any())
         for what, saved, own in (
             ("samples", len(state["given_labels"]), len(self)),
-            ("neighbors a sample", state["neighbor_pool"].shape[1], self._layout.pool_size),
+            ("neighbors a sample", state["neighbor_pool"].shape[1] if is_searched else None, self._layout.pool_size),
             ("classes", saved_classes, self.num_classes),
         ):
             if saved is not None and own is not None and saved != own:
@@ -325,7 +327,8 @@ class SampleTable:
                 raise ValueError(f"the state's {name} must be {what}, below {stop}; is the checkpoint whole?")
         for column in self.columns():
             rows = state.get(column.name)
-            if rows is None or (column.name == "representations" and not keep_representations):
+            unused = {"representations": not keep_representations, "neighbor_pool": not is_searched}
+            if rows is None or unused.get(column.name, False):
                 continue
             if len(rows) != len(self):
                 raise ValueError(f"the state's {column.name} must have a row for each of the {len(self)} samples")
