@@ -25,6 +25,7 @@ from mixnn_loader.model.hooks import FeatureLayer
 from mixnn_loader.model.prepare import Prepare
 from mixnn_loader.neighbors import NeighborSearch, NeighborSource
 from mixnn_loader.neighbors.sources import Neighbors
+from mixnn_loader.run.copies import check_picklable, deep_copied
 from mixnn_loader.run.credibility import Credibility, Scan
 from mixnn_loader.run.describe import described
 from mixnn_loader.run.epoch import Record
@@ -422,7 +423,11 @@ class MixNNDataLoader(SampleRows):
         return described(self._parts, self.epoch)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy is built from: one that is made together with a copy of the model looks at that copy."""
+        """Return what a copy is built from: one that is made together with a copy of the model looks at that copy.
+
+        Raises:
+            TypeError: the loader cannot be copied.
+        """
         if self._around.process_group is not None:
             raise TypeError("a loader with a process_group cannot be copied; build a new one and load its state_dict()")
         return {
@@ -437,6 +442,22 @@ class MixNNDataLoader(SampleRows):
         self._wrapped, self._settings, self._around = state["wrapped"], state["settings"], state["around"]
         self._set_up(state["model"])
         self.load_state_dict(state["state"])
+
+    def __copy__(self) -> "MixNNDataLoader":
+        """Return a second loader over the same model and data, with a state of its own."""
+        return self._with(self.__getstate__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "MixNNDataLoader":
+        return self._with(deep_copied(self.__getstate__(), memo))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        check_picklable(self._wrapped, self._settings, self._around)
+        return super().__reduce_ex__(protocol)
+
+    def _with(self, state: dict[str, Any]) -> "MixNNDataLoader":
+        new = type(self).__new__(type(self))
+        new.__setstate__(state)
+        return new
 
     def _table_now(self) -> SampleTable:
         if self._pass is not None:
