@@ -12,8 +12,9 @@ from torch.distributed import ProcessGroup
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.checks import as_device, check_count
+from mixnn_loader.checkpoint.entries import check_state
 from mixnn_loader.checkpoint.position import Position
-from mixnn_loader.checkpoint.samplers import SamplerState
+from mixnn_loader.checkpoint.samplers import SamplerState, put_back_on_error
 from mixnn_loader.checkpoint.versions import STATE_VERSION, upgraded
 from mixnn_loader.data.members import given_members
 from mixnn_loader.data.unpack import Unpack
@@ -24,6 +25,7 @@ from mixnn_loader.model.hooks import FeatureLayer
 from mixnn_loader.model.prepare import Prepare
 from mixnn_loader.neighbors import NeighborSearch, NeighborSource
 from mixnn_loader.neighbors.sources import Neighbors
+from mixnn_loader.run.copies import check_picklable, deep_copied
 from mixnn_loader.run.credibility import Credibility, Scan
 from mixnn_loader.run.describe import described
 from mixnn_loader.run.epoch import Record
@@ -299,6 +301,7 @@ class MixNNDataLoader(SampleRows):
             ValueError: ``epoch`` is not an integer >= 0.
         """
         check_count("epoch", epoch)
+        epoch = int(epoch)  # NumPy's would not go into a checkpoint
         part = self._stopped_in
         if part is not None and self._parts.batches.resumes and epoch == self.epoch - 1 and self.batch == 0:
             self._parts.schedule.reopen(part.trained)
@@ -363,15 +366,19 @@ class MixNNDataLoader(SampleRows):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the run that `state_dict` was called on stopped; what cannot be loaded changes nothing.
 
+        A pass that is running is over then, and what its last batch would have changed is not written down.
+
         Warns:
             UserWarning: the saved loader had a generator where this one has none.
 
         Raises:
             TypeError: it is no mapping.
-            ValueError: it is no state of a loader, of a newer version, of another dataset length, number of classes or
-                of neighbors, or was saved within an epoch of another batch size or process.
+            ValueError: it is no state of a loader or not all of one, of a newer version, of another dataset length,
+                number of classes or of neighbors, or was saved within an epoch of another batch size or process.
+            Exception: what the ``load_state_dict`` of the user's own sampler raises.
         """
-        state = upgraded(state)
+        state = upgraded(state, length_of(self._wrapped))
+        check_state(state)
         within, parts = state["within"], self._parts
         self._check_place(state)
         if state["num_neighbors"] != self._settings.num_neighbors:
@@ -384,21 +391,20 @@ class MixNNDataLoader(SampleRows):
         position = None if within is None else Position.from_state_dict(within["position"])
         part = None if within is None else Part(**within["part"])
         sampler_state.warn_of_missing(self._wrapped)
-        before = SamplerState.of(self._wrapped)
-        try:
+        with put_back_on_error(self._wrapped):
+            if position is not None:  # what will be restored when the pass is taken up
+                position.sampler_state.restore(self._wrapped)
             sampler_state.restore(self._wrapped)
-        except Exception:
-            before.restore(self._wrapped)
-            raise
-        if self._pass is not None:
-            self._pass.end()
+        # From here on nothing can fail.
         take_over()
         parts.batches.forget()
         parts.schedule.load_state_dict(state, estimated=within is not None and not state["finished"])
         parts.synchronizer.resume(None if state["merged"] else parts.schedule.epoch)
-        self._pass, self._stopped_in = None, part
         if position is not None:
             parts.batches.go_to(position, sampler_state)
+        running, self._pass, self._stopped_in = self._pass, None, part
+        if running is not None:
+            running.drop()
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
@@ -421,7 +427,11 @@ class MixNNDataLoader(SampleRows):
         return described(self._parts, self.epoch)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy is built from: one that is made together with a copy of the model looks at that copy."""
+        """Return what a copy is built from: one that is made together with a copy of the model looks at that copy.
+
+        Raises:
+            TypeError: the loader cannot be copied.
+        """
         if self._around.process_group is not None:
             raise TypeError("a loader with a process_group cannot be copied; build a new one and load its state_dict()")
         return {
@@ -436,6 +446,22 @@ class MixNNDataLoader(SampleRows):
         self._wrapped, self._settings, self._around = state["wrapped"], state["settings"], state["around"]
         self._set_up(state["model"])
         self.load_state_dict(state["state"])
+
+    def __copy__(self) -> "MixNNDataLoader":
+        """Return a second loader over the same model and data, with a state of its own."""
+        return self._with(self.__getstate__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "MixNNDataLoader":
+        return self._with(deep_copied(self.__getstate__(), memo))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        check_picklable(self._wrapped, self._settings, self._around)
+        return super().__reduce_ex__(protocol)
+
+    def _with(self, state: dict[str, Any]) -> "MixNNDataLoader":
+        new = type(self).__new__(type(self))
+        new.__setstate__(state)
+        return new
 
     def _table_now(self) -> SampleTable:
         if self._pass is not None:

@@ -1,6 +1,7 @@
 """A loader in words."""
 
 from dataclasses import fields
+from types import FunctionType
 
 from mixnn_loader.data.user_loader import length_of
 from mixnn_loader.run.parts import Parts
@@ -40,8 +41,17 @@ def described(parts: Parts, epoch: int) -> str:
     return (
         f"MixNNDataLoader({wrapped}, {model}; epoch {epoch}, {settings.phase(epoch)}; warm-up {settings.warmup}, "
         f"correction from {'no epoch' if settings.correction is None else f'epoch {settings.correction}'}"
-        f"{''.join(f'; {name}={value!r}' for name, value in changed.items())})"
+        f"{''.join(f'; {name}={_shown(value)}' for name, value in changed.items())})"
     )
+
+
+def _shown(value: object) -> str:
+    """Show a value in one line, and an object that has no words of its own by its name."""
+    if isinstance(value, FunctionType):
+        return value.__qualname__
+    if type(value).__repr__ is object.__repr__:
+        return f"{type(value).__name__}(...)"
+    return " ".join(repr(value).split())
 
 
 def _changed(settings: Settings) -> dict[str, object]:

@@ -21,6 +21,7 @@ from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.data.to_device import Receiver
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.neighbors.source import Candidates
+from mixnn_loader.run.answers import checked_estimate, checked_found
 from mixnn_loader.run.credibility import Estimate, Evidence
 from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
@@ -130,9 +131,11 @@ class Estimator:
         if table.has("representations"):
             with record_function("mixnn_loader.search"):
                 backend, recall = self._search(members[usable.cpu()])
+        posterior = log_posterior[usable].exp()
+        tells_apart = mixture is not None or bool((posterior != posterior[0]).any())
         return {
             "scan": "epoch" if scans else "running",
-            "noise_rate": None if mixture is None else 1 - float(log_posterior[usable].exp().mean()),
+            "noise_rate": 1 - float(posterior.mean()) if tells_apart else None,
             "means": mixture and mixture.means,
             "variances": mixture and mixture.variances,
             "priors": mixture and mixture.priors,
@@ -219,7 +222,8 @@ class Estimator:
         rows = to_device(members, table.losses.device)
         losses = table.losses[rows].masked_fill(~usable, torch.nan)
         evidence = Evidence(members, table.given_labels[members], losses)
-        log_posterior, mixture = self._settings.credibility.estimate(evidence, self._warn)
+        answer = self._settings.credibility.estimate(evidence, self._warn)
+        log_posterior, mixture = checked_estimate(answer, len(members))
         log_posterior = to_device(log_posterior, losses.device, torch.float32)
         log_posterior = self._processes.first(log_posterior)  # other hardware may round differently
         table.log_clean_probability.fill_(torch.nan)
@@ -242,7 +246,9 @@ class Estimator:
             if self._processes.size > 1:  # each process answers for its share
                 numbers = torch.arange(len(rows), dtype=torch.int64, device=representations.device)
                 queries = numbers.tensor_split(self._processes.size)[self._processes.rank]
-            found, backend, recall = settings.source.search(representations, num_found, queries)
+            answer = settings.source.search(representations, num_found, queries)
+            num_queries = len(rows) if queries is None else len(queries)
+            found, backend, recall = checked_found(answer, num_queries, num_found, len(rows))
             pool[rows, :num_found] = rows[self._processes.gather(found.cpu())]
         table.replace("neighbor_pool", pool)
         return backend, recall

@@ -143,6 +143,7 @@ class Schedule:
             state: with these entries and maybe others.
             estimated: whether it was saved within an epoch, the estimates of which are in the table.
         """
+        self._starts.clear()
         self.history = [dict(record) for record in state["history"]]
         self.number, self.epoch = state["epoch"], None
         if state["trained"] > 0 or estimated:

@@ -3,25 +3,27 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch.profiler import record_function
 
 from mixnn_loader._utils.log import logger
-from mixnn_loader._utils.random_state import derived_rng, forked_random_state, kept_generator, kept_random_state
+from mixnn_loader._utils.random_state import derived_rng
 from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
 from mixnn_loader.method.batch import MixNNBatch
+from mixnn_loader.run.answers import checked_drawn
 from mixnn_loader.run.epoch import Epoch
 from mixnn_loader.run.observe import is_same_model
 from mixnn_loader.run.parts import Parts
 from mixnn_loader.run.update import Update
 
 _WORKER_STREAM = 5
-"""Sets the seeds of workers in the later epochs of an endless pass apart from the other draws of these epochs."""
+"""Sets the seeds of workers that are started without a number of the user's apart from the other draws of an epoch."""
 
 
 @dataclass
@@ -58,6 +60,7 @@ class TrainingPass:
         self._parts = parts
         self._resumes = resumed is not None
         self._is_first_epoch = True
+        self._is_first_pass = len(parts.schedule.history) == 0
         self._watches = True  # one batch of each pass, until a step has been seen
         self._pending: Update | None = None
         self.part = Part() if resumed is None else resumed
@@ -140,6 +143,11 @@ class TrainingPass:
         epoch.note_share()
         if epoch.trained > 0 and parts.settings.epoch_length is None:
             parts.schedule.tell_of_short_passes(self.part.trained, length)
+
+    def drop(self) -> None:
+        """End the pass without a trace: another state has been loaded."""
+        self._pending, self.is_over = None, True
+        self._parts.observer.end()
 
     def _has_been_seen(self, update: Update) -> bool:
         return update.receipt.trained_on or self._parts.observer.has_seen_step
@@ -240,7 +248,8 @@ class TrainingPass:
             candidates, k = parts.estimator.candidates(), parts.settings.num_neighbors
 
             def draw(indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-                return parts.settings.source.draw(indices, k, candidates, rng)
+                drawn = parts.settings.source.draw(indices, k, candidates, rng)
+                return checked_drawn(drawn, len(indices), k, parts.num_samples)
 
             sampler.begin_epoch(epoch.number, draw, offset=self.part.offset)
         with self._quiet_start(epoch):
@@ -252,17 +261,24 @@ class TrainingPass:
         else:
             yield from parts.receiver.in_turn(batches, device)
 
-    def _quiet_start(self, epoch: Epoch) -> AbstractContextManager[object]:
-        """Start to load without drawing a number: the user's loader draws one a pass, and only at its start."""
-        quiet = ExitStack()
-        if self._resumes:
-            quiet.enter_context(kept_random_state())
-            quiet.enter_context(kept_generator(self._parts.wrapped.generator))
-        elif not self._is_first_epoch:
-            seed = int(derived_rng(self._parts.settings.seed, epoch.number, _WORKER_STREAM).integers(2**32))
-            quiet.enter_context(forked_random_state(seed))
-            quiet.enter_context(kept_generator(self._parts.wrapped.generator, seed))
-        return quiet
+    @contextmanager
+    def _quiet_start(self, epoch: Epoch) -> Iterator[None]:
+        """Start to load without drawing a number: the user's loader draws one a pass, and only at its start.
+
+        Where its workers live on, it draws one for all passes: those that a copy or a resumed run starts anew draw
+        none. A sampler draws from the user's streams as ever.
+        """
+        parts, inner = self._parts, self._parts.inner
+        lives_on = parts.wrapped.persistent_workers and not self._is_first_pass
+        if not self._resumes and self._is_first_epoch and not lives_on:
+            yield
+            return
+        seed = int(derived_rng(parts.settings.seed, epoch.number, self.handed_out, _WORKER_STREAM).integers(2**32))
+        inner.generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
+        try:
+            yield
+        finally:
+            inner.generator = parts.wrapped.generator
 
     def _pause(self) -> None:
         """Let the sampler pause where the epoch ends."""
