@@ -1,5 +1,7 @@
 """What is needed only after warm-up, tried once on the first batch: what is broken shows in second one."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,12 @@ from torch.utils.data import DataLoader
 from mixnn_loader._utils.random_state import derived_rng
 from mixnn_loader.data.indexed import in_loaded_order
 from mixnn_loader.data.labels import class_labels
+from mixnn_loader.data.members import makes_own_batches
 from mixnn_loader.data.rehearse import load_once
 from mixnn_loader.data.to_device import ReceivedBatch, Receiver
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.neighbors.source import Candidates
+from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Settings
 
@@ -23,13 +27,14 @@ _REHEARSAL_STREAM = 6
 class Rehearsal:
     """Scans the first batch, loads it with neighbors, and pairs it, for the sake of the errors.
 
-    Only samples of that batch are touched, and nothing of it is kept.
+    Only samples of that batch are touched, and of those that are known to be training data, and nothing of it is kept.
 
     Args:
         settings: the hyper-parameters.
         view: the model.
         receiver: brings batches to the model's device.
         table: gets the number of classes.
+        members: which samples may be neighbors.
         loader: the user's.
         scan_dataset: what is scanned.
     """
@@ -40,6 +45,7 @@ class Rehearsal:
         view: ModelView,
         receiver: Receiver,
         table: SampleTable,
+        members: Members,
         loader: DataLoader[Any],
         scan_dataset: Any,
     ) -> None:
@@ -47,6 +53,7 @@ class Rehearsal:
         self._view = view
         self._receiver = receiver
         self._table = table
+        self._members = members
         self._loader = loader
         self._scan_dataset = scan_dataset
         self._is_done = False
@@ -85,8 +92,57 @@ class Rehearsal:
         rows[indices] = pool
         drawn = settings.source.draw(indices, k, Candidates(np.unique(indices), rows), rng)
         if drawn.shape[1] > 0:
-            [loaded] = load_once(self._loader, self._loader.dataset, [np.column_stack([indices, drawn])], seed)
-            self._receiver.receive(loaded, self._view.device)
+            elsewhere = rng.permutation(self._members.elsewhere(received.loaded.groups[:, 0]))
+            self._load(indices, drawn, np.resize(elsewhere, drawn.shape) if len(elsewhere) > 0 else drawn, seed)
         own = torch.from_numpy(indices).to(self._view.device)
         settings.source.pair(own, predictions.representations, k, rng)
         self._is_done = True
+
+    def _load(self, indices: np.ndarray, within: np.ndarray, elsewhere: np.ndarray, seed: int) -> None:
+        """Load the batch with neighbors from elsewhere in the dataset; if that fails, see whether it is due to them.
+
+        Args:
+            indices: (B,) int64, the batch.
+            within: (B, K) int64, neighbors of the batch itself.
+            elsewhere: (B, K) int64, others, if any are known.
+            seed: of the random transforms.
+        """
+        try:
+            self._receive(indices, elsewhere, seed)
+        except Exception as error:
+            if elsewhere is within:
+                raise
+            self._receive(indices, within, seed)
+            raise _not_together(error) from error
+
+    def check_alone(self, error: Exception, batches: Iterable[np.ndarray]) -> None:
+        """See whether the user's own batches, one of which failed to load with its neighbors, can be loaded without.
+
+        Args:
+            error: what loading has raised.
+            batches: (B,) int64 each.
+
+        Raises:
+            RuntimeError: they can be.
+        """
+        if not makes_own_batches(self._loader):
+            return
+        loads = False
+        with suppress(Exception):
+            for indices in batches:
+                self._receive(indices, indices[:, None][:, :0], seed=0)
+            loads = True
+        if loads:
+            raise _not_together(error) from error
+
+    def _receive(self, indices: np.ndarray, neighbors: np.ndarray, seed: int) -> None:
+        [loaded] = load_once(self._loader, self._loader.dataset, [np.column_stack([indices, neighbors])], seed)
+        self._receiver.receive(loaded, self._view.device)
+
+
+def _not_together(error: Exception) -> RuntimeError:
+    return RuntimeError(
+        f"a batch can be loaded, but not together with neighbors from elsewhere in the dataset ({error}). If only "
+        "samples of one batch can be collated, as those of one length, take the neighbors from the batch, "
+        "neighbors='batch' or 'random-batch', or let collate_fn pad them to one length"
+    )
