@@ -219,8 +219,8 @@ class MixNNDataLoader(SampleRows):
 
     def _set_up(self, model: nn.Module) -> None:
         """Start afresh, with nothing known of any sample."""
-        self._model = model
-        self._parts = assembled(self._wrapped, model, self._settings, self._around)
+        parts = assembled(self._wrapped, model, self._settings, self._around)  # may raise
+        self._model, self._parts = model, parts
         self._plain = PlainPasses(self._parts)
         self._pass: TrainingPass | None = None
         self._stopped_in: Part | None = None
@@ -238,10 +238,11 @@ class MixNNDataLoader(SampleRows):
         Raises:
             TypeError, ValueError: the model cannot be used; ``feature_layer`` must be in it.
         """
-        if self._pass is not None:
-            self._pass.end()
-        self._farewell.detach()
+        before, farewell = self._pass, self._farewell
+        if before is not None:
+            before.end()
         self._set_up(self._model if model is None else model)
+        farewell.detach()
 
     def __len__(self) -> int:
         """Return the number of batches a pass."""
@@ -422,6 +423,16 @@ class MixNNDataLoader(SampleRows):
             raise AttributeError(_why_not_set(self, name))
         super().__setattr__(name, value)
 
+    def __delattr__(self, name: str) -> None:
+        """Refuse it, as `__setattr__` does.
+
+        Raises:
+            AttributeError: always, for public names.
+        """
+        if not name.startswith("_"):
+            raise AttributeError(_why_not_set(self, name))
+        super().__delattr__(name)
+
     def __repr__(self) -> str:
         """Say what is wrapped, where the training is, and which settings are not the defaults."""
         return described(self._parts, self.epoch)
@@ -511,4 +522,4 @@ def _why_not_set(loader: MixNNDataLoader, name: str) -> str:
             remedy += "; call set_epoch()"
     else:
         remedy = "it has none of this name"
-    return f"a MixNNDataLoader's {name!r} cannot be set: {remedy}"
+    return f"a MixNNDataLoader's {name!r} cannot be set or deleted: {remedy}"

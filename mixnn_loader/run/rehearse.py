@@ -1,6 +1,8 @@
 """What is needed only after warm-up, tried once on the first batch: what is broken shows in second one."""
 
 import warnings
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,14 @@ from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.data.indexed import in_loaded_order
 from mixnn_loader.data.labels import class_labels
+from mixnn_loader.data.members import makes_own_batches
 from mixnn_loader.data.rehearse import load_once
 from mixnn_loader.data.to_device import ReceivedBatch, Receiver
 from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_drawn, checked_estimate, checked_found, checked_pairs, checked_weights
 from mixnn_loader.run.credibility import Evidence
+from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import losses_of
 from mixnn_loader.run.settings import Settings
@@ -30,13 +34,14 @@ _REHEARSAL_STREAM = 6
 class Rehearsal:
     """Scans the first batch, searches in it, loads it with neighbors, pairs and weighs it, for the sake of the errors.
 
-    Only samples of that batch are touched, and nothing of it is kept.
+    Only samples of that batch are touched, and of those that are known to be training data, and nothing of it is kept.
 
     Args:
         settings: the hyper-parameters.
         view: the model.
         receiver: brings batches to the model's device.
         table: gets the number of classes.
+        members: which samples may be neighbors.
         loader: the user's.
         scan_dataset: what is scanned.
     """
@@ -47,6 +52,7 @@ class Rehearsal:
         view: ModelView,
         receiver: Receiver,
         table: SampleTable,
+        members: Members,
         loader: DataLoader[Any],
         scan_dataset: Any,
     ) -> None:
@@ -54,6 +60,7 @@ class Rehearsal:
         self._view = view
         self._receiver = receiver
         self._table = table
+        self._members = members
         self._loader = loader
         self._scan_dataset = scan_dataset
         self._is_done = False
@@ -112,8 +119,8 @@ class Rehearsal:
         drawn = source.draw(indices, k, Candidates(distinct, pool), rng)
         drawn = checked_drawn(drawn, len(indices), k, len(self._table))
         if drawn.shape[1] > 0:
-            [loaded] = load_once(self._loader, self._loader.dataset, [np.column_stack([indices, drawn])], seed)
-            self._receiver.receive(loaded, device)
+            elsewhere = rng.permutation(self._members.elsewhere(torch.from_numpy(indices)))
+            self._load(indices, drawn, np.resize(elsewhere, drawn.shape) if len(elsewhere) > 0 else drawn, seed)
         representations_of_batch = predictions.representations if source.sees == "batch" else None
         own = to_device(torch.from_numpy(indices), device)
         pairs = source.pair(own, representations_of_batch, k, rng)
@@ -137,3 +144,52 @@ class Rehearsal:
             for log_posterior in (-1.0, -torch.inf):
                 posteriors = torch.full(shape, log_posterior, dtype=torch.float32, device=found.device)
                 checked_weights(self._settings.weigh(posteriors, some, rng), some, thoroughly=True)
+
+    def _load(self, indices: np.ndarray, within: np.ndarray, elsewhere: np.ndarray, seed: int) -> None:
+        """Load the batch with neighbors from elsewhere in the dataset; if that fails, see whether it is due to them.
+
+        Args:
+            indices: (B,) int64, the batch.
+            within: (B, K) int64, neighbors of the batch itself.
+            elsewhere: (B, K) int64, others, if any are known.
+            seed: of the random transforms.
+        """
+        try:
+            self._receive(indices, elsewhere, seed)
+        except Exception as error:
+            if elsewhere is within:
+                raise
+            self._receive(indices, within, seed)
+            raise _not_together(error) from error
+
+    def check_alone(self, error: Exception, batches: Iterable[np.ndarray]) -> None:
+        """See whether the user's own batches, one of which failed to load with its neighbors, can be loaded without.
+
+        Args:
+            error: what loading has raised.
+            batches: (B,) int64 each.
+
+        Raises:
+            RuntimeError: they can be.
+        """
+        if not makes_own_batches(self._loader):
+            return
+        loads = False
+        with suppress(Exception):
+            for indices in batches:
+                self._receive(indices, indices[:, None][:, :0], seed=0)
+            loads = True
+        if loads:
+            raise _not_together(error) from error
+
+    def _receive(self, indices: np.ndarray, neighbors: np.ndarray, seed: int) -> None:
+        [loaded] = load_once(self._loader, self._loader.dataset, [np.column_stack([indices, neighbors])], seed)
+        self._receiver.receive(loaded, self._view.device)
+
+
+def _not_together(error: Exception) -> RuntimeError:
+    return RuntimeError(
+        f"a batch can be loaded, but not together with neighbors from elsewhere in the dataset ({error}). If only "
+        "samples of one batch can be collated, as those of one length, take the neighbors from the batch, "
+        "neighbors='batch' or 'random-batch', or let collate_fn pad them to one length"
+    )

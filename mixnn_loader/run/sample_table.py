@@ -278,6 +278,22 @@ class SampleTable:
                 self._add("unshared")
             self.unshared[indices] = True
 
+    def forget(self, *, keep_drawn: bool) -> None:
+        """Forget what the model has said of the samples, so that targets are one-hot again.
+
+        Args:
+            keep_drawn: keep the labels that have been seen, and which samples have been drawn.
+        """
+        labels, last_batch = self.given_labels, self.last_batch
+        for column in self.columns():
+            if self.has(column.name) and column.name != "representations":
+                self._rows[column.name] = torch.full_like(self._rows[column.name], column.fill)
+        self.drop_representations()
+        if keep_drawn:
+            self.replace("last_batch", last_batch)
+            seen = (labels >= 0).nonzero().flatten()
+            self.record_labels(seen, labels[seen])
+
     def take_unshared(self) -> Tensor:
         """Return the samples (n,) that this process has trained on since it told the others, and forget them."""
         if not self.has("unshared"):

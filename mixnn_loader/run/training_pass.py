@@ -117,7 +117,10 @@ class TrainingPass:
         update.write(self._parts.table, epoch, self._parts.processes)
         self._parts.batches.done(update.number)
         self.part.trained += 1
-        self._parts.observer.end()
+        if self._parts.observer.has_seen_step:  # a loop that fetches batches ahead trains on this one later
+            self._parts.observer.end()
+        if (changed := self._parts.observer.change(epoch)) is not None:
+            self._parts.schedule.note_trained(changed)
 
     def end(self, *, exhausted: bool = False) -> None:
         """End the pass, and with it its epoch if enough of it has been trained on; once it is over, do nothing.
@@ -175,6 +178,7 @@ class TrainingPass:
         now = parts.observer.fingerprint()
         if not self._resumes and parts.schedule.rewind(now, is_same_model):
             logger.info("the model is as it was at the start of epoch %d, which comes again", parts.schedule.number)
+            parts.table.forget(keep_drawn=parts.schedule.number > 0)
         epoch = parts.schedule.open()
         try:
             parts.synchronizer.start(epoch)
@@ -222,6 +226,7 @@ class TrainingPass:
 
     def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:
         parts = self._parts
+        parts.members.check_drawn(received.loaded.groups[:, 0].numpy())
         parts.rehearsal.hold(received)
         with record_function("mixnn_loader.mix"):
             place = epoch.place(received.loaded.number - self.part.offset)
@@ -256,10 +261,15 @@ class TrainingPass:
             batches = iter(parts.inner)
         self._resumes = self._is_first_epoch = False
         # Without workers, transforms draw from the random streams of the training loop, and must not draw ahead of it.
-        if device.type != "cpu" and parts.wrapped.num_workers > 0:
-            yield from parts.receiver.one_ahead(batches, device)
-        else:
-            yield from parts.receiver.in_turn(batches, device)
+        is_ahead = device.type != "cpu" and parts.wrapped.num_workers > 0
+        received = parts.receiver.one_ahead(batches, device) if is_ahead else parts.receiver.in_turn(batches, device)
+        try:
+            yield from received
+        except Exception as error:
+            position = parts.batches.position()
+            if epoch.phase != "warm-up" and position is not None and position.waiting:
+                parts.rehearsal.check_alone(error, list(position.waiting.values()))
+            raise
 
     @contextmanager
     def _quiet_start(self, epoch: Epoch) -> Iterator[None]:
