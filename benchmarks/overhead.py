@@ -46,7 +46,7 @@ NUM_CLASSES = 10
 NOISE_RATE = 0.4
 BATCH_SIZE = 128
 UNMEASURED_EPOCHS = 2
-"""Warm-up, and the epoch behind it, which pays for what is only paid once."""
+"""Warm-up, and the epoch after it, which pays for what is only paid once."""
 
 METHODS: dict[str, dict[str, Any] | None] = {
     "plain": None,

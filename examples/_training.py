@@ -84,7 +84,7 @@ def add_mixnn_flags(parser: argparse.ArgumentParser, *, warmup_epochs: int | Non
     )
     flag("--neighbor-pool", type=int, metavar="M", help="draw the K from the M nearest (paper: the K nearest)")
     flag("--weighting", choices=("mixture", "uniform", "beta"), default="mixture", help="(paper: mixture)")
-    flag("--search", choices=("auto", "exact", "cells", "hnsw"), default="auto", help="neighbor search (paper: hnsw)")
+    flag("--search", choices=("auto", "exact", "cells", "hnsw"), default="auto", help="for neighbors (paper: hnsw)")
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:

@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 scaler.update()
                 optimizer.zero_grad()
                 ema.update_parameters(model)
-        if args.checkpoint:  # behind an optimizer step: gradients that wait for one are in no state
+        if args.checkpoint:  # after an optimizer step: gradients that wait for one are in no state
             save(args.checkpoint, parts, epoch + 1)
         print(f"epoch {epoch}: {mixnn.history[-1]['phase']}, last loss {loss.item() * args.accumulate:.3f}")
 

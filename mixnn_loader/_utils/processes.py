@@ -76,7 +76,7 @@ class Processes:
             )
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Put the rows of all processes one behind the other, by rank.
+        """Put the rows of all processes one after the other, by rank.
 
         Args:
             rows: as for `exchange`.

@@ -15,7 +15,7 @@ def to_device(tensor: Tensor, device: torch.device | str, dtype: torch.dtype | N
     """Return the tensor on ``device``; itself if it is there and of that type already.
 
     To an accelerator the copy is queued like a kernel, whatever the memory that the tensor is in: what is queued
-    behind it sees it done, and the tensor may be dropped at once, but must not be written to. What travels is in the
+    after it sees it done, and the tensor may be dropped at once, but must not be written to. What travels is in the
     smaller of both types.
 
     Args:

@@ -86,7 +86,7 @@ class Receiver:
             try:
                 waiting.extend(islice(received, 1))
             except Exception:
-                yield waiting.popleft()  # which is whole: what is wrong is the batch behind it
+                yield waiting.popleft()  # which is whole: what is wrong is the batch after it
                 raise
             yield waiting.popleft()
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def mix(originals: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
-    """Mix samples with their partners: x̃ = λ x_i + Σ β^k x_k (Eq. 4).
+    """Mix samples with their neighbors: x̃ = λ x_i + Σ β^k x_k (Eq. 4).
 
     Who has a weight of zero takes no part, even with NaN or infinite inputs. A weight counts as zero if it is so in the
     inputs' type.
@@ -37,7 +37,7 @@ def _without_the_weightless(rows: Tensor, column: Tensor) -> Tensor:
 
 
 def mix_targets(soft_targets: Tensor, weights: Tensor) -> Tensor:
-    """Mix the targets of samples with those of their partners: ỹ = λ t_i + Σ β^k t_k (Eq. 5 with t for y).
+    """Mix the targets of samples with those of their neighbors: ỹ = λ t_i + Σ β^k t_k (Eq. 5 with t for y).
 
     Args:
         soft_targets: (B, K+1, C) float, those of the samples (column 0) and of their neighbors.

@@ -41,7 +41,7 @@ class WrittenBuffers:
     """Puts the buffers back that a model's forward pass writes in eval mode.
 
     Hardly any model writes one. Which it does, the first pass tells: all buffers are saved before it, and compared and
-    put back behind it, which waits for the device once. From then on only those are saved that were written. That no
+    put back after it, which waits for the device once. From then on only those are saved that were written. That no
     other one is written later is seen from PyTorch's counters of writes, which takes neither time nor memory.
 
     Args:
@@ -138,7 +138,7 @@ class WrittenBuffers:
             )
         elif new:
             logger.info(
-                "the model's forward pass writes its buffers %s in eval mode: they are put back behind each pass of "
+                "the model's forward pass writes its buffers %s in eval mode: they are put back after each pass of "
                 "the loader's own",
                 ", ".join(map(repr, new)),
             )

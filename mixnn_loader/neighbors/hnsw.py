@@ -104,7 +104,7 @@ def _new_index(rows: npt.NDArray[np.float32], m: int, ef_construction: int, thre
 
 
 def _pad(answers: list[npt.NDArray[np.int32]], width: int) -> npt.NDArray[np.int64]:
-    """Stack answers of up to ``width`` row numbers as (Q, width), with -1 behind the short ones."""
+    """Stack answers of up to ``width`` row numbers as (Q, width), with -1 after the short ones."""
     lengths = np.array([len(answer) for answer in answers])
     padded = np.full((len(answers), width), -1, dtype=np.int64)
     padded[np.arange(width) < lengths[:, None]] = np.concatenate(answers)

@@ -36,7 +36,7 @@ def gather_everything(rank: int, size: int) -> list[Tensor]:
     return [*gathered, processes.first(torch.tensor([rank + 5.0, rank]))]
 
 
-def test_gathered_rows_stand_behind_one_another_by_rank(tmp_path: Path) -> None:
+def test_gathered_rows_stand_one_after_another_by_rank(tmp_path: Path) -> None:
     of_all = results_of(gather_everything, 3, tmp_path)
     expected = [
         torch.cat([rows_of(rank, length, shape, dtype) for rank, length in enumerate(lengths)])

@@ -306,7 +306,7 @@ def test_a_lazy_model_has_to_see_a_batch_first(warmup_epochs: int) -> None:
     assert (loader.neighbor_indices >= 0).all()
 
 
-def test_a_lazy_buffer_is_seen_behind_weights_that_are_there() -> None:
+def test_a_lazy_buffer_is_seen_after_weights_that_are_there() -> None:
     model = nn.Sequential(nn.Linear(NUM_FEATURES, 8), nn.LazyBatchNorm1d(affine=False), nn.Linear(8, 3))
     with pytest.raises(ValueError, match=r"lazy modules .* '1\.running_mean'"):
         run(MixNNDataLoader(Points(), model))

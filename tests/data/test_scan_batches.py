@@ -69,7 +69,7 @@ def test_samples_drawn_together_are_scanned_together() -> None:
     batch_of = np.full(NUM_SAMPLES, -1)
     batch_of[:50] = 7  # more than the batch size
     batch_of[50:53] = 0
-    batch_of[53] = 90_000  # batches are numbered through the epochs, or one process behind the other
+    batch_of[53] = 90_000  # batches are numbered through the epochs, or one process after the other
     batches = ScanBatches(np.arange(2), 8)
     members = np.arange(1, 64)
     batches.share(members, 0, 1, batch_of=batch_of)

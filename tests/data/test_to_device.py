@@ -162,13 +162,13 @@ def numbers_until(error: type[Exception], match: str, source: Source) -> list[in
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_an_error_of_the_source_comes_behind_the_whole_batches(count: int) -> None:
+def test_an_error_of_the_source_comes_after_the_whole_batches(count: int) -> None:
     source = Source([loaded(number) for number in range(count)], OSError("the disk has gone"))
     assert numbers_until(OSError, "the disk has gone", source) == list(range(count))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_an_error_in_a_batch_comes_behind_the_whole_batches(count: int) -> None:
+def test_an_error_in_a_batch_comes_after_the_whole_batches(count: int) -> None:
     source = Source([*(loaded(number) for number in range(count)), loaded(count, missing_rows=1), loaded(count + 1)])
     assert numbers_until(ValueError, "a row for each of its 4 samples", source) == list(range(count))
 

@@ -1,4 +1,4 @@
-"""A training run as a user has it, which can be saved and taken up behind any batch."""
+"""A training run as a user has it, which can be saved and taken up after any batch."""
 
 import io
 import random
@@ -129,7 +129,7 @@ class Training:
         self.loader = MixNNDataLoader(self.plain, self.model, **(SETTINGS | mode))
 
     def batches(self) -> Iterator[list[Tensor]]:
-        """Train from where the loader is; behind every batch, say what it was."""
+        """Train from where the loader is; after every batch, say what it was."""
         for _ in range(self.loader.epoch, EPOCHS):
             for inputs, targets in self.loader:
                 loss = MixNNLoss()(self.model(inputs), targets)

@@ -1,4 +1,4 @@
-"""A run that is stopped behind any batch goes on as if it had not been."""
+"""A run that is stopped after any batch goes on as if it had not been."""
 
 import multiprocessing
 import random
@@ -198,7 +198,7 @@ def test_a_position_in_other_batches_is_refused() -> None:
 
 
 def left_early(batches: int) -> dict[str, Any]:
-    """Return the state behind an epoch that was left early."""
+    """Return the state after an epoch that was left early."""
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
     for _, _ in zip(range(batches), loader, strict=False):
         pass

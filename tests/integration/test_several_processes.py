@@ -42,7 +42,7 @@ class Rank:
         self.loader = MixNNDataLoader(plain, self.model, **(SETTINGS | settings))
 
     def epoch(self, epoch: int) -> Iterator[dict[str, Any]]:
-        """Train; behind every step, say what was in the batch, and what the model thought of it before the step."""
+        """Train; after every step, say what was in the batch, and what the model thought of it before the step."""
         self.loader.set_epoch(epoch)
         for inputs, targets in self.loader:
             batch = {"logits": eval_logits(self.model.module, targets.indices), **tensors_of(targets)}
@@ -106,7 +106,7 @@ def assert_all_know_the_same(ranks: list[dict[str, Any]]) -> None:
 
 
 def alone(model: dict[str, Any]) -> MixNNDataLoader:
-    """A single process's loader, at the start of its first epoch behind warm-up, with a model of the given weights."""
+    """A single process's loader, at the start of its first epoch after warm-up, with a model of the given weights."""
     net = mlp()
     net.load_state_dict(model)
     loader = MixNNDataLoader(Points(NUM_SAMPLES), net, batch_size=8, **(SETTINGS | {"warmup_epochs": 0}))
@@ -200,7 +200,7 @@ def test_fewer_batches_than_processes(tmp_path: Path) -> None:
 
 
 def stopped_and_resumed(rank: int, size: int, within: bool, settings: dict[str, Any]) -> None:
-    """Train, and go on in new objects: within the third epoch with each process's own state, behind it with one."""
+    """Train, and go on in new objects: within the third epoch with each process's own state, after it with one."""
     del size
     whole = Rank(**settings)
     batches: list[dict[str, Any]] = []
@@ -243,7 +243,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, within: bool, se
 
 
 def left_early(rank: int, size: int) -> dict[str, Any]:
-    """One process leaves the third epoch behind its first batch, and starts the next like the others."""
+    """One process leaves the third epoch after its first batch, and starts the next like the others."""
     del size
     training = Rank(neighbors="batch")
     for epoch in range(EPOCHS):
@@ -360,7 +360,7 @@ def short_length(rank: int, size: int) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:Length of IterableDataset")
-def test_batches_behind_the_last_count(tmp_path: Path) -> None:
+def test_batches_after_the_last_count(tmp_path: Path) -> None:
     first, second = results_of(short_length, 2, tmp_path)
     assert_all_know_the_same([first, second])
     assert (first["soft_targets"].max(dim=1).values < 1).all()
