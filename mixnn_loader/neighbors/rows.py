@@ -53,7 +53,8 @@ def center(representations: Tensor) -> Tensor:
     rows = representations.detach().to(wide, copy=True)
     # The median of some: one huge row would move the mean so far that all others lose their digits. Before float64
     # is narrowed: its digits may be all in what is taken away.
-    rows -= rows[:: max(1, len(rows) // CENTER_ROWS)].median(dim=0).values
+    # On the CPU: under torch.use_deterministic_algorithms it is refused on CUDA.
+    rows -= rows[:: max(1, len(rows) // CENTER_ROWS)].cpu().median(dim=0).values.to(rows.device)
     largest = torch.linalg.vector_norm(rows, torch.inf)
     return rows.div_(largest.clamp_min(torch.finfo(torch.float32).tiny)).float()
 
