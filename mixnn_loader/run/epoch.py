@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.run.place import Phase, Place
 
 Record = dict[str, Any]
@@ -61,7 +62,7 @@ class Epoch:
 
     def add_pairs(self, pairs: Tensor) -> None:
         """Count pairs, which are beside the model: nothing here waits for them."""
-        self.pairs = self.pairs.to(pairs.device) + pairs
+        self.pairs = to_device(self.pairs, pairs.device) + pairs
 
     def share_pairs(self, add_up: Callable[[Tensor], Tensor]) -> None:
         """Replace the counts of this process by those of all.

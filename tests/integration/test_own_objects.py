@@ -79,7 +79,8 @@ def only_the_likely(log_posteriors: Tensor, found: Tensor, rng: np.random.Genera
     trusted = log_posteriors > np.log(0.5)
     trusted[:, 1:] &= found
     trusted[:, 0] |= ~trusted.any(dim=1)
-    return trusted / trusted.sum(dim=1, keepdim=True)
+    weights: Tensor = trusted / trusted.sum(dim=1, keepdim=True)
+    return weights
 
 
 class Ranks(Credibility):

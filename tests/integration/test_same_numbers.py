@@ -121,7 +121,7 @@ def scanned_in_order(num_workers: int) -> tuple[MixNNDataLoader, list[Tensor]]:
             )
             for number, (inputs, targets) in enumerate(loader):
                 if number == 0 and epoch >= 6:
-                    scans.append(torch.cat(seen[-10:] if epoch > 6 else seen[-10:]))
+                    scans.append(torch.cat(seen[-10:]))
                     hook.remove()
                 loss = criterion(model(inputs), targets)
                 optimizer.zero_grad()
