@@ -29,12 +29,13 @@ from mixnn_loader.run.copies import check_picklable, deep_copied
 from mixnn_loader.run.credibility import Credibility, Scan
 from mixnn_loader.run.describe import described
 from mixnn_loader.run.epoch import Record
+from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Surroundings, assembled
 from mixnn_loader.run.plain_pass import PlainPasses
 from mixnn_loader.run.sample_rows import SampleRows
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Auto, Settings
-from mixnn_loader.run.training_pass import Part, TrainingPass
+from mixnn_loader.run.training_pass import TrainingPass
 
 
 class MixNNDataLoader(SampleRows):
@@ -193,7 +194,7 @@ class MixNNDataLoader(SampleRows):
             scan_every=scan_every,
             seed=seed,
         )
-        self._wrapped = as_data_loader(data, dataloader_kwargs, OWN_NAMES)
+        self._wrapped = as_data_loader(data, dataloader_kwargs, _DEFAULTS)
         count = num_samples(self._wrapped)
         if scan_dataset is not None:
             check_map_style("scan_dataset", scan_dataset)
@@ -435,7 +436,7 @@ class MixNNDataLoader(SampleRows):
 
     def __repr__(self) -> str:
         """Say what is wrapped, where the training is, and which settings are not the defaults."""
-        return described(self._parts, self.epoch)
+        return described(self._parts, self.epoch, _DEFAULTS)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy is built from: one that is made together with a copy of the model looks at that copy.
@@ -502,17 +503,17 @@ class MixNNDataLoader(SampleRows):
                 )
 
 
-OWN_NAMES = [
-    name
+_DEFAULTS = {
+    name: parameter.default
     for name, parameter in inspect.signature(MixNNDataLoader).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-]
+}
 """The arguments besides ``data``, ``model`` and the DataLoader's."""
 
 
 def _why_not_set(loader: MixNNDataLoader, name: str) -> str:
     """Say what to do in place of setting a public attribute."""
-    if name in OWN_NAMES:
+    if name in _DEFAULTS:
         remedy = f"it is an argument: MixNNDataLoader(..., {name}=...)"
     elif name in inspect.signature(DataLoader).parameters:
         remedy = "it belongs to the DataLoader: build that with it, and wrap it anew (load_state_dict keeps the rest)"

@@ -3,44 +3,20 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
-import numpy as np
-import torch
 from torch.profiler import record_function
 
 from mixnn_loader._utils.log import logger
-from mixnn_loader._utils.random_state import derived_rng
 from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
 from mixnn_loader.method.batch import MixNNBatch
-from mixnn_loader.run.answers import checked_drawn
 from mixnn_loader.run.epoch import Epoch
+from mixnn_loader.run.load_batches import load_batches
 from mixnn_loader.run.observe import is_same_model
+from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Parts
 from mixnn_loader.run.update import Update
-
-_WORKER_STREAM = 5
-"""Sets the seeds of workers that are started without a number of the user's apart from the other draws of an epoch."""
-
-
-@dataclass
-class Part:
-    """The part of a pass that belongs to one epoch; usually all of it.
-
-    Attributes:
-        first_batch: batches of the pass before it.
-        first_sample: samples of the pass before it.
-        offset: a batch's number in the pass, less its number in the epoch.
-        trained: its batches that have been trained on.
-    """
-
-    first_batch: int = 0
-    first_sample: int = 0
-    offset: int = 0
-    trained: int = 0
 
 
 class TrainingPass:
@@ -211,7 +187,9 @@ class TrainingPass:
         record = epoch.record
         seconds, resumed = record["batches_seconds"] or 0.0, time.perf_counter()
         outbox: list[MixNNBatch] = []  # what this frame names would stay in memory during the user's step
-        for received in self._received(epoch):
+        draws_seed = self._draws_seed()
+        self._resumes = self._is_first_epoch = False
+        for received in load_batches(self._parts, epoch, self.part.offset, draws_seed=draws_seed):
             outbox.append(self._hand_out(received, epoch))
             del received
             seconds += time.perf_counter() - resumed
@@ -243,52 +221,14 @@ class TrainingPass:
             parts.synchronizer.share()
         return batch
 
-    def _received(self, epoch: Epoch) -> Iterator[ReceivedBatch]:
-        """Load the epoch's batches and bring them to the model's device."""
-        parts, device = self._parts, self._parts.view.device
-        sampler = parts.batch_sampler
-        if epoch.phase == "warm-up":
-            sampler.begin_epoch(epoch.number, offset=self.part.offset)
-        else:
-            candidates, k = parts.estimator.candidates(), parts.settings.num_neighbors
+    def _draws_seed(self) -> bool:
+        """Whether the user's loader would draw a number for its workers now: it does so at the start of a pass.
 
-            def draw(indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-                drawn = parts.settings.source.draw(indices, k, candidates, rng)
-                return checked_drawn(drawn, len(indices), k, parts.num_samples)
-
-            sampler.begin_epoch(epoch.number, draw, offset=self.part.offset)
-        with self._quiet_start(epoch):
-            batches = iter(parts.inner)
-        self._resumes = self._is_first_epoch = False
-        # Without workers, transforms draw from the random streams of the training loop, and must not draw ahead of it.
-        is_ahead = device.type != "cpu" and parts.wrapped.num_workers > 0
-        received = parts.receiver.one_ahead(batches, device) if is_ahead else parts.receiver.in_turn(batches, device)
-        try:
-            yield from received
-        except Exception as error:
-            position = parts.batches.position()
-            if epoch.phase != "warm-up" and position is not None and position.waiting:
-                parts.rehearsal.check_alone(error, list(position.waiting.values()))
-            raise
-
-    @contextmanager
-    def _quiet_start(self, epoch: Epoch) -> Iterator[None]:
-        """Start to load without drawing a number: the user's loader draws one a pass, and only at its start.
-
-        Where its workers live on, it draws one for all passes: those that a copy or a resumed run starts anew draw
-        none. A sampler draws from the user's streams as ever.
+        Where its workers live on, it draws one for all passes: a copy or a resumed run, which starts them anew, draws
+        none.
         """
-        parts, inner = self._parts, self._parts.inner
-        lives_on = parts.wrapped.persistent_workers and not self._is_first_pass
-        if not self._resumes and self._is_first_epoch and not lives_on:
-            yield
-            return
-        seed = int(derived_rng(parts.settings.seed, epoch.number, self.handed_out, _WORKER_STREAM).integers(2**32))
-        inner.generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
-        try:
-            yield
-        finally:
-            inner.generator = parts.wrapped.generator
+        lives_on = self._parts.wrapped.persistent_workers and not self._is_first_pass
+        return self._is_first_epoch and not self._resumes and not lives_on
 
     def _pause(self) -> None:
         """Let the sampler pause where the epoch ends."""
