@@ -194,7 +194,7 @@ class MixNNDataLoader(SampleRows):
             scan_every=scan_every,
             seed=seed,
         )
-        self._wrapped = as_data_loader(data, dataloader_kwargs, _DEFAULTS)
+        self._wrapped = as_data_loader(data, dataloader_kwargs, list(_DEFAULTS))
         count = num_samples(self._wrapped)
         if scan_dataset is not None:
             check_map_style("scan_dataset", scan_dataset)
