@@ -12,8 +12,9 @@ from torch.distributed import ProcessGroup
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.checks import as_device, check_count
+from mixnn_loader.checkpoint.entries import check_state
 from mixnn_loader.checkpoint.position import Position
-from mixnn_loader.checkpoint.samplers import SamplerState
+from mixnn_loader.checkpoint.samplers import SamplerState, put_back_on_error
 from mixnn_loader.checkpoint.versions import STATE_VERSION, upgraded
 from mixnn_loader.data.members import given_members
 from mixnn_loader.data.unpack import Unpack
@@ -24,15 +25,17 @@ from mixnn_loader.model.hooks import FeatureLayer
 from mixnn_loader.model.prepare import Prepare
 from mixnn_loader.neighbors import NeighborSearch, NeighborSource
 from mixnn_loader.neighbors.sources import Neighbors
+from mixnn_loader.run.copies import check_picklable, deep_copied
 from mixnn_loader.run.credibility import Credibility, Scan
 from mixnn_loader.run.describe import described
 from mixnn_loader.run.epoch import Record
+from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Surroundings, assembled
 from mixnn_loader.run.plain_pass import PlainPasses
 from mixnn_loader.run.sample_rows import SampleRows
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Auto, Settings
-from mixnn_loader.run.training_pass import Part, TrainingPass
+from mixnn_loader.run.training_pass import TrainingPass
 
 
 class MixNNDataLoader(SampleRows):
@@ -191,7 +194,7 @@ class MixNNDataLoader(SampleRows):
             scan_every=scan_every,
             seed=seed,
         )
-        self._wrapped = as_data_loader(data, dataloader_kwargs, OWN_NAMES)
+        self._wrapped = as_data_loader(data, dataloader_kwargs, list(_DEFAULTS))
         count = num_samples(self._wrapped)
         if scan_dataset is not None:
             check_map_style("scan_dataset", scan_dataset)
@@ -217,8 +220,8 @@ class MixNNDataLoader(SampleRows):
 
     def _set_up(self, model: nn.Module) -> None:
         """Start afresh, with nothing known of any sample."""
-        self._model = model
-        self._parts = assembled(self._wrapped, model, self._settings, self._around)
+        parts = assembled(self._wrapped, model, self._settings, self._around)  # may raise
+        self._model, self._parts = model, parts
         self._plain = PlainPasses(self._parts)
         self._pass: TrainingPass | None = None
         self._stopped_in: Part | None = None
@@ -236,10 +239,11 @@ class MixNNDataLoader(SampleRows):
         Raises:
             TypeError, ValueError: the model cannot be used; ``feature_layer`` must be in it.
         """
-        if self._pass is not None:
-            self._pass.end()
-        self._farewell.detach()
+        before, farewell = self._pass, self._farewell
+        if before is not None:
+            before.end()
         self._set_up(self._model if model is None else model)
+        farewell.detach()
 
     def __len__(self) -> int:
         """Return the number of batches a pass."""
@@ -299,6 +303,7 @@ class MixNNDataLoader(SampleRows):
             ValueError: ``epoch`` is not an integer >= 0.
         """
         check_count("epoch", epoch)
+        epoch = int(epoch)  # NumPy's would not go into a checkpoint
         part = self._stopped_in
         if part is not None and self._parts.batches.resumes and epoch == self.epoch - 1 and self.batch == 0:
             self._parts.schedule.reopen(part.trained)
@@ -363,15 +368,19 @@ class MixNNDataLoader(SampleRows):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the run that `state_dict` was called on stopped; what cannot be loaded changes nothing.
 
+        A pass that is running is over then, and what its last batch would have changed is not written down.
+
         Warns:
             UserWarning: the saved loader had a generator where this one has none.
 
         Raises:
             TypeError: it is no mapping.
-            ValueError: it is no state of a loader, of a newer version, of another dataset length, number of classes or
-                of neighbors, or was saved within an epoch of another batch size or process.
+            ValueError: it is no state of a loader or not all of one, of a newer version, of another dataset length,
+                number of classes or of neighbors, or was saved within an epoch of another batch size or process.
+            Exception: what the ``load_state_dict`` of the user's own sampler raises.
         """
-        state = upgraded(state)
+        state = upgraded(state, length_of(self._wrapped))
+        check_state(state)
         within, parts = state["within"], self._parts
         self._check_place(state)
         if state["num_neighbors"] != self._settings.num_neighbors:
@@ -384,21 +393,20 @@ class MixNNDataLoader(SampleRows):
         position = None if within is None else Position.from_state_dict(within["position"])
         part = None if within is None else Part(**within["part"])
         sampler_state.warn_of_missing(self._wrapped)
-        before = SamplerState.of(self._wrapped)
-        try:
+        with put_back_on_error(self._wrapped):
+            if position is not None:  # what will be restored when the pass is taken up
+                position.sampler_state.restore(self._wrapped)
             sampler_state.restore(self._wrapped)
-        except Exception:
-            before.restore(self._wrapped)
-            raise
-        if self._pass is not None:
-            self._pass.end()
+        # From here on nothing can fail.
         take_over()
         parts.batches.forget()
         parts.schedule.load_state_dict(state, estimated=within is not None and not state["finished"])
         parts.synchronizer.resume(None if state["merged"] else parts.schedule.epoch)
-        self._pass, self._stopped_in = None, part
         if position is not None:
             parts.batches.go_to(position, sampler_state)
+        running, self._pass, self._stopped_in = self._pass, None, part
+        if running is not None:
+            running.drop()
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
@@ -416,12 +424,26 @@ class MixNNDataLoader(SampleRows):
             raise AttributeError(_why_not_set(self, name))
         super().__setattr__(name, value)
 
+    def __delattr__(self, name: str) -> None:
+        """Refuse it, as `__setattr__` does.
+
+        Raises:
+            AttributeError: always, for public names.
+        """
+        if not name.startswith("_"):
+            raise AttributeError(_why_not_set(self, name))
+        super().__delattr__(name)
+
     def __repr__(self) -> str:
         """Say what is wrapped, where the training is, and which settings are not the defaults."""
-        return described(self._parts, self.epoch)
+        return described(self._parts, self.epoch, _DEFAULTS)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy is built from: one that is made together with a copy of the model looks at that copy."""
+        """Return what a copy is built from: one that is made together with a copy of the model looks at that copy.
+
+        Raises:
+            TypeError: the loader cannot be copied.
+        """
         if self._around.process_group is not None:
             raise TypeError("a loader with a process_group cannot be copied; build a new one and load its state_dict()")
         return {
@@ -436,6 +458,22 @@ class MixNNDataLoader(SampleRows):
         self._wrapped, self._settings, self._around = state["wrapped"], state["settings"], state["around"]
         self._set_up(state["model"])
         self.load_state_dict(state["state"])
+
+    def __copy__(self) -> "MixNNDataLoader":
+        """Return a second loader over the same model and data, with a state of its own."""
+        return self._with(self.__getstate__())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "MixNNDataLoader":
+        return self._with(deep_copied(self.__getstate__(), memo))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        check_picklable(self._wrapped, self._settings, self._around)
+        return super().__reduce_ex__(protocol)
+
+    def _with(self, state: dict[str, Any]) -> "MixNNDataLoader":
+        new = type(self).__new__(type(self))
+        new.__setstate__(state)
+        return new
 
     def _table_now(self) -> SampleTable:
         if self._pass is not None:
@@ -465,17 +503,17 @@ class MixNNDataLoader(SampleRows):
                 )
 
 
-OWN_NAMES = [
-    name
+_DEFAULTS = {
+    name: parameter.default
     for name, parameter in inspect.signature(MixNNDataLoader).parameters.items()
     if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-]
+}
 """The arguments besides ``data``, ``model`` and the DataLoader's."""
 
 
 def _why_not_set(loader: MixNNDataLoader, name: str) -> str:
     """Say what to do in place of setting a public attribute."""
-    if name in OWN_NAMES:
+    if name in _DEFAULTS:
         remedy = f"it is an argument: MixNNDataLoader(..., {name}=...)"
     elif name in inspect.signature(DataLoader).parameters:
         remedy = "it belongs to the DataLoader: build that with it, and wrap it anew (load_state_dict keeps the rest)"
@@ -485,4 +523,4 @@ def _why_not_set(loader: MixNNDataLoader, name: str) -> str:
             remedy += "; call set_epoch()"
     else:
         remedy = "it has none of this name"
-    return f"a MixNNDataLoader's {name!r} cannot be set: {remedy}"
+    return f"a MixNNDataLoader's {name!r} cannot be set or deleted: {remedy}"

@@ -15,6 +15,9 @@ def one_thread() -> Iterator[None]:
     """The models are tiny: threads cost more than they bring, and tests that run side by side fight over them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    # The first backward pass starts a thread for every kind of device that there is, and fake tensors, which compilers
+    # use, add one: a process with such threads cannot be forked.
+    torch.ones(1, requires_grad=True).sum().backward()
     yield
     torch.set_num_threads(threads)
 

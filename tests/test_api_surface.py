@@ -1,7 +1,9 @@
 """The public surface: a change of it must be made here, too."""
 
+import importlib
 import inspect
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -11,15 +13,37 @@ import torch
 import mixnn_loader
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 
-PUBLIC_NAMES = ["MixNNBatch", "MixNNDataLoader", "MixNNLoss", "MixNNTargets"]
+PUBLIC_NAMES = ["MixNNBatch", "MixNNDataLoader", "MixNNLoss", "MixNNTargets", "__version__"]
+
+MODULES = {
+    "mixnn_loader.datasets": ["WEBVISION_MINI_CLASSES", "ImageList", "ilsvrc_val", "image_folder", "webvision_mini"],
+    "mixnn_loader.functional": [
+        *("Credibility", "EpochScan", "Estimate", "Evidence", "NeighborSource", "RunningScan", "Weighting"),
+        *("clean_posterior", "mix", "mix_targets", "moving_average", "nearest_neighbors", "posterior_weights"),
+    ],
+    "mixnn_loader.neighbors": [
+        *("Candidates", "CellReport", "CellSearch", "ExactSearch", "HNSWSearch", "NearestInBatch", "NearestInDataset"),
+        *("NeighborSearch", "NeighborSource", "Pairs", "RandomInBatch", "RandomInDataset", "nearest_in_batch"),
+        *("random_in_batch", "resolve_search", "search_all"),
+    ],
+    "mixnn_loader.noise": [
+        *("Labels", "NoisyLabels", "asymmetric", "asymmetric_matrix", "from_matrix", "pairflip", "pairflip_matrix"),
+        *("symmetric", "symmetric_matrix", "transition_matrix"),
+    ],
+    "mixnn_loader.plots": ["plot_accuracy", "plot_loss_distribution"],
+}
+"""The public modules and their names."""
 
 REQUIRED = inspect.Parameter.empty
 
 LOADER_KEYWORDS: list[tuple[str, Any]] = [
+    ("epochs", None),
     ("num_neighbors", 1),
-    ("warmup_epochs", 10),
-    ("correction_epoch", 60),
+    ("warmup_epochs", "auto"),
+    ("correction_epoch", "auto"),
+    ("epoch_length", None),
     ("momentum", 0.9),
+    ("correct_neighbors", True),
     ("neighbors", "dataset"),
     ("neighbor_pool", None),
     ("search", "auto"),
@@ -27,6 +51,8 @@ LOADER_KEYWORDS: list[tuple[str, Any]] = [
     ("scan", "epoch"),
     ("scan_every", None),
     ("scan_dataset", None),
+    ("members", None),
+    ("prepare", None),
     ("feature_layer", None),
     ("num_classes", None),
     ("unpack", None),
@@ -50,9 +76,23 @@ def test_public_names() -> None:
     assert mixnn_loader.__all__ == PUBLIC_NAMES == sorted(PUBLIC_NAMES)
 
 
-@pytest.mark.parametrize("name", PUBLIC_NAMES)
-def test_public_names_are_there_and_documented(name: str) -> None:
-    assert inspect.getdoc(getattr(mixnn_loader, name))
+@pytest.mark.parametrize("module", MODULES)
+def test_public_names_of_modules(module: str) -> None:
+    assert importlib.import_module(module).__all__ == MODULES[module] == sorted(MODULES[module])
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(module, name) for module, names in {"mixnn_loader": PUBLIC_NAMES, **MODULES}.items() for name in names],
+)
+def test_public_names_are_there_and_documented(module: str, name: str) -> None:
+    thing = getattr(importlib.import_module(module), name)
+    if isinstance(thing, type) or inspect.isfunction(thing):
+        assert inspect.getdoc(thing)
+
+
+def test_the_installed_version_is_that_of_the_package() -> None:
+    assert mixnn_loader.__version__ == version("mixnn_loader")
 
 
 def test_loader_arguments() -> None:

@@ -66,7 +66,7 @@ def test_epoch_is_that_of_the_next_batch() -> None:
     batches = iter(loader)
     next(batches)
     assert loader.epoch == 0
-    batches.close()
+    del batches
     run(loader)
     assert loader.epoch == 1
     loader.set_epoch(7)

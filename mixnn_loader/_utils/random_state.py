@@ -106,18 +106,3 @@ def forked_random_state(seed: int) -> Iterator[None]:
         np.random.seed(seed)
         torch.default_generator.manual_seed(seed)
         yield
-
-
-@contextmanager
-def kept_generator(generator: torch.Generator | None, seed: int | None = None) -> Iterator[None]:
-    """Put one generator back as it was on leaving, and seed it before if a seed is given; None: nothing to do."""
-    if generator is None:
-        yield
-        return
-    before = generator.get_state()
-    try:
-        if seed is not None:
-            generator.manual_seed(seed)
-        yield
-    finally:
-        generator.set_state(before)

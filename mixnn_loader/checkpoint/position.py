@@ -187,12 +187,12 @@ class ResumableBatches:
 
     def _drawn_again(self, position: Position, now: SamplerState) -> Iterator[Any]:
         """Bring the batch sampler to where it was, and every generator, too."""
-        random_state = RandomState.now()
+        random_state, as_set = RandomState.now(), SamplerState.of(self._loader)
         position.sampler_state.restore(self._loader)
         position.random_state.restore()
         batch_sampler: Any = self._loader.batch_sampler
         batches: Iterator[Any] = iter(batch_sampler)
-        checksum = 0
+        checksum = num_samples = 0
         for number in range(position.num_drawn):
             batch = next(batches, None)
             if batch is None:
@@ -200,7 +200,9 @@ class ResumableBatches:
                     f"the state is of a pass of which {position.num_drawn} batches had been drawn, this loader's "
                     f"batch sampler gives {number}; resume with the dataset, sampler and batch size of the saved run"
                 )
-            checksum = zlib.crc32(indices_of(batch).tobytes(), checksum)
+            indices = indices_of(batch)
+            checksum, num_samples = zlib.crc32(indices.tobytes(), checksum), num_samples + len(indices)
+        position.num_samples = num_samples  # states of older versions do not tell
         if checksum != position.checksum and not self._is_whole(position):
             warnings.warn(
                 f"the batch sampler {type(batch_sampler).__name__} drew other batches than in the saved run: what is "
@@ -212,6 +214,7 @@ class ResumableBatches:
             batches = iter(list(batches))
         # The training loop may have drawn from them, too, since the epoch started.
         now.restore_generators(self._loader)
+        as_set.restore_epochs(self._loader)  # the next pass may be of another epoch than this one
         random_state.restore()
         return batches
 

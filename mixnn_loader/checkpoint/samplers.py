@@ -3,7 +3,8 @@
 import copy
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,24 +46,46 @@ class SamplerState:
     def restore(self, loader: DataLoader[Any]) -> None:
         """Put back the states of the generators and samplers that the loader has.
 
-        Warns:
-            UserWarning: there is a state of a generator that it does not have.
+        Raises:
+            ValueError: a generator cannot take its state.
+            Exception: what a sampler's ``load_state_dict`` raises.
         """
         self.restore_generators(loader)
+        for name in samplers_of(loader):
+            self._restore_sampler(loader, name)
+
+    def restore_generators(self, loader: DataLoader[Any]) -> None:
+        """Put back the states of the generators only.
+
+        Raises:
+            ValueError: a generator cannot take its state.
+        """
+        for name, generator in generators_of(loader).items():
+            if name in self.generators:
+                _set_state(name, generator, self.generators[name])
+        for name, attribute in _attributes_of(loader).items():
+            if name in self.attributes:
+                _set_state(name, attribute, self.attributes[name])
+
+    def restore_epochs(self, loader: DataLoader[Any]) -> None:
+        """Put back the epochs only."""
         for name, sampler in samplers_of(loader).items():
-            if name in self.samplers and _is_stateful(sampler):
-                sampler.load_state_dict(copy.deepcopy(self.samplers[name]))
             if name in self.epochs and _has_epoch(sampler):
                 sampler.set_epoch(self.epochs[name])
 
-    def restore_generators(self, loader: DataLoader[Any]) -> None:
-        """Put back the states of the generators only."""
-        for name, generator in generators_of(loader).items():
-            if name in self.generators:
-                generator.set_state(self.generators[name])
-        for name, attribute in _attributes_of(loader).items():
-            if name in self.attributes:
-                _set_state(attribute, self.attributes[name])
+    def put_back(self, loader: DataLoader[Any]) -> None:
+        """Put back these states, which were read of this loader, whatever one of its samplers raises."""
+        self.restore_generators(loader)
+        for name in samplers_of(loader):
+            with suppress(Exception):
+                self._restore_sampler(loader, name)
+
+    def _restore_sampler(self, loader: DataLoader[Any], name: str) -> None:
+        sampler = samplers_of(loader)[name]
+        if name in self.samplers and _is_stateful(sampler):
+            sampler.load_state_dict(copy.deepcopy(self.samplers[name]))
+        if name in self.epochs and _has_epoch(sampler):
+            sampler.set_epoch(self.epochs[name])
 
     def warn_of_missing(self, loader: DataLoader[Any]) -> None:
         """Warn of generators that the loader does not have.
@@ -92,6 +115,17 @@ class SamplerState:
         return cls(generators, dict(state["attributes"]), dict(state["samplers"]), dict(state["epochs"]))
 
 
+@contextmanager
+def put_back_on_error(loader: DataLoader[Any]) -> Iterator[None]:
+    """Put the generators and samplers of a loader back as they were if an error is raised."""
+    before = SamplerState.of(loader)
+    try:
+        yield
+    except Exception:
+        before.put_back(loader)
+        raise
+
+
 def _is_stateful(sampler: Any) -> bool:
     return callable(getattr(sampler, "state_dict", None)) and callable(getattr(sampler, "load_state_dict", None))
 
@@ -119,7 +153,21 @@ def _state_of(generator: Any) -> Any:
     return _with_tensors(state)
 
 
-def _set_state(generator: Any, state: Any) -> None:
+def _set_state(name: str, generator: Any, state: Any) -> None:
+    """Put a generator where it was.
+
+    Raises:
+        ValueError: it is none of its states.
+    """
+    try:
+        _set_state_of(generator, state)
+    except Exception as error:
+        raise ValueError(
+            f"what the state has for the generator of {name} is no state of a {type(generator).__name__}: {error}"
+        ) from error
+
+
+def _set_state_of(generator: Any, state: Any) -> None:
     if isinstance(generator, random.Random):
         generator.setstate(state)
     elif isinstance(generator, torch.Generator):

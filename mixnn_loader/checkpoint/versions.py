@@ -13,15 +13,16 @@ epochs, and the batches in which samples were drawn.
 """
 
 
-def upgraded(state: Mapping[str, Any]) -> dict[str, Any]:
+def upgraded(state: Mapping[str, Any], num_batches: int | None = None) -> dict[str, Any]:
     """Bring a state into today's form.
 
     Args:
         state: what ``state_dict()`` of this or an older version returned.
+        num_batches: of a pass over the loader that takes it over; None: it does not tell.
 
     Raises:
         TypeError: it is no mapping.
-        ValueError: it is no such state, or one of a newer version.
+        ValueError: it is no such state, not all of one, or one of a newer version.
     """
     if not isinstance(state, Mapping):
         raise TypeError(f"state must be what state_dict() of a MixNNDataLoader returned, got {type(state).__name__}")
@@ -31,29 +32,69 @@ def upgraded(state: Mapping[str, Any]) -> dict[str, Any]:
             "such as checkpoint['loader']"
         )
     version = state["version"]
-    if not isinstance(version, int) or not 1 <= version <= STATE_VERSION:
+    if type(version) is not int or not 1 <= version <= STATE_VERSION:
         raise ValueError(
             f"the state is of version {version}, this library reads 1 to {STATE_VERSION}; if a newer one saved it, "
             "upgrade mixnn_loader"
         )
     new = dict(state)
-    if version <= 2:
-        new["sampler_state"] = {"generators": new.pop("generators"), "attributes": {}, "samplers": {}, "epochs": {}}
-        new["within"], new["merged"], new["process"] = None, True, (0, 1)
-        new["pairs"] = torch.zeros(2, dtype=torch.float32, device="cpu")
-        new["samples"] = {"representations": None, "drawn": None, **new["samples"]}
-    if version <= 3:
-        new.setdefault("batch", 0)
-        within = new["within"]
-        samples = dict(new["samples"])
-        drawn = samples.pop("drawn", None)
-        samples["unshared"] = drawn
-        samples["last_batch"] = None if drawn is None else drawn.cpu().int() - 1
-        new["samples"] = samples
-        new["trained"] = new["batch"] if within is not None else 0
-        new["pairs"] = torch.stack([new["pairs"].cpu().float(), torch.zeros(2, dtype=torch.float32, device="cpu")])
-        new["finished"] = False
-        if within is not None:
-            part = {"first_batch": 0, "first_sample": 0, "offset": 0, "trained": new["batch"]}
-            new["within"] = {"part": part, **within, "position": {"num_samples": 0, **within["position"]}}
+    try:
+        if version <= 2:
+            new = _from_2(new)
+        if version <= 3:
+            new = _from_3(new, num_batches)
+    except KeyError as error:
+        raise ValueError(f"the state, of version {version}, has no {error}; is the checkpoint whole?") from error
+    except Exception as error:
+        raise ValueError(
+            f"the state, of version {version}, cannot be read: {error}; is the checkpoint whole?"
+        ) from error
     return new
+
+
+def _from_2(state: dict[str, Any]) -> dict[str, Any]:
+    """Bring a state of version 1 or 2 into the form of version 3."""
+    generators = state.pop("generators")
+    return state | {
+        "sampler_state": {"generators": generators, "attributes": {}, "samplers": {}, "epochs": {}},
+        "batch": 0,
+        "within": None,
+        "merged": True,
+        "process": (0, 1),
+        "pairs": torch.zeros(2, dtype=torch.float32, device="cpu"),
+        "samples": {"representations": None, "drawn": None, **state["samples"]},
+    }
+
+
+def _from_3(state: dict[str, Any], num_batches: int | None) -> dict[str, Any]:
+    """Bring a state of version 3 into the form of version 4: every batch that was handed out has been trained on."""
+    within = state["within"]
+    samples = dict(state["samples"])
+    samples["unshared"] = samples.pop("drawn")
+    # Which were batches together was not kept: each sample that has been seen counts as one of its own.
+    labels = samples["given_labels"].cpu()
+    numbers = torch.arange(len(labels), dtype=torch.int32, device="cpu")
+    samples["last_batch"] = numbers.masked_fill(labels < 0, -1)
+    if within is None:
+        return state | {"samples": samples, "finished": False, "trained": 0, "pairs": None}
+
+    position, pairs = dict(within["position"]), state["pairs"].cpu().float()
+    # It is counted again when the batches are drawn again.
+    position["num_samples"] = sum(len(indices) for indices in position["waiting"].values())
+    at_end = position["exhausted"] or position["num_drawn"] == num_batches
+    finished = at_end and len(position["waiting"]) == 0
+    trained = 0 if finished else state["batch"]
+    part = {"first_batch": 0, "first_sample": 0, "offset": 0, "trained": trained}
+    history = list(state["history"])
+    if finished and history and pairs[1] > 0:
+        history[-1] = {**history[-1], "same_label_share": float(pairs[0] / pairs[1])}
+    return state | {
+        "samples": samples,
+        "epoch": state["epoch"] + finished,
+        "batch": trained,
+        "finished": finished,
+        "trained": trained,
+        "pairs": None if finished else torch.stack([pairs, torch.zeros_like(pairs)]),
+        "history": history,
+        "within": {**within, "position": position, "part": part},
+    }

@@ -23,12 +23,13 @@ _MOST_DRAWS = 4
 
 
 def read_once(loader: DataLoader[Any]) -> np.ndarray | None:
-    """List the dataset indices that the batch sampler draws in an epoch, sorted and distinct, (n,) int64.
+    """Say which dataset indices the batch sampler draws in an epoch, and in which of its batches, (N,) int64.
 
     A copy of it is read, and the random streams are put back: the user's own draws the same as if this had not been.
     Of one that never ends, two epochs are read, or as much as holds four draws of each sample.
 
     Returns:
+        Of each sample of the dataset, the number of the batch that it was in last; -1 for one that is in none. Or else
         None where it cannot be read like that: it cannot be copied, its copy changes something that it shares, it
         fails, or it draws something else than indices of the dataset.
     """
@@ -70,15 +71,15 @@ def _kept_streams(reach: Reach) -> Iterator[None]:
 
 
 def _drawn(batches: Iterable[Any], num_samples: int) -> np.ndarray:
-    """Collect indices, (n,) int64."""
-    marks = np.zeros(num_samples, dtype=bool)
+    """Collect the number of the last batch of each sample, (num_samples,) int64."""
+    batch_of = np.full(num_samples, -1, dtype=np.int64)
     rest = _MOST_DRAWS * num_samples
-    for batch in batches:
+    for number, batch in enumerate(batches):
         indices = np.array([operator.index(index) for index in batch], dtype=np.int64)
         if (indices < 0).any():
             raise IndexError(f"the sampler draws {indices.min()}, which is no place of a dataset")
-        marks[indices] = True
+        batch_of[indices] = number
         rest -= max(1, len(indices))  # batches may be empty
         if rest <= 0:
             break
-    return np.flatnonzero(marks)
+    return batch_of

@@ -158,7 +158,7 @@ def symmetric_matrix(rate: float, num_classes: int, *, inclusive: bool = False) 
     """
     check_fraction("rate", rate)
     check_count("num_classes", num_classes, 2)
-    identity = torch.eye(num_classes, dtype=torch.float64)
+    identity = torch.eye(num_classes, dtype=torch.float64, device="cpu")
     if inclusive:
         return (1 - rate) * identity + rate / num_classes
     return (1 - rate) * identity + rate / (num_classes - 1) * (1 - identity)
@@ -191,7 +191,7 @@ def pairflip_matrix(rate: float, num_classes: int) -> Tensor:
     """
     check_fraction("rate", rate)
     check_count("num_classes", num_classes, 2)
-    identity = torch.eye(num_classes, dtype=torch.float64)
+    identity = torch.eye(num_classes, dtype=torch.float64, device="cpu")
     return (1 - rate) * identity + rate * identity.roll(1, dims=1)
 
 
@@ -223,7 +223,7 @@ def transition_matrix(true: Labels, noisy: Labels, num_classes: int) -> Tensor:
 
 
 def _flip_matrix(rate: float, classes: Sequence[str], flips: Mapping[str, str]) -> Tensor:
-    matrix = torch.eye(len(classes), dtype=torch.float64)
+    matrix = torch.eye(len(classes), dtype=torch.float64, device="cpu")
     for source, target in flips.items():
         row, column = classes.index(source), classes.index(target)
         matrix[row, row] = 1 - rate

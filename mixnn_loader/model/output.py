@@ -1,5 +1,6 @@
 """What the user's model returned: brought into one form, or refused with the words that adapt it."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -67,7 +68,7 @@ def flat_rows(representations: Any, num_rows: int) -> Tensor:
             f"representations must have a row for each of the {num_rows} inputs, got shape "
             f"{tuple(representations.shape)}; pass another feature_layer="
         )
-    return representations.reshape(num_rows, -1).float()
+    return representations.reshape(num_rows, math.prod(representations.shape[1:])).float()  # of an empty batch, too
 
 
 def _described(output: Any) -> str:

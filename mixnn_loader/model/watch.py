@@ -1,6 +1,6 @@
 """The first training step, watched once: does the model get what the loader gave?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -61,7 +61,7 @@ class Watch:
         self._outermost = model
         self._handles: list[RemovableHandle] = []  # the outermost module's first
         for module in _watched(model):
-            self._handles.append(module.register_forward_pre_hook(self._look, with_kwargs=True))
+            self._handles.append(module.register_forward_pre_hook(_Hook(self._look), with_kwargs=True))
 
     def close(self) -> None:
         """Take the hooks away, and let the batch go."""
@@ -99,6 +99,20 @@ class Watch:
     def _remove_hooks(self, keep: int = 0) -> None:
         while len(self._handles) > keep:
             self._handles.pop().remove()
+
+
+class _Hook:
+    """Calls a function; in a copy of the model, as one makes for an average of its weights, it does nothing."""
+
+    def __init__(self, look: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None] | None = None) -> None:
+        self._look = look
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._look is not None:
+            self._look(module, args, kwargs)
+
+    def __reduce__(self) -> tuple[type["_Hook"], tuple[()]]:
+        return _Hook, ()
 
 
 def difference_message(seen: Seen) -> str | None:

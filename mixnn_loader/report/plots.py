@@ -85,7 +85,7 @@ def plot_loss_distribution(
         ax.bar(edges[:-1], heights, width=1 / _BINS, align="edge", alpha=0.5, hatch=hatch, label=label)
         tallest = max(tallest, heights.max())
     if mixture is not None:
-        grid = torch.linspace(0, 1, 1001, dtype=torch.float64)
+        grid = torch.linspace(0, 1, 1001, dtype=torch.float64, device="cpu")
         for name, style, density in zip(("clean", "wrong"), ("-", "--"), mixture.density(grid).T, strict=True):
             ax.plot(grid.numpy(), density.numpy(), color="black", linestyle=style, label=f"fitted component, {name}")
     ax.set(
@@ -146,7 +146,7 @@ def _as_tensor(values: Any) -> Tensor:
 def _groups(num_samples: int, is_noisy: Any) -> dict[str, Tensor]:
     """Each group's label and members, (N,) bool."""
     if is_noisy is None:
-        return {"all samples": torch.ones(num_samples, dtype=torch.bool)}
+        return {"all samples": torch.ones(num_samples, dtype=torch.bool, device="cpu")}
     noisy = _as_tensor(is_noisy)
     if noisy.dtype != torch.bool:
         raise TypeError(f"is_noisy must be boolean, one value a sample, got {noisy.dtype}")

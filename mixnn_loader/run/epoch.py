@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.run.place import Phase, Place
 
 Record = dict[str, Any]
@@ -40,7 +41,8 @@ class Epoch:
         estimated_for: the fingerprint of the model for which its estimates were made; None: none were made yet.
         pairs: (2,) counts of (sample, neighbor) pairs: those with the same given label, and all.
         pairs_of_all: (2,) counts that have been shared among the processes, in which `pairs` are not.
-        start: the fingerprint of the model when its first batch was handed out.
+        start: the fingerprint of the model when its first batch was handed out; None: it is not known.
+        changed: whether the model was seen to change since then.
     """
 
     def __init__(self, number: int, phase: Phase) -> None:
@@ -52,6 +54,7 @@ class Epoch:
         self.pairs = torch.zeros(2, dtype=torch.float32, device="cpu")
         self.pairs_of_all = self.pairs.clone()
         self.start: Tensor | None = None
+        self.changed = False
 
     def place(self, batch: int) -> Place:
         """Return the place of one of its batches."""
@@ -59,7 +62,7 @@ class Epoch:
 
     def add_pairs(self, pairs: Tensor) -> None:
         """Count pairs, which are beside the model: nothing here waits for them."""
-        self.pairs = self.pairs.to(pairs.device) + pairs
+        self.pairs = to_device(self.pairs, pairs.device) + pairs
 
     def share_pairs(self, add_up: Callable[[Tensor], Tensor]) -> None:
         """Replace the counts of this process by those of all.

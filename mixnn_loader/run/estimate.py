@@ -16,11 +16,11 @@ from mixnn_loader._utils.random_state import derived_rng, forked_random_state
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.data.indexed import LoadedBatch, NeighborBatchSampler, rebuilt
-from mixnn_loader.data.members import makes_own_batches
 from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.data.to_device import Receiver
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.neighbors.source import Candidates
+from mixnn_loader.run.answers import checked_estimate, checked_found
 from mixnn_loader.run.credibility import Estimate, Evidence
 from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
@@ -77,7 +77,6 @@ class Estimator:
         self._processes = processes
         self._bar = progress_bar() if progress else None
         self._warn = WarnOnce()
-        self._own_batches = makes_own_batches(loader)
         nobody = np.empty(0, dtype=np.int64)
         self._batches = ScanBatches(nobody, loader.batch_size or SCAN_BATCH_SIZE, seed=settings.seed)
         self._generator = torch.Generator(device="cpu")
@@ -102,13 +101,16 @@ class Estimator:
             RuntimeError: the sampler can draw no sample, or none has a finite loss and representation.
         """
         settings, table = self._settings, self._table
-        members = self._processes.union(torch.from_numpy(self._members.now()))
-        if len(members) == 0:
-            if self._members.known() is None:  # what is drawn from now on will take part
-                return {}
+        known = self._members.now()
+        if len(known) == 0 and self._members.known() is not None:
             raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
-        batch_of = table.last_batch.numpy() if self._own_batches else None
-        self._batches.share(members.numpy(), self._processes.rank, self._processes.size, batch_of=batch_of)
+        batch_of = self._members.batches_of(known)
+        if batch_of is not None:  # with whom the others can be collated is not known before they are drawn
+            known = known[batch_of[known] >= 0]
+        if len(known) == 0:  # what is drawn from now on will take part
+            return {}
+        members = torch.from_numpy(known)
+        self._batches.share(known, self._processes.rank, self._processes.size, batch_of=batch_of)
         table.to(self._view.device)
         met = self._met(members)
         scans = settings.scans(epoch) or self._lacks_something(members) or not met.any()
@@ -130,9 +132,11 @@ class Estimator:
         if table.has("representations"):
             with record_function("mixnn_loader.search"):
                 backend, recall = self._search(members[usable.cpu()])
+        posterior = log_posterior[usable].exp()
+        tells_apart = mixture is not None or bool((posterior != posterior[0]).any())
         return {
             "scan": "epoch" if scans else "running",
-            "noise_rate": None if mixture is None else 1 - float(log_posterior[usable].exp().mean()),
+            "noise_rate": 1 - float(posterior.mean()) if tells_apart else None,
             "means": mixture and mixture.means,
             "variances": mixture and mixture.variances,
             "priors": mixture and mixture.priors,
@@ -147,7 +151,10 @@ class Estimator:
     def candidates(self) -> Candidates:
         """Say who may become a neighbor, by what the table holds."""
         usable = np.flatnonzero(self._table.log_clean_probability.isfinite().cpu().numpy())
-        return Candidates(usable, self._table.neighbor_pool.numpy())
+        pool = self._table.neighbor_pool.numpy()
+        if (pool < 0).any():  # no search was made: nobody has neighbors
+            pool = np.where(pool < 0, np.arange(len(pool))[:, None], pool)
+        return Candidates(usable, pool)
 
     @property
     def _searches(self) -> bool:
@@ -219,7 +226,8 @@ class Estimator:
         rows = to_device(members, table.losses.device)
         losses = table.losses[rows].masked_fill(~usable, torch.nan)
         evidence = Evidence(members, table.given_labels[members], losses)
-        log_posterior, mixture = self._settings.credibility.estimate(evidence, self._warn)
+        answer = self._settings.credibility.estimate(evidence, self._warn)
+        log_posterior, mixture = checked_estimate(answer, len(members))
         log_posterior = to_device(log_posterior, losses.device, torch.float32)
         log_posterior = self._processes.first(log_posterior)  # other hardware may round differently
         table.log_clean_probability.fill_(torch.nan)
@@ -242,7 +250,9 @@ class Estimator:
             if self._processes.size > 1:  # each process answers for its share
                 numbers = torch.arange(len(rows), dtype=torch.int64, device=representations.device)
                 queries = numbers.tensor_split(self._processes.size)[self._processes.rank]
-            found, backend, recall = settings.source.search(representations, num_found, queries)
+            answer = settings.source.search(representations, num_found, queries)
+            num_queries = len(rows) if queries is None else len(queries)
+            found, backend, recall = checked_found(answer, num_queries, num_found, len(rows))
             pool[rows, :num_found] = rows[self._processes.gather(found.cpu())]
         table.replace("neighbor_pool", pool)
         return backend, recall

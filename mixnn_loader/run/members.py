@@ -3,10 +3,13 @@
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.log import logger
-from mixnn_loader.data.members import declared_members
+from mixnn_loader._utils.processes import Processes
+from mixnn_loader.data.members import declared_members, makes_own_batches
 from mixnn_loader.data.read_once import read_once
 from mixnn_loader.run.sample_table import SampleTable
 
@@ -19,30 +22,99 @@ class Members:
     Args:
         loader: the user's.
         table: knows which samples have been drawn.
+        processes: which train together: what one draws takes part on all.
         given: (n,) int64, sorted, what the caller says; None: nothing.
+
+    Raises:
+        ValueError: the sampler draws others than the caller says.
     """
 
-    def __init__(self, loader: DataLoader[Any], table: SampleTable, given: np.ndarray | None = None) -> None:
+    def __init__(
+        self, loader: DataLoader[Any], table: SampleTable, processes: Processes, given: np.ndarray | None = None
+    ) -> None:
         self._loader = loader
         self._table = table
+        self._processes = processes
         self._given = given
+        self._own_batches = makes_own_batches(loader)
         self._told: str | None = None
+        self._is_other = np.ones(len(table), dtype=bool)
+        if given is not None:
+            self._is_other[given] = False
+        declared = None if given is None else declared_members(loader)
+        if declared is not None:
+            self.check_drawn(declared)
 
     def known(self) -> np.ndarray | None:
         """Return the members that are known before anything has been drawn, sorted; None if none are."""
         return self._given if self._given is not None else declared_members(self._loader)
 
+    def check_drawn(self, indices: np.ndarray) -> None:
+        """Check that samples that are trained on, or will be, are among those that the caller has named.
+
+        Args:
+            indices: (n,) int64.
+
+        Raises:
+            ValueError: one is not.
+        """
+        if self._given is None or len(beyond := indices[self._is_other[indices]]) == 0:
+            return
+        raise ValueError(
+            f"the sampler draws dataset index {beyond[0]}, which is not in members: members= says which samples are "
+            "training data, and does not choose what is drawn; give the DataLoader sampler=SubsetRandomSampler(...) of "
+            "the same indices, which makes members= needless, or add what else is trained on to members="
+        )
+
     def now(self) -> np.ndarray:
-        """Return the members, (n,) int64, sorted; the sampler's indices or weights may change between epochs."""
+        """Return the members on all processes, (n,) int64, sorted.
+
+        The sampler's indices or weights may change between epochs.
+        """
         members, source = self.known(), "members="
         if members is None:
             members, source = np.flatnonzero(self._table.last_batch.numpy() >= 0), "what has been drawn so far"
             if len(members) == 0 and (read := read_once(self._loader)) is not None:
-                members, source = read, "one look at what the sampler draws"
+                members, source = np.flatnonzero(read >= 0), "one look at what the sampler draws"
         elif self._given is None:
             source = "the sampler"
+        members = self._processes.union(torch.from_numpy(members)).numpy()
         self._tell(len(members), source)
         return members
+
+    def batches_of(self, members: np.ndarray) -> np.ndarray | None:
+        """Say in which batch each sample of the dataset comes, where only the user's own batches may be collated.
+
+        Args:
+            members: (n,) int64, the same on all processes.
+
+        Returns:
+            (N,) int64, the number of the batch in which a sample was drawn last, or else will be by a look at the batch
+            sampler; -1 where neither is known. Batches of two processes have different numbers. None where samples can
+            be put together as they come.
+        """
+        if not self._own_batches:
+            return None
+        numbers = self._table.last_batch.numpy().astype(np.int64)
+        if (numbers[members] >= 0).all():
+            return numbers
+        read = read_once(self._loader)
+        rows = np.empty(0, dtype=np.int64) if read is None else np.flatnonzero((read >= 0) & (numbers < 0))
+        found = rows if read is None else read[rows] * self._processes.size + self._processes.rank
+        all_rows = self._processes.gather(torch.from_numpy(rows)).numpy()
+        numbers[all_rows] = self._processes.gather(torch.from_numpy(found)).numpy() + numbers.max() + 1
+        return numbers
+
+    def elsewhere(self, indices: Tensor) -> np.ndarray:
+        """List members that are not in a batch, (n,) int64, as far as that is known before anything has been drawn.
+
+        Args:
+            indices: (B,) int64 on the CPU, the batch's.
+        """
+        members = self.known()
+        if members is None and self._own_batches and (read := read_once(self._loader)) is not None:
+            members = np.flatnonzero(read >= 0)
+        return np.setdiff1d(np.empty(0, dtype=np.int64) if members is None else members, indices.numpy())
 
     def _tell(self, count: int, source: str) -> None:
         text = f"{count} of {len(self._table)} samples take part in scan and mixing, by {source}"

@@ -18,6 +18,7 @@ from mixnn_loader.method.mixing import mix
 from mixnn_loader.method.receipt import Journal
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average, places_in_batch
 from mixnn_loader.model.predictor import ModelView, Predictions
+from mixnn_loader.run.answers import checked_pairs, checked_weights
 from mixnn_loader.run.place import Phase, Place
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import losses_of
@@ -105,7 +106,7 @@ class BatchMixer:
             soft_targets[:, 1:] = _one_hot(labels[:, 1:], soft_targets.shape[2])
 
         rng = derived_rng(settings.seed, place.epoch, place.batch, _WEIGHT_STREAM)
-        weights = settings.weigh(self._log_posteriors(groups), pairing.found, rng)
+        weights = checked_weights(settings.weigh(self._log_posteriors(groups), pairing.found, rng), pairing.found)
         inputs = received.inputs
         if groups.shape[1] > 1:
             inputs = map_tensors(lambda rows: mix(rows[: len(loaded)], pairing.neighbors(rows), weights), inputs)
@@ -121,6 +122,7 @@ class BatchMixer:
         representations = None if predictions is None else predictions.representations
         rng = derived_rng(settings.seed, place.epoch, place.batch, _PAIRING_STREAM)
         pairs = settings.source.pair(groups[:, 0], representations, settings.num_neighbors, rng)
+        pairs = checked_pairs(pairs, len(groups), settings.num_neighbors)
         if pairs is not None:
             return Pairing(pairs.found, pairs.positions)
         return Pairing(torch.ones_like(groups[:, 1:], dtype=torch.bool), None)

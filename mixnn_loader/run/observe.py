@@ -26,6 +26,9 @@ class Observer:
         self._watch: Watch | None = None
         self._is_done = False
         self._warned_of_model = False
+        self._is_in_loop = False
+        self._has_changed = False
+        self._unchanged = 0
 
     def begin(self, inputs: Any) -> None:
         """Start to watch the training step of a batch, unless one has been seen.
@@ -55,6 +58,7 @@ class Observer:
         if seen is None:
             return
         self._is_done = True
+        self._is_in_loop = seen.with_gradients
         logger.info("the first training step: the model was in %s mode", "train" if seen.training else "eval")
         if (message := difference_message(seen)) is not None:
             warnings.warn(message, stacklevel=5)
@@ -63,15 +67,36 @@ class Observer:
         """Return a few numbers that change when the model is trained."""
         return fingerprint(self._model)
 
+    def change(self, epoch: Epoch) -> Tensor | None:
+        """Look whether the model has changed in an epoch, after 1, 2, 4, ... of its batches until it has.
+
+        Not only at its end: by then, a search for a learning rate has put the model back.
+
+        Returns:
+            The fingerprint of the model, the first time that it is another.
+        """
+        if epoch.changed or epoch.start is None or epoch.trained & (epoch.trained - 1):
+            return None
+        now = self.fingerprint()
+        epoch.changed = not same(epoch.start, now)
+        self._has_changed |= epoch.changed
+        return now if epoch.changed else None
+
     def compare(self, epoch: Epoch) -> None:
         """Compare the model with that at the start of an epoch which has been trained for.
 
         Warns:
-            UserWarning: once, if nothing has changed.
+            UserWarning: once, if nothing has changed. Of a model that was seen in the first step, and has not changed
+                as yet, one such epoch is let pass: its learning rate may have started at 0.
         """
-        if self._warned_of_model or epoch.start is None or epoch.start.numel() == 0:
+        if epoch.changed or epoch.start is None or epoch.start.numel() == 0:
             return
-        if same(epoch.start, self.fingerprint()):
+        if not same(epoch.start, self.fingerprint()):
+            self._has_changed = True
+            return
+        self._unchanged += 1
+        allowed = 1 if self._is_in_loop and not self._has_changed else 0
+        if self._unchanged > allowed and not self._warned_of_model:
             self._warned_of_model = True
             warnings.warn(
                 f"the model's parameters have not changed over epoch {epoch.number}: MixNN looks at a model that is "

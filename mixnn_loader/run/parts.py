@@ -40,6 +40,7 @@ class Parts:
         view: the model.
         processes: which train together.
         table: the per-sample rows.
+        members: which samples take part.
         schedule: the epochs.
         journal: what the loss has seen.
         receiver: brings batches to the model's device.
@@ -59,6 +60,7 @@ class Parts:
     view: ModelView
     processes: Processes
     table: SampleTable
+    members: Members
     schedule: Schedule
     journal: Journal
     receiver: Receiver
@@ -118,7 +120,7 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
     table.to(view.device)
     if around.num_classes is not None:
         table.set_num_classes(around.num_classes)
-    members = Members(wrapped, table, around.members)
+    members = Members(wrapped, table, processes, around.members)
     known = members.known()
     settings.check_members(layout.num_samples if known is None else len(known))
     receiver = Receiver(resolve_unpack(around.unpack), mixes=settings.num_neighbors > 0)
@@ -132,6 +134,7 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
         view=view,
         processes=processes,
         table=table,
+        members=members,
         schedule=Schedule(settings),
         journal=journal,
         receiver=receiver,
@@ -149,7 +152,7 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
         mixer=BatchMixer(settings, view, table, journal),
         synchronizer=Synchronizer(processes, settings, view, table, wrapped),
         observer=Observer(model, around.prepare),
-        rehearsal=Rehearsal(settings, view, receiver, table, wrapped, scan_dataset),
+        rehearsal=Rehearsal(settings, view, receiver, table, members, wrapped, scan_dataset),
         batches=batches,
         batch_sampler=batch_sampler,
         inner=rebuilt(wrapped, wrapped.dataset, batch_sampler=batch_sampler),

@@ -1,19 +1,30 @@
 """What is needed only after warm-up, tried once on the first batch: what is broken shows in second one."""
 
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mixnn_loader._utils.random_state import derived_rng
+from mixnn_loader._utils.random_state import derived_rng, forked_random_state
+from mixnn_loader._utils.transfer import to_device
+from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.data.indexed import in_loaded_order
 from mixnn_loader.data.labels import class_labels
+from mixnn_loader.data.members import makes_own_batches
 from mixnn_loader.data.rehearse import load_once
 from mixnn_loader.data.to_device import ReceivedBatch, Receiver
-from mixnn_loader.model.predictor import ModelView
+from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.neighbors.source import Candidates
+from mixnn_loader.run.answers import checked_drawn, checked_estimate, checked_found, checked_pairs, checked_weights
+from mixnn_loader.run.credibility import Evidence
+from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
+from mixnn_loader.run.scan import losses_of
 from mixnn_loader.run.settings import Settings
 
 _REHEARSAL_STREAM = 6
@@ -21,15 +32,16 @@ _REHEARSAL_STREAM = 6
 
 
 class Rehearsal:
-    """Scans the first batch, loads it with neighbors, and pairs it, for the sake of the errors.
+    """Scans the first batch, searches in it, loads it with neighbors, pairs and weighs it, for the sake of the errors.
 
-    Only samples of that batch are touched, and nothing of it is kept.
+    Only samples of that batch are touched, and of those that are known to be training data, and nothing of it is kept.
 
     Args:
         settings: the hyper-parameters.
         view: the model.
         receiver: brings batches to the model's device.
         table: gets the number of classes.
+        members: which samples may be neighbors.
         loader: the user's.
         scan_dataset: what is scanned.
     """
@@ -40,6 +52,7 @@ class Rehearsal:
         view: ModelView,
         receiver: Receiver,
         table: SampleTable,
+        members: Members,
         loader: DataLoader[Any],
         scan_dataset: Any,
     ) -> None:
@@ -47,6 +60,7 @@ class Rehearsal:
         self._view = view
         self._receiver = receiver
         self._table = table
+        self._members = members
         self._loader = loader
         self._scan_dataset = scan_dataset
         self._is_done = False
@@ -79,14 +93,103 @@ class Rehearsal:
                 f"{int(labels[row])} in the scan; scan_dataset must hold the same samples in the same order as the "
                 "dataset, with the same labels"
             )
-        k = settings.num_neighbors
-        pool = np.repeat(np.roll(indices, 1)[:, None], max(k, settings.pool_size), axis=1)
-        rows = np.zeros((len(self._table), pool.shape[1]), dtype=np.int64)
-        rows[indices] = pool
-        drawn = settings.source.draw(indices, k, Candidates(np.unique(indices), rows), rng)
-        if drawn.shape[1] > 0:
-            [loaded] = load_once(self._loader, self._loader.dataset, [np.column_stack([indices, drawn])], seed)
-            self._receiver.receive(loaded, self._view.device)
-        own = torch.from_numpy(indices).to(self._view.device)
-        settings.source.pair(own, predictions.representations, k, rng)
+        with forked_random_state(seed):
+            found = self._pair(indices, predictions, rng, seed)
+            self._estimate(indices, labels, predictions)
+            self._weigh(found, rng)
         self._is_done = True
+
+    def _pair(self, indices: np.ndarray, predictions: Predictions, rng: np.random.Generator, seed: int) -> Tensor:
+        """Search in the batch alone, load neighbors that are drawn from it, and pair its samples.
+
+        Returns:
+            (B, K) bool on the model's device, which neighbors there are.
+        """
+        source, k, device = self._settings.source, self._settings.num_neighbors, self._view.device
+        distinct, first = np.unique(indices, return_index=True)
+        pool = np.repeat(np.arange(len(self._table))[:, None], self._settings.pool_size, axis=1)
+        if source.sees == "dataset" and predictions.representations is not None:
+            representations = predictions.representations[to_device(torch.from_numpy(first), device)]
+            usable = representations.isfinite().all(dim=1)
+            rows, representations = distinct[usable.cpu().numpy()], representations[usable]
+            if (num_found := min(self._settings.pool_size, len(rows) - 1)) > 0:
+                searched = source.search(representations, num_found, None)
+                neighbors = checked_found(searched, len(rows), num_found, len(rows)).neighbors
+                pool[rows, :num_found] = rows[neighbors.cpu().numpy()]
+        drawn = source.draw(indices, k, Candidates(distinct, pool), rng)
+        drawn = checked_drawn(drawn, len(indices), k, len(self._table))
+        if drawn.shape[1] > 0:
+            elsewhere = rng.permutation(self._members.elsewhere(torch.from_numpy(indices)))
+            self._load(indices, drawn, np.resize(elsewhere, drawn.shape) if len(elsewhere) > 0 else drawn, seed)
+        representations_of_batch = predictions.representations if source.sees == "batch" else None
+        own = to_device(torch.from_numpy(indices), device)
+        pairs = source.pair(own, representations_of_batch, k, rng)
+        pairs = checked_pairs(pairs, len(indices), k, thoroughly=True)
+        return torch.ones(drawn.shape, dtype=torch.bool, device=device) if pairs is None else pairs.found
+
+    def _estimate(self, indices: np.ndarray, labels: Tensor, predictions: Predictions) -> None:
+        distinct, first = (torch.from_numpy(rows) for rows in np.unique(indices, return_index=True))
+        losses = losses_of(predictions, to_device(labels, predictions.logits.device))
+        losses = losses[to_device(first, losses.device)].float()
+        if losses.isfinite().any():  # else there is nothing to estimate from, and maybe only in this batch
+            with warnings.catch_warnings():  # so few samples say nothing
+                warnings.simplefilter("ignore")
+                estimate = self._settings.credibility.estimate(Evidence(distinct, labels[first], losses), WarnOnce())
+            checked_estimate(estimate, len(distinct))
+
+    def _weigh(self, found: Tensor, rng: np.random.Generator) -> None:
+        """Weigh where all are found, and where none is; with all equally credible, and surely wrong."""
+        shape = (found.shape[0], found.shape[1] + 1)
+        for some in (found, torch.zeros_like(found)):
+            for log_posterior in (-1.0, -torch.inf):
+                posteriors = torch.full(shape, log_posterior, dtype=torch.float32, device=found.device)
+                checked_weights(self._settings.weigh(posteriors, some, rng), some, thoroughly=True)
+
+    def _load(self, indices: np.ndarray, within: np.ndarray, elsewhere: np.ndarray, seed: int) -> None:
+        """Load the batch with neighbors from elsewhere in the dataset; if that fails, see whether it is due to them.
+
+        Args:
+            indices: (B,) int64, the batch.
+            within: (B, K) int64, neighbors of the batch itself.
+            elsewhere: (B, K) int64, others, if any are known.
+            seed: of the random transforms.
+        """
+        try:
+            self._receive(indices, elsewhere, seed)
+        except Exception as error:
+            if elsewhere is within:
+                raise
+            self._receive(indices, within, seed)
+            raise _not_together(error) from error
+
+    def check_alone(self, error: Exception, batches: Iterable[np.ndarray]) -> None:
+        """See whether the user's own batches, one of which failed to load with its neighbors, can be loaded without.
+
+        Args:
+            error: what loading has raised.
+            batches: (B,) int64 each.
+
+        Raises:
+            RuntimeError: they can be.
+        """
+        if not makes_own_batches(self._loader):
+            return
+        loads = False
+        with suppress(Exception):
+            for indices in batches:
+                self._receive(indices, indices[:, None][:, :0], seed=0)
+            loads = True
+        if loads:
+            raise _not_together(error) from error
+
+    def _receive(self, indices: np.ndarray, neighbors: np.ndarray, seed: int) -> None:
+        [loaded] = load_once(self._loader, self._loader.dataset, [np.column_stack([indices, neighbors])], seed)
+        self._receiver.receive(loaded, self._view.device)
+
+
+def _not_together(error: Exception) -> RuntimeError:
+    return RuntimeError(
+        f"a batch can be loaded, but not together with neighbors from elsewhere in the dataset ({error}). If only "
+        "samples of one batch can be collated, as those of one length, take the neighbors from the batch, "
+        "neighbors='batch' or 'random-batch', or let collate_fn pad them to one length"
+    )

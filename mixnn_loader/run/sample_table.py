@@ -26,15 +26,23 @@ class Column:
         dtype: of its entries; None: the table says.
         fill: what stands there before anything is known.
         on: ``"cpu"``; ``"state"``, where the user wants the state; or ``"model"``, where the model is.
+        wide: whether a row has several entries.
         saved: whether it is part of the state.
     """
 
     def __init__(
-        self, dtype: torch.dtype | None, fill: float, *, on: Literal["cpu", "state", "model"], saved: bool = True
+        self,
+        dtype: torch.dtype | None,
+        fill: float,
+        *,
+        on: Literal["cpu", "state", "model"],
+        wide: bool = False,
+        saved: bool = True,
     ) -> None:
         self.dtype = dtype
         self.fill = fill
         self.on = on
+        self.wide = wide
         self.saved = saved
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -94,11 +102,11 @@ class SampleTable:
     """
 
     given_labels = Column(torch.int64, -1, on="cpu")
-    neighbor_pool = Column(torch.int64, -1, on="cpu")
+    neighbor_pool = Column(torch.int64, -1, on="cpu", wide=True)
     losses = Column(torch.float32, torch.nan, on="state")
     log_clean_probability = Column(torch.float32, torch.nan, on="state")
-    soft_targets = Column(None, 0, on="state")
-    representations = Column(None, 0, on="model")
+    soft_targets = Column(None, 0, on="state", wide=True)
+    representations = Column(None, 0, on="model", wide=True)
     last_batch = Column(torch.int32, -1, on="cpu")
     unshared = Column(torch.bool, 0, on="cpu")
 
@@ -270,6 +278,22 @@ class SampleTable:
                 self._add("unshared")
             self.unshared[indices] = True
 
+    def forget(self, *, keep_drawn: bool) -> None:
+        """Forget what the model has said of the samples, so that targets are one-hot again.
+
+        Args:
+            keep_drawn: keep the labels that have been seen, and which samples have been drawn.
+        """
+        labels, last_batch = self.given_labels, self.last_batch
+        for column in self.columns():
+            if self.has(column.name) and column.name != "representations":
+                self._rows[column.name] = torch.full_like(self._rows[column.name], column.fill)
+        self.drop_representations()
+        if keep_drawn:
+            self.replace("last_batch", last_batch)
+            seen = (labels >= 0).nonzero().flatten()
+            self.record_labels(seen, labels[seen])
+
     def take_unshared(self) -> Tensor:
         """Return the samples (n,) that this process has trained on since it told the others, and forget them."""
         if not self.has("unshared"):
@@ -290,38 +314,70 @@ class SampleTable:
         """Check rows that `state_dict` returned, and return what takes all of them over.
 
         Args:
-            state: the rows; a column that it does not have is as in a new table.
+            state: the rows; a column that is None is as in a new table.
             keep_representations: whether to take over the representations, too.
 
         Raises:
-            ValueError: they are of another dataset length, number of neighbors or classes, or no rows at all.
+            ValueError: they are of another dataset length, number of neighbors or classes, or not all such rows.
         """
         new = SampleTable(self._layout)
-        targets = state.get("soft_targets")
+        self._check_rows(state)
+        targets = state["soft_targets"]
         saved_classes = None if targets is None else targets.shape[1]
+        # Where nothing has been searched, any width will do; older versions kept one where nothing ever was.
+        is_searched = bool((state["neighbor_pool"] >= 0).any())
         for what, saved, own in (
             ("samples", len(state["given_labels"]), len(self)),
-            ("neighbors a sample", state["neighbor_pool"].shape[1], self._layout.pool_size),
+            ("neighbors a sample", state["neighbor_pool"].shape[1] if is_searched else None, self._layout.pool_size),
             ("classes", saved_classes, self.num_classes),
         ):
             if saved is not None and own is not None and saved != own:
                 raise ValueError(f"the state is of a run over {saved} {what}, this loader has {own}")
         if targets is None and self.has("soft_targets"):
             new._add("soft_targets", self.num_classes, device=_CPU)
+        for name, what, stop in (
+            ("given_labels", "class indices or -1", saved_classes or 0),
+            ("neighbor_pool", "dataset indices or -1", len(self)),
+        ):
+            if ((state[name] < -1) | (state[name] >= stop)).any():
+                raise ValueError(f"the state's {name} must be {what}, below {stop}; is the checkpoint whole?")
         for column in self.columns():
             rows = state.get(column.name)
-            if rows is None or (column.name == "representations" and not keep_representations):
+            unused = {"representations": not keep_representations, "neighbor_pool": not is_searched}
+            if rows is None or unused.get(column.name, False):
                 continue
-            if not isinstance(rows, Tensor) or len(rows) != len(self):
+            if len(rows) != len(self):
                 raise ValueError(f"the state's {column.name} must have a row for each of the {len(self)} samples")
             # Wherever the file was loaded to; `to` brings the rows to their place.
             new._rows[column.name] = rows.detach().to("cpu", self._dtype(column), copy=True)
+        num_batches = int(new.last_batch.max()) + 1 if len(new) > 0 else 0
 
         def take_over() -> None:
             self._rows = new._rows
-            self._num_batches = int(self.last_batch.max()) + 1
+            self._num_batches = num_batches
 
         return take_over
+
+    def _check_rows(self, state: Mapping[str, Any]) -> None:
+        """Check that a state has every column, and each is of its kind.
+
+        Raises:
+            ValueError: one is missing or of another.
+        """
+        for column in filter(lambda column: column.saved, self.columns()):
+            if column.name not in state:
+                raise ValueError(f"the state has no {column.name!r} of the samples; is the checkpoint whole?")
+            rows, dtype = state[column.name], self._dtype(column)
+            if rows is None and column.name not in ("given_labels", "neighbor_pool"):
+                continue
+            dims = 1 + column.wide
+            kind = f"{'floating-point' if dtype.is_floating_point else dtype} tensor of {dims} dimensions"
+            is_float = isinstance(rows, Tensor) and rows.is_floating_point()
+            fits = is_float if dtype.is_floating_point else isinstance(rows, Tensor) and rows.dtype == dtype
+            if not fits or rows.dim() != dims:
+                raise ValueError(
+                    f"the state's {column.name} must be a {kind}, got {rows!r:.60}; is the checkpoint whole?"
+                )
 
     def _add(self, name: str, width: int | None = None, *, device: torch.device | None = None) -> None:
         column = next(column for column in self.columns() if column.name == name)

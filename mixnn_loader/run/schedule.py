@@ -33,36 +33,47 @@ class Schedule:
         self.finished = 0
         self._told = False
         self._has_left_warmup = False
+        self._is_set = False
+        self._has_opened = False
         self._starts: list[tuple[Tensor, int]] = []
+        self._latest: Tensor | None = None
 
     def rewind(self, now: Tensor, is_same: Callable[[Tensor, Tensor], bool]) -> bool:
-        """Go back, during warm-up, where the model is as it was at the start of an earlier epoch.
+        """Go back where the model was restored to what it was at the start of epoch 0, or of one of warm-up.
 
         That is what a search for a learning rate does, which trains for a while and then restores the model: what was
-        trained in between counts no more.
+        trained in between counts no more. An epoch that the user has set stays.
 
         Args:
             now: the fingerprint of the model at the start of a pass.
             is_same: compares two of them.
 
         Returns:
-            Whether it went back.
+            Whether the model was restored: what was learned in between is to be forgotten.
         """
-        if self._has_left_warmup:
-            self._starts.clear()
-            return False
-        if self._starts and not is_same(self._starts[-1][0], now):
+        is_set, self._is_set = self._is_set, False
+        if self._latest is not None and not is_same(self._latest, now):
             for place, (start, number) in enumerate(self._starts):
-                if is_same(start, now):
-                    self.number, self.epoch = number, None
+                if is_same(start, now) and (number == self.number or not is_set):
+                    self.finished = max(0, self.finished - (self.number - number))
+                    self.number, self.epoch, self._latest = number, None, None
                     self.history = [record for record in self.history if record["epoch"] < number]
+                    self._has_left_warmup = False
                     del self._starts[place + 1 :]
                     return True
-        self._starts.append((now, self.number))
+        if self.number == 0 or self._settings.phase(self.number) == "warm-up":
+            self._starts.append((now, self.number))
         return False
+
+    def note_trained(self, now: Tensor) -> None:
+        """Take in the fingerprint of the model when it has changed in an epoch."""
+        self._latest = now
 
     def open(self) -> Epoch:
         """Return the epoch in progress, or start the next one."""
+        if not self._has_opened:
+            self._has_opened = True
+            self._tell_of_epochs()
         if self.epoch is None:
             self.epoch = Epoch(self.number, self._settings.phase(self.number))
         self._has_left_warmup |= self.epoch.phase != "warm-up"
@@ -119,7 +130,7 @@ class Schedule:
         """Let epoch ``number`` be the one that comes; the one in progress goes on if it is this one."""
         if number != self.number:
             self.epoch = None
-        self.number = number
+        self.number, self._is_set = number, True
 
     def state_dict(self, *, finished: bool) -> dict[str, Any]:
         """Return tensors and primitives.
@@ -145,6 +156,7 @@ class Schedule:
         """
         self.history = [dict(record) for record in state["history"]]
         self.number, self.epoch = state["epoch"], None
+        self._starts, self._latest, self._is_set = [], None, False
         if state["trained"] > 0 or estimated:
             epoch = self._go_on_in(self.number, state["trained"])
             if state["pairs"] is not None:
@@ -157,3 +169,21 @@ class Schedule:
             epoch.record = self.history[-1]
         self.number, self.epoch = number, epoch
         return epoch
+
+    def _tell_of_epochs(self) -> None:
+        """Log what the schedule is, where any of it is a default or follows from the length of the training."""
+        settings = self._settings
+        if "auto" not in (settings.warmup_epochs, settings.correction_epoch):
+            return
+        correction = "never" if settings.correction is None else f"from epoch {settings.correction} on"
+        source = (
+            "the defaults are those of the paper's 300 epochs: for another length of the training pass epochs="
+            if settings.epochs is None
+            else f"as in the paper, for the {settings.epochs} epochs of epochs="
+        )
+        logger.info(
+            "warm-up lasts %d epochs (warmup_epochs), and soft targets are moved %s (correction_epoch); %s",
+            settings.warmup,
+            correction,
+            source,
+        )

@@ -4,6 +4,7 @@ import zlib
 from dataclasses import fields
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.processes import Processes
@@ -71,20 +72,26 @@ class Synchronizer:
         """
         self._unshared = unshared
 
-    def share(self) -> None:
+    def share(self) -> int:
         """Let all processes know what each has learned since they were last told.
+
+        Returns:
+            How many batches of the epoch have been trained on: by the process that has done most, as one of them may
+            have left the epoch early; 0 if there is nothing to share.
 
         Raises:
             RuntimeError: the processes are not at the same place.
         """
         epoch, self._unshared = self._unshared, None
         if epoch is None or self._processes.size == 1:
-            return
+            return 0
         self._compare(_END, epoch)
         rows_of = share_predictions(self._table, self._table.take_unshared(), self._processes, self._view.device)
         if epoch.phase == "correction":
             average_targets(self._table, rows_of, self._processes)
+        trained = torch.tensor([epoch.trained], dtype=torch.int64, device="cpu")
         epoch.share_pairs(lambda pairs: self._processes.gather(pairs.to(self._view.device).unsqueeze(0)).sum(dim=0))
+        return int(self._processes.gather(trained).max())
 
     def _compare(self, stage: int, epoch: Epoch) -> None:
         num_batches = length_of(self._loader)

@@ -3,42 +3,20 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 
-import numpy as np
 from torch.profiler import record_function
 
 from mixnn_loader._utils.log import logger
-from mixnn_loader._utils.random_state import derived_rng, forked_random_state, kept_generator, kept_random_state
 from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
 from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.run.epoch import Epoch
+from mixnn_loader.run.load_batches import load_batches
 from mixnn_loader.run.observe import is_same_model
+from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Parts
 from mixnn_loader.run.update import Update
-
-_WORKER_STREAM = 5
-"""Sets the seeds of workers in the later epochs of an endless pass apart from the other draws of these epochs."""
-
-
-@dataclass
-class Part:
-    """The part of a pass that belongs to one epoch; usually all of it.
-
-    Attributes:
-        first_batch: batches of the pass before it.
-        first_sample: samples of the pass before it.
-        offset: a batch's number in the pass, less its number in the epoch.
-        trained: its batches that have been trained on.
-    """
-
-    first_batch: int = 0
-    first_sample: int = 0
-    offset: int = 0
-    trained: int = 0
 
 
 class TrainingPass:
@@ -58,6 +36,7 @@ class TrainingPass:
         self._parts = parts
         self._resumes = resumed is not None
         self._is_first_epoch = True
+        self._is_first_pass = len(parts.schedule.history) == 0
         self._watches = True  # one batch of each pass, until a step has been seen
         self._pending: Update | None = None
         self.part = Part() if resumed is None else resumed
@@ -114,7 +93,10 @@ class TrainingPass:
         update.write(self._parts.table, epoch, self._parts.processes)
         self._parts.batches.done(update.number)
         self.part.trained += 1
-        self._parts.observer.end()
+        if self._parts.observer.has_seen_step:  # a loop that fetches batches ahead trains on this one later
+            self._parts.observer.end()
+        if (changed := self._parts.observer.change(epoch)) is not None:
+            self._parts.schedule.note_trained(changed)
 
     def end(self, *, exhausted: bool = False) -> None:
         """End the pass, and with it its epoch if enough of it has been trained on; once it is over, do nothing.
@@ -141,6 +123,11 @@ class TrainingPass:
         if epoch.trained > 0 and parts.settings.epoch_length is None:
             parts.schedule.tell_of_short_passes(self.part.trained, length)
 
+    def drop(self) -> None:
+        """End the pass without a trace: another state has been loaded."""
+        self._pending, self.is_over = None, True
+        self._parts.observer.end()
+
     def _has_been_seen(self, update: Update) -> bool:
         return update.receipt.trained_on or self._parts.observer.has_seen_step
 
@@ -163,10 +150,11 @@ class TrainingPass:
         parts = self._parts
         self._check_length()
         if not self._resumes:
-            parts.synchronizer.share()  # if the pass before was left early
+            self._catch_up()
         now = parts.observer.fingerprint()
         if not self._resumes and parts.schedule.rewind(now, is_same_model):
             logger.info("the model is as it was at the start of epoch %d, which comes again", parts.schedule.number)
+            parts.table.forget(keep_drawn=parts.schedule.number > 0)
         epoch = parts.schedule.open()
         try:
             parts.synchronizer.start(epoch)
@@ -184,12 +172,24 @@ class TrainingPass:
             self.part.offset = self.part.first_batch - epoch.trained
         return epoch
 
+    def _catch_up(self) -> None:
+        """Share what the pass before has learned, if it was left early; perhaps by this process alone."""
+        parts, epoch = self._parts, self._parts.schedule.epoch
+        most = parts.synchronizer.share()
+        if epoch is None or most <= epoch.trained:
+            return
+        wanted, length = parts.settings.epoch_length, length_of(parts.wrapped)
+        if most >= (wanted or (length or most) / 2):
+            self._finish(parts.schedule.open())
+
     def _batches_of(self, epoch: Epoch) -> Iterator[MixNNBatch]:
         self._pause()
         record = epoch.record
         seconds, resumed = record["batches_seconds"] or 0.0, time.perf_counter()
         outbox: list[MixNNBatch] = []  # what this frame names would stay in memory during the user's step
-        for received in self._received(epoch):
+        draws_seed = self._draws_seed()
+        self._resumes = self._is_first_epoch = False
+        for received in load_batches(self._parts, epoch, self.part.offset, draws_seed=draws_seed):
             outbox.append(self._hand_out(received, epoch))
             del received
             seconds += time.perf_counter() - resumed
@@ -204,6 +204,7 @@ class TrainingPass:
 
     def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:
         parts = self._parts
+        parts.members.check_drawn(received.loaded.groups[:, 0].numpy())
         parts.rehearsal.hold(received)
         with record_function("mixnn_loader.mix"):
             place = epoch.place(received.loaded.number - self.part.offset)
@@ -220,39 +221,14 @@ class TrainingPass:
             parts.synchronizer.share()
         return batch
 
-    def _received(self, epoch: Epoch) -> Iterator[ReceivedBatch]:
-        """Load the epoch's batches and bring them to the model's device."""
-        parts, device = self._parts, self._parts.view.device
-        sampler = parts.batch_sampler
-        if epoch.phase == "warm-up":
-            sampler.begin_epoch(epoch.number, offset=self.part.offset)
-        else:
-            candidates, k = parts.estimator.candidates(), parts.settings.num_neighbors
+    def _draws_seed(self) -> bool:
+        """Whether the user's loader would draw a number for its workers now: it does so at the start of a pass.
 
-            def draw(indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-                return parts.settings.source.draw(indices, k, candidates, rng)
-
-            sampler.begin_epoch(epoch.number, draw, offset=self.part.offset)
-        with self._quiet_start(epoch):
-            batches = iter(parts.inner)
-        self._resumes = self._is_first_epoch = False
-        # Without workers, transforms draw from the random streams of the training loop, and must not draw ahead of it.
-        if device.type != "cpu" and parts.wrapped.num_workers > 0:
-            yield from parts.receiver.one_ahead(batches, device)
-        else:
-            yield from parts.receiver.in_turn(batches, device)
-
-    def _quiet_start(self, epoch: Epoch) -> AbstractContextManager[object]:
-        """Start to load without drawing a number: the user's loader draws one a pass, and only at its start."""
-        quiet = ExitStack()
-        if self._resumes:
-            quiet.enter_context(kept_random_state())
-            quiet.enter_context(kept_generator(self._parts.wrapped.generator))
-        elif not self._is_first_epoch:
-            seed = int(derived_rng(self._parts.settings.seed, epoch.number, _WORKER_STREAM).integers(2**32))
-            quiet.enter_context(forked_random_state(seed))
-            quiet.enter_context(kept_generator(self._parts.wrapped.generator, seed))
-        return quiet
+        Where its workers live on, it draws one for all passes: a copy or a resumed run, which starts them anew, draws
+        none.
+        """
+        lives_on = self._parts.wrapped.persistent_workers and not self._is_first_pass
+        return self._is_first_epoch and not self._resumes and not lives_on
 
     def _pause(self) -> None:
         """Let the sampler pause where the epoch ends."""

@@ -42,16 +42,25 @@ def test_a_label_out_of_range(label: int, message: str, warmup_epochs: int) -> N
 @pytest.mark.parametrize(
     ("labels", "got", "remedy"),
     [
-        ([0.0, 1.0, 2.0], r"torch\.float64, such as 0\.0", r"int\(label\) .* torch\.unique"),
-        ([0.5, 1.5, 2.5], r"torch\.float64, such as 0\.5", r"int\(label\) .* torch\.unique"),
-        (["cat", "dog", "cow"], "(list|tuple) of str, such as 'cat'", r"numpy\.unique\(labels, return_inverse=True\)"),
-        ([False, True, True], r"torch\.bool, such as False", r"return int\(label\) from the dataset"),
-        ([torch.tensor(label) for label in (False, True, True)], r"torch\.bool, such as False", r"return int\(label\)"),
+        ([0.0, 1.0, 2.0], r"torch\.float64, such as \d\.0", r"int\(label\) .* torch\.unique"),
+        ([0.5, 1.5, 2.5], r"torch\.float64, such as \d\.5", r"int\(label\) .* torch\.unique"),
+        (
+            ["cat", "dog", "cow"],
+            "(list|tuple) of str, such as '(cat|dog|cow)'",
+            r"numpy\.unique\(labels, return_inverse=True\)",
+        ),
+        ([False, True, True], r"torch\.bool, such as (False|True)", r"return int\(label\) from the dataset"),
+        (
+            [torch.tensor(label) for label in (False, True, True)],
+            r"torch\.bool, such as (False|True)",
+            r"return int\(label\)",
+        ),
     ],
 )
 def test_labels_of_another_type(labels: list[Any], got: str, remedy: str, warmup_epochs: int) -> None:
     samples = Samples([(x, labels[i % 3]) for i, x in enumerate(tensors()[0])])
-    message = rf"labels must be integer class indices, got {got} \(first at dataset index 0\); .*{remedy}"
+    # The scan, which comes first without warm-up, takes them in an order of its own.
+    message = rf"labels must be integer class indices, got {got}.*\(first at dataset index \d\); .*{remedy}"
     with pytest.raises(ValueError, match=message):
         run(MixNNDataLoader(samples, mlp(), batch_size=4, warmup_epochs=warmup_epochs))
 

@@ -222,6 +222,7 @@ def accelerate_resumed(rank: int, size: int, folder: Path, place: tuple[int, int
     again.accelerator.load_state(str(folder))
     again.train()
     assert len(again.log.losses) > 0
+    whole.log.known = whole.log.known[-len(again.log.known) :]  # without the epoch that was at its end
     assert_same(vars(again.log), vars(whole.log))
 
 

@@ -1,5 +1,6 @@
 """The first training step, watched once: does the model get what the loader gave?"""
 
+import copy
 import gc
 import re
 import weakref
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from integration.processes import results_of
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
@@ -308,22 +310,18 @@ def test_in_a_wrapper_either_module_may_be_called(
         assert (watch.seen.difference is None) is (change is not normalized)
 
 
-@pytest.fixture
-def process_group(tmp_path: Path) -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("process_group")
-def test_in_distributed_data_parallel(net: Net, images: Tensor) -> None:
+def in_distributed_data_parallel(rank: int, size: int) -> list[Seen | None]:
+    del rank, size
+    net, images = Net(), torch.rand(4, 3, 8, 8)
     wrapped = nn.parallel.DistributedDataParallel(net)
-    for called in (wrapped, net):
-        seen = seen_by(wrapped, images, called)
-        assert seen == Seen(with_gradients=True, training=True, difference=None)
-    seen = seen_by(net, images, lambda inputs: wrapped(2 * inputs))  # given before it was wrapped
-    assert seen is not None
-    assert seen.difference is not None
+    seen = [seen_by(wrapped, images, called) for called in (wrapped, net)]
+    return [*seen, seen_by(net, images, lambda inputs: wrapped(2 * inputs))]  # given before it was wrapped
+
+
+def test_in_distributed_data_parallel(tmp_path: Path) -> None:
+    [(*same, other)] = results_of(in_distributed_data_parallel, 1, tmp_path)
+    assert same == [Seen(with_gradients=True, training=True, difference=None)] * 2
+    assert other.difference is not None
 
 
 class Counting:
@@ -437,3 +435,16 @@ def test_rows_without_dimensions(images: Tensor) -> None:
         assert watch.seen is not None
         found.append(watch.seen.difference is None)
     assert found == [True, True, True, False]
+
+
+def test_a_copy_that_is_made_during_the_step_is_not_watched() -> None:
+    """As one makes for an average of the weights; a copy of the hook would copy all that it looks at."""
+    inner = nn.Linear(3, 2)
+    inputs = torch.randn(4, 3)
+    watch = Watch(nn.DataParallel(inner), inputs)
+    watches = [thing for thing in gc.get_objects() if type(thing) is Watch]
+    copied = copy.deepcopy(inner)
+    assert len([thing for thing in gc.get_objects() if type(thing) is Watch]) == len(watches)
+    copied(inputs)
+    assert watch.seen is None
+    watch.close()

@@ -1,7 +1,5 @@
 """Which epoch comes."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -115,16 +113,32 @@ def start(made: Schedule, model: float) -> bool:
     return made.rewind(torch.tensor([model]), same)
 
 
-def test_a_model_that_is_put_back_puts_the_warm_up_back() -> None:
-    made = schedule(warmup_epochs=5)
-    for number, model in enumerate([0.0, 0.1, 0.2]):  # a search for a learning rate, of three epochs
+def go_on(made: Schedule, *models: float) -> None:
+    """Train an epoch from each model to another."""
+    for number, model in enumerate(models, start=made.number):
         assert not start(made, model)
         made.open().trained = 5
+        made.note_trained(torch.tensor([model + 0.05]))
         made.finish(made.open())
         assert made.number == number + 1
+
+
+def test_a_model_that_is_put_back_puts_the_warm_up_back() -> None:
+    made = schedule(warmup_epochs=5)
+    go_on(made, 0.0, 0.1, 0.2)  # a search for a learning rate, of three epochs
     assert start(made, 0.0)
-    assert (made.number, made.history) == (0, [])
+    assert (made.number, made.history, made.finished) == (0, [], 0)
     assert not start(made, 0.3)
+
+
+def test_a_model_that_is_put_back_within_an_epoch() -> None:
+    made = schedule()
+    go_on(made, 0.0)
+    assert not start(made, 0.1)
+    made.open().trained = 5
+    made.note_trained(torch.tensor([0.2]))
+    assert start(made, 0.1)
+    assert (made.number, made.epoch) == (1, None)
 
 
 def test_a_model_that_never_changes_puts_nothing_back() -> None:
@@ -136,11 +150,25 @@ def test_a_model_that_never_changes_puts_nothing_back() -> None:
         assert made.number == number + 1
 
 
-def test_after_warm_up_nothing_is_put_back() -> None:
-    made: Any = schedule(warmup_epochs=1)
-    start(made, 0.0)
-    made.finish(made.open())
-    start(made, 0.1)
-    made.finish(made.open())
-    assert not start(made, 0.0)
-    assert made.number == 2
+@pytest.mark.parametrize("warmup_epochs", [0, 1])
+def test_a_search_that_goes_beyond_warm_up_is_put_back_too(warmup_epochs: int) -> None:
+    made = schedule(warmup_epochs)
+    go_on(made, 0.0, 0.1, 0.2)
+    assert start(made, 0.0)
+    assert (made.number, made.history) == (0, [])
+
+
+def test_an_epoch_after_warm_up_does_not_come_again() -> None:
+    made = schedule(warmup_epochs=1)
+    go_on(made, 0.0, 0.1, 0.2)
+    assert not start(made, 0.1)
+    assert made.number == 3
+
+
+@pytest.mark.parametrize(("epoch", "is_put_back"), [(0, True), (2, False)])
+def test_an_epoch_that_was_set_stays(epoch: int, is_put_back: bool) -> None:
+    made = schedule()
+    go_on(made, 0.0, 0.1, 0.2)
+    made.set(epoch)
+    assert start(made, 0.0) == is_put_back
+    assert made.number == epoch

@@ -1,0 +1,67 @@
+"""An epoch's batches, loaded with their neighbors and brought to the model's device."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from mixnn_loader._utils.random_state import derived_rng
+from mixnn_loader.data.to_device import ReceivedBatch
+from mixnn_loader.run.answers import checked_drawn
+from mixnn_loader.run.epoch import Epoch
+from mixnn_loader.run.parts import Parts
+
+_WORKER_STREAM = 5
+"""Sets the seeds of workers that are started without a number of the user's apart from the other draws of an epoch."""
+
+
+def load_batches(parts: Parts, epoch: Epoch, offset: int, *, draws_seed: bool) -> Iterator[ReceivedBatch]:
+    """Load the batches that the sampler draws until it pauses.
+
+    Args:
+        parts: what all passes share.
+        epoch: whose batches they are.
+        offset: a batch's number in the pass, less its number in the epoch.
+        draws_seed: whether the start draws a number of the user's for the workers, as the user's own loader does.
+
+    Raises:
+        Exception: what loading raises; a `RuntimeError` where a batch can be loaded without its neighbors only.
+    """
+    device = parts.view.device
+    if epoch.phase == "warm-up":
+        parts.batch_sampler.begin_epoch(epoch.number, offset=offset)
+    else:
+        candidates, k = parts.estimator.candidates(), parts.settings.num_neighbors
+
+        def draw(indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+            drawn = parts.settings.source.draw(indices, k, candidates, rng)
+            return checked_drawn(drawn, len(indices), k, parts.num_samples)
+
+        parts.batch_sampler.begin_epoch(epoch.number, draw, offset=offset)
+    with _seed_of_workers(parts, epoch, draws_seed=draws_seed):
+        batches = iter(parts.inner)
+    # Without workers, transforms draw from the random streams of the training loop, and must not draw ahead of it.
+    is_ahead = device.type != "cpu" and parts.wrapped.num_workers > 0
+    received = parts.receiver.one_ahead(batches, device) if is_ahead else parts.receiver.in_turn(batches, device)
+    try:
+        yield from received
+    except Exception as error:
+        position = parts.batches.position()
+        if epoch.phase != "warm-up" and position is not None and position.waiting:
+            parts.rehearsal.check_alone(error, list(position.waiting.values()))
+        raise
+
+
+@contextmanager
+def _seed_of_workers(parts: Parts, epoch: Epoch, *, draws_seed: bool) -> Iterator[None]:
+    """Where the start of a pass must not draw from the user's generator, let it draw from one of its own."""
+    if draws_seed:
+        yield
+        return
+    seed = int(derived_rng(parts.settings.seed, epoch.number, epoch.trained, _WORKER_STREAM).integers(2**32))
+    parts.inner.generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
+    try:
+        yield
+    finally:
+        parts.inner.generator = parts.wrapped.generator

@@ -1,0 +1,101 @@
+"""A training that ends in warm-up is warned of, and the first epoch tells when warm-up will be over."""
+
+import gc
+import logging
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from toy import Points, mlp
+
+from mixnn_loader import MixNNDataLoader
+
+pytestmark = pytest.mark.filterwarnings("default:the training ended in warm-up")
+ENDED = r"the training ended in warm-up, after \d epochs: .*epochs=\d, or set warmup_epochs="
+
+
+def trained(passes: int, **arguments: Any) -> MixNNDataLoader:
+    torch.manual_seed(0)
+    model = mlp()
+    loader = MixNNDataLoader(DataLoader(Points(), 10), model, **({"warmup_epochs": 2} | arguments))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(passes):
+        for batch in loader:
+            loss = torch.nn.functional.cross_entropy(model(batch.inputs), batch.targets.mixed)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return loader
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_loader_that_goes_in_warm_up(epochs: int) -> None:
+    loader = trained(epochs)
+    with pytest.warns(UserWarning, match=ENDED):
+        del loader
+
+
+def test_a_loader_that_is_built_anew_for_every_epoch() -> None:
+    loaders = (trained(1) for _ in range(3))
+    with pytest.warns(UserWarning, match="one that is built anew for every epoch is always at its start"):
+        next(loaders)
+
+
+def test_what_has_mixed_or_trained_nothing_goes_silently() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for loader in (trained(3), trained(0), trained(1, warmup_epochs=0)):
+            del loader
+        looked_at = trained(0)
+        with torch.no_grad():
+            list(looked_at)
+        next(iter(looked_at))
+        del looked_at
+        loader = trained(1)
+        loader.reset()
+        del loader
+        gc.collect()
+
+
+def test_the_interpreter_ends_in_warm_up() -> None:
+    code = "from test_ended_in_warm_up import trained; loader = trained(1)"
+    here = Path(__file__).parent
+    paths = f"import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]; "
+    finished = subprocess.run(
+        [sys.executable, "-c", paths + code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert finished.stderr.count("the training ended in warm-up, after 1 epochs") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"warmup_epochs": "auto"}, r"lasts 10 epochs .* moved from epoch 60 on .*paper's 300 epochs.*pass epochs="),
+        ({"warmup_epochs": 1}, r"lasts 1 epochs .* moved from epoch 60 on"),
+        ({"warmup_epochs": "auto", "correction_epoch": None}, r"lasts 10 epochs .* moved never"),
+        (
+            {"warmup_epochs": "auto", "epochs": 60},
+            r"lasts 2 epochs .* moved from epoch 12 on .* the 60 epochs of epochs=",
+        ),
+        ({"warmup_epochs": 1, "correction_epoch": 2}, None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:the training ended in warm-up")
+def test_the_first_epoch_tells_the_schedule(
+    arguments: dict[str, Any], told: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="mixnn_loader")
+    loader = trained(0, **arguments)
+    assert "warm-up lasts" not in caplog.text
+    list(loader)
+    list(loader)
+    lines = [record.getMessage() for record in caplog.records if "warm-up lasts" in record.getMessage()]
+    assert len(lines) == (told is not None)
+    if told is not None:
+        assert re.search(told, lines[0])

@@ -1,0 +1,167 @@
+"""What only a GPU shows: nothing waits for it in a batch, no copy is read too early, and no memory is held."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+from toy import NUM_CLASSES, Points, mlp, tensors_of
+
+from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+SETTINGS: dict[str, Any] = {"warmup_epochs": 1, "correction_epoch": 2, "num_neighbors": 2, "momentum": 0.7}
+MODES = pytest.mark.parametrize(
+    "mode",
+    [
+        {},
+        {"scan": "running"},
+        {"neighbors": "batch"},
+        {"neighbors": "batch", "scan": "running"},
+        {"neighbors": "random", "weighting": "beta"},
+        {"neighbors": "random-batch", "weighting": "uniform"},
+        {"weighting": "beta", "correct_neighbors": False},
+    ],
+    ids=str,
+)
+
+
+def keep_busy() -> None:
+    """Queue some ten milliseconds of work: whatever is queued after it is not there for a while."""
+    rows = torch.ones(4096, 4096, device="cuda") / 4096
+    for _ in range(10):
+        rows = rows @ rows
+
+
+class Training:
+    """A user's loop on the GPU, over the same samples as on the CPU."""
+
+    def __init__(self, device: str, mode: dict[str, Any]) -> None:
+        self.model = mlp().to(device)
+        self.model.body[3] = torch.nn.Identity()  # dropout draws otherwise on a GPU
+        plain = DataLoader(Points(), 8)
+        self.loader = MixNNDataLoader(plain, self.model, **(SETTINGS | mode))
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
+        self.criterion = MixNNLoss()
+
+    def step(self, batch: MixNNBatch) -> Tensor:
+        loss: Tensor = self.criterion(self.model(batch.inputs), batch.targets)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@MODES
+def test_no_batch_waits_for_the_device(mode: dict[str, Any]) -> None:
+    training = Training("cuda", mode)
+    for epoch in range(4):
+        batches = iter(training.loader)
+        # The first two: epochs start with a scan, and the first step of all is watched.
+        for _ in range(2):
+            training.step(next(batches))
+        for _ in range(2):
+            with no_waiting():
+                batch = next(batches)
+            training.step(batch)
+        for batch in batches:
+            training.step(batch)
+        assert training.loader.epoch == epoch + 1
+
+
+@MODES
+@pytest.mark.parametrize("state_device", [None, "cpu"])
+def test_no_copy_is_read_before_it_has_ended(mode: dict[str, Any], state_device: str | None) -> None:
+    if state_device == "cpu":
+        mode = {**mode, "state_device": "cpu"}
+
+    def run(device: str, *, is_busy: bool) -> list[Tensor]:
+        training = Training(device, mode)
+        seen: list[Tensor] = []
+        for _ in range(4):
+            for batch in training.loader:
+                training.step(batch)
+                if is_busy:
+                    keep_busy()
+                seen += [rows.cpu() for rows in tensors_of(batch.targets).values()]
+            seen += [training.loader.losses.cpu(), training.loader.soft_targets.cpu()]
+        return seen
+
+    for slow, usual in zip(run("cuda", is_busy=True), run("cuda", is_busy=False), strict=True):
+        torch.testing.assert_close(slow, usual, rtol=0, atol=0, equal_nan=True)
+
+
+def test_losses_that_travel_to_the_host_are_right() -> None:
+    training = Training("cuda", {"scan": "running", "neighbors": "batch", "state_device": "cpu"})
+    for _ in range(2):
+        for batch in training.loader:
+            training.model.eval()
+            with torch.no_grad():
+                inputs = Points().inputs[batch.targets.indices.cpu()].cuda()
+                logits = training.model(inputs)
+                expected = torch.nn.functional.cross_entropy(logits, batch.targets.labels, reduction="none")
+            training.model.train()
+            keep_busy()
+            training.step(batch)
+            indices = batch.targets.indices.cpu()
+            if training.loader.history[-1]["phase"] != "warm-up":
+                torch.testing.assert_close(training.loader.losses[indices], expected.cpu())
+
+
+@MODES
+def test_deterministic_algorithms(mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        runs = []
+        for _ in range(2):
+            training = Training("cuda", mode)
+            for _ in range(4):
+                for batch in training.loader:
+                    training.step(batch)
+            runs.append([training.loader.soft_targets.cpu(), *map(torch.clone, training.model.parameters())])
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+    for one, other in zip(*runs, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("mode", [{}, {"neighbors": "batch"}], ids=str)
+def test_no_memory_of_a_batch_is_held_during_the_step(mode: dict[str, Any], num_workers: int) -> None:
+    width, rows = 2**18, 8  # 8 MiB a batch
+    labels = torch.arange(32) % NUM_CLASSES
+    plain = DataLoader(TensorDataset(torch.randn(32, width), labels), rows, num_workers=num_workers)
+    model = torch.nn.Linear(width, NUM_CLASSES).cuda()
+    loader = MixNNDataLoader(plain, model, warmup_epochs=1, num_neighbors=1, feature_layer=features, **mode)
+    size = rows * width * 4
+    for _ in range(3):
+        for inputs, targets in loader:  # not enumerate: it would keep the batch
+            loss = MixNNLoss()(model(inputs), targets)
+            loss.backward()
+            model.zero_grad(set_to_none=True)
+            del loss, inputs, targets
+            if loader.batch > 1:  # the first one may be copied, to be compared with what the model gets
+                # With workers the next batch is there already, with its neighbors twice the size.
+                ahead = 2 * size if num_workers > 0 else 0
+                weights = width * NUM_CLASSES * 4
+                assert torch.cuda.memory_allocated() <= ahead + 2 * weights + 2**20
+
+
+def features(model: torch.nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Give representations that take no memory to speak of."""
+    logits: Tensor = model(inputs)
+    return logits, inputs[:, :4]
