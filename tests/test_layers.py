@@ -12,7 +12,8 @@ LAYERS = [
     {"_utils"},
     {"method", "neighbors", "model", "datasets"},
     {"data", "report"},
-    {"run", "checkpoint"},
+    {"checkpoint"},
+    {"run"},
     {"loader"},
     {"integrations"},
 ]
