@@ -48,12 +48,11 @@ class Training:
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1)
         self.criterion = MixNNLoss()
 
-    def step(self, batch: MixNNBatch) -> Tensor:
-        loss: Tensor = self.criterion(self.model(batch.inputs), batch.targets)
+    def step(self, batch: MixNNBatch) -> None:
+        loss = self.criterion(self.model(batch.inputs), batch.targets)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return loss.detach()
 
 
 @contextmanager
