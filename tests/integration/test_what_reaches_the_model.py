@@ -76,7 +76,7 @@ def test_a_change_in_the_loop_is_warned_of_once(change: Any, warmup_epochs: int,
 
 
 def in_micro_batches(model: Any) -> Callable[[Tensor], Any]:
-    return lambda inputs: torch.cat([model(part) for part in inputs.split(2)])
+    return lambda inputs: torch.cat([model(part) for part in torch.split(inputs, 2)])
 
 
 def under_autocast(model: Any) -> Callable[[Tensor], Any]:
@@ -140,7 +140,7 @@ def test_a_loop_that_fetches_a_batch_ahead_is_watched_too() -> None:
 
     def ahead() -> None:
         batches = iter(loader)
-        batch = next(batches)
+        batch = next(batches, None)
         while batch is not None:
             following = next(batches, None)
             MixNNLoss()(model(batch.inputs / 255), batch).backward()

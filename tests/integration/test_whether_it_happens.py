@@ -24,7 +24,8 @@ PLAIN = "got plain class indices in a training step"
 def only_loaders_of_the_test() -> Iterator[None]:
     gc.collect()
     yield
-    AccelerateTestCase().tearDown()
+    case: Any = AccelerateTestCase()
+    case.tearDown()
 
 
 def wrapped() -> MixNNDataLoader:
@@ -126,9 +127,11 @@ def test_a_loader_that_was_reset_has_given_no_batch() -> None:
 )
 def test_an_attribute_that_would_have_no_effect_is_refused(name: str, remedy: str) -> None:
     loader = wrapped()
-    for change in (lambda: setattr(loader, name, 3), lambda: delattr(loader, name)):
-        with pytest.raises(AttributeError, match=f"{name!r} cannot be set or deleted: {remedy}"):
-            change()
+    message = f"{name!r} cannot be set or deleted: {remedy}"
+    with pytest.raises(AttributeError, match=message):
+        setattr(loader, name, 3)
+    with pytest.raises(AttributeError, match=message):
+        delattr(loader, name)
     assert loader.batch_size == 10
     assert loader.epoch == 0
 

@@ -118,7 +118,7 @@ def test_a_model_that_is_trained_is_not_warned_of(pair: Any, rate: Any) -> None:
 
 def test_an_average_is_not_warned_of() -> None:
     model = mlp()
-    average = AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+    average = AveragedModel(model)
     loader = build(average)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with warnings.catch_warnings():
