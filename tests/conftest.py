@@ -17,7 +17,8 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     # The first backward pass starts a thread for every kind of device that there is, and fake tensors, which compilers
     # use, add one: a process with such threads cannot be forked.
-    torch.ones(1, requires_grad=True).sum().backward()
+    leaf = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(leaf.sum(), leaf)
     yield
     torch.set_num_threads(threads)
 
