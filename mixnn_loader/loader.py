@@ -1,7 +1,6 @@
 """The wrapper around the user's data loader: Algorithm 1 of the paper, epoch by epoch."""
 
 import inspect
-import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from torch.distributed import ProcessGroup
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.checks import as_device, check_count
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.checkpoint.entries import check_state
 from mixnn_loader.checkpoint.position import Position
 from mixnn_loader.checkpoint.samplers import SamplerState, put_back_on_error
@@ -309,10 +309,9 @@ class MixNNDataLoader(SampleRows):
             self._parts.schedule.reopen(part.trained)
         elif epoch != self.epoch:
             if self._parts.batches.resumes and self.batch not in (0, length_of(self._wrapped)):
-                warnings.warn(
+                warn_user(
                     f"set_epoch({epoch}) drops what is left of epoch {self.epoch} after its batch {self.batch}, within "
-                    "which the loaded state was saved; go on with `for epoch in range(loader.epoch, epochs)`",
-                    stacklevel=2,
+                    "which the loaded state was saved; go on with `for epoch in range(loader.epoch, epochs)`"
                 )
             if self._pass is not None:
                 self._pass.end()

@@ -1,8 +1,7 @@
 """A cause that lasts for many epochs is warned of in the first of them."""
 
-import warnings
-
 from mixnn_loader._utils.log import logger
+from mixnn_loader._utils.warn import warn_user
 
 
 class WarnOnce:
@@ -37,5 +36,5 @@ class WarnOnce:
         if message in self._given:
             logger.info(message, *values)
             return
-        warnings.warn(message % values if values else message, RuntimeWarning, stacklevel=3)
+        warn_user(message % values if values else message, RuntimeWarning)
         self._given.add(message)  # not if warnings are errors: the next attempt meets it again

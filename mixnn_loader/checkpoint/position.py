@@ -1,7 +1,6 @@
 """The user's batches of indices, which a run that was stopped within a pass takes up where it left them."""
 
 import operator
-import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.random_state import RandomState
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.checkpoint.samplers import SamplerState
 
 
@@ -204,11 +204,10 @@ class ResumableBatches:
             checksum, num_samples = zlib.crc32(indices.tobytes(), checksum), num_samples + len(indices)
         position.num_samples = num_samples  # states of older versions do not tell
         if checksum != position.checksum and not self._is_whole(position):
-            warnings.warn(
+            warn_user(
                 f"the batch sampler {type(batch_sampler).__name__} drew other batches than in the saved run: what is "
                 "left of the pass is exact only if each batch is drawn independently of those before; let it draw "
-                "from a generator that is an attribute of its own, or give it state_dict() and load_state_dict()",
-                stacklevel=2,
+                "from a generator that is an attribute of its own, or give it state_dict() and load_state_dict()"
             )
         if position.exhausted:
             batches = iter(list(batches))

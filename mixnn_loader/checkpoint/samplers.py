@@ -2,7 +2,6 @@
 
 import copy
 import random
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.data.user_loader import generators_of, samplers_of
 
 
@@ -94,10 +94,7 @@ class SamplerState:
             UserWarning: there is such a generator.
         """
         if missing := [name for name in self.generators if name not in generators_of(loader)]:
-            warnings.warn(
-                f"the state has generators for {', '.join(missing)}, this loader has none: the order will differ",
-                stacklevel=3,
-            )
+            warn_user(f"the state has generators for {', '.join(missing)}, this loader has none: the order will differ")
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and primitives, if the samplers' own states are made of such."""

@@ -2,7 +2,6 @@
 
 import difflib
 import inspect
-import warnings
 from collections.abc import Iterable, Sequence, Sized
 from typing import Any, cast
 
@@ -16,6 +15,8 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
 )
+
+from mixnn_loader._utils.warn import warn_user
 
 _MAP_STYLE = "MixNN keeps a target for every sample and needs a map-style dataset, with __getitem__ and __len__"
 
@@ -70,10 +71,9 @@ def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequ
         loader = DataLoader(data, **dataloader_kwargs)
     check_map_style("data", loader.dataset)
     if type(loader).__iter__ is not DataLoader.__iter__:
-        warnings.warn(
+        warn_user(
             f"{type(loader).__name__} has an __iter__ of its own, which is not used: MixNN builds a plain DataLoader "
-            "with the same settings",
-            stacklevel=3,
+            "with the same settings"
         )
     if loader.batch_sampler is None:
         raise ValueError("batch_size must not be None: MixNN mixes within batches; let the DataLoader do the batching")
@@ -95,22 +95,19 @@ def warn_of_parts(loader: DataLoader[Any], rank: int, num_processes: int) -> Non
     num_parts = max((int(getattr(sampler, "num_replicas", 1)) for sampler in samplers), default=1)
     parts = {int(sampler.rank) for sampler in samplers if hasattr(sampler, "num_replicas") and hasattr(sampler, "rank")}
     if num_parts != num_processes and num_parts > 1:
-        warnings.warn(
+        warn_user(
             f"the sampler divides the data into {num_parts} parts, and {num_processes} processes train together: init "
-            "torch.distributed before the first epoch, and pass the same group to both",
-            stacklevel=3,
+            "torch.distributed before the first epoch, and pass the same group to both"
         )
     elif num_parts > 1 and parts != {rank}:
-        warnings.warn(
+        warn_user(
             f"the sampler draws the part of process {min(parts - {rank})}, and this is process {rank}: build it where "
-            "the process knows its rank, after init_process_group, or pass rank= to DistributedSampler",
-            stacklevel=3,
+            "the process knows its rank, after init_process_group, or pass rank= to DistributedSampler"
         )
     elif num_parts == 1 < num_processes and any(isinstance(s, (RandomSampler, SequentialSampler)) for s in samplers):
-        warnings.warn(
+        warn_user(
             f"each of {num_processes} processes draws the whole dataset: build the DataLoader with "
-            "sampler=DistributedSampler(dataset), so that each gets its part",
-            stacklevel=3,
+            "sampler=DistributedSampler(dataset), so that each gets its part"
         )
 
 

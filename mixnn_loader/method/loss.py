@@ -1,11 +1,10 @@
 """The training objective."""
 
-import warnings
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
 from mixnn_loader.method.receipt import is_a_loader_idle
 
@@ -82,19 +81,17 @@ class MixNNLoss(nn.Module):
         if isinstance(targets, Tensor):
             if targets.dim() == 1 and not self._warned_of_plain_labels and is_a_loader_idle():
                 self._warned_of_plain_labels = True
-                warnings.warn(
+                warn_user(
                     "MixNNLoss got plain class indices in a training step, and there is a MixNNDataLoader that has "
                     "given no batch: this is plain cross-entropy. Something has made a plain DataLoader of the wrapped "
                     "one (make_private, skip_first_batches, DataLoader(loader.dataset, ...)); wrap what it returned, "
-                    "and iterate the MixNNDataLoader itself",
-                    stacklevel=5,
+                    "and iterate the MixNNDataLoader itself"
                 )
         elif targets.receipt is not None and targets.receipt.sign():
-            warnings.warn(
+            warn_user(
                 "MixNNLoss got a batch that has been trained on before, after a later one: kept batches, as "
                 "itertools.cycle(loader) keeps them, are never mixed anew, and the schedule stands still. Start a "
-                "new pass over the loader instead: while True: for batch in loader: ...",
-                stacklevel=5,
+                "new pass over the loader instead: while True: for batch in loader: ..."
             )
 
     def extra_repr(self) -> str:

@@ -1,6 +1,5 @@
 """The classifier, whose input is the representation: named by the model, or the last linear layer of its width."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.model.hooks import linear_layers, name_of
 
 
@@ -35,11 +35,10 @@ def find_classifier(model: nn.Module, forward: Callable[[], Tensor]) -> nn.Modul
     called = [layer for layer in candidates if layer in outputs]
     if len(called) > 1 and not _equal(outputs[called[-1]], logits):
         *others, last = [name_of(model, layer) for layer in called]
-        warnings.warn(
+        warn_user(
             f"feature_layer is None, and {len(called)} linear layers with {logits.shape[1]} outputs take part in the "
             f"forward pass: what enters the last, {last}, is taken for the representation; for another choice pass "
-            f"feature_layer={others[-1]}, for this one feature_layer={last}",
-            stacklevel=2,
+            f"feature_layer={others[-1]}, for this one feature_layer={last}"
         )
     return called[-1] if called else candidates[-1]
 

@@ -1,11 +1,11 @@
 """What is really going on in the training loop, as far as the model shows it."""
 
-import warnings
 from typing import Any
 
 from torch import Tensor, nn
 
 from mixnn_loader._utils.log import logger
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.model.fingerprint import fingerprint, same
 from mixnn_loader.model.prepare import Prepare
 from mixnn_loader.model.watch import Watch, difference_message
@@ -61,7 +61,7 @@ class Observer:
         self._is_in_loop = seen.with_gradients
         logger.info("the first training step: the model was in %s mode", "train" if seen.training else "eval")
         if (message := difference_message(seen)) is not None:
-            warnings.warn(message, stacklevel=5)
+            warn_user(message)
 
     def fingerprint(self) -> Tensor:
         """Return a few numbers that change when the model is trained."""
@@ -98,12 +98,11 @@ class Observer:
         allowed = 1 if self._is_in_loop and not self._has_changed else 0
         if self._unchanged > allowed and not self._warned_of_model:
             self._warned_of_model = True
-            warnings.warn(
+            warn_user(
                 f"the model's parameters have not changed over epoch {epoch.number}: MixNN looks at a model that is "
                 "not trained. If another one is, such as a copy or that of the next fold, call loader.reset(model) or "
                 "build a new MixNNDataLoader for it; to look at batches without training, iterate under "
-                "torch.no_grad(), which is no epoch",
-                stacklevel=5,
+                "torch.no_grad(), which is no epoch"
             )
 
 

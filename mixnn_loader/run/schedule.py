@@ -1,6 +1,5 @@
 """Which epoch comes: those that have been trained for are counted, whatever was iterated."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mixnn_loader._utils.log import logger
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.run.epoch import Epoch, Record
 from mixnn_loader.run.settings import Settings
 
@@ -118,12 +118,11 @@ class Schedule:
             UserWarning: epochs have been trained for, all of them of warm-up.
         """
         if self.finished > 0 and not self._has_left_warmup:
-            warnings.warn(
+            warn_user(
                 f"the training ended in warm-up, after {self.finished} epochs: nothing has been mixed. MixNNDataLoader "
                 f"starts with epoch {self._settings.warmup}; tell it how long the training is, epochs="
                 f"{self.number}, or set warmup_epochs=. It must live as long as the training: one that is built "
-                "anew for every epoch is always at its start",
-                stacklevel=2,
+                "anew for every epoch is always at its start"
             )
 
     def set(self, number: int) -> None:
