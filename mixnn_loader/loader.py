@@ -317,6 +317,8 @@ class MixNNDataLoader(SampleRows):
                 self._pass.end()
             self._parts.batches.forget()
             self._parts.schedule.set(epoch)
+        elif epoch == self._parts.schedule.number:
+            self._parts.schedule.set(epoch)
         for sampler in samplers_of(self._wrapped).values():
             pass_on = getattr(sampler, "set_epoch", None)
             if callable(pass_on):
@@ -334,6 +336,9 @@ class MixNNDataLoader(SampleRows):
         Within a pass take the state after the optimizer's step: leaving the loop ends the pass. A batch that
         `MixNNLoss` has not been taken of yet comes again. Where loading a batch has failed, the state is of the batches
         before it, and the rest of the pass starts with what failed.
+
+        As long as `MixNNLoss` has never been taken, every batch that was handed out counts as trained on. Of several
+        processes, so does the last batch of an epoch, with which they share what they have learned.
 
         Of several processes, the state between epochs and after the last batch is the same on all; elsewhere, and
         after a loop that was left early, each has its own to save.
@@ -399,7 +404,7 @@ class MixNNDataLoader(SampleRows):
         # From here on nothing can fail.
         take_over()
         parts.batches.forget()
-        parts.schedule.load_state_dict(state, estimated=within is not None and not state["finished"])
+        parts.schedule.load_state_dict(state, within=within is not None and not state["finished"])
         parts.synchronizer.resume(None if state["merged"] else parts.schedule.epoch)
         if position is not None:
             parts.batches.go_to(position, sampler_state)

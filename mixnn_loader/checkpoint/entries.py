@@ -135,6 +135,7 @@ _STATE = _entries(
     epoch=_count,
     finished=_flag,
     trained=_count,
+    estimated=_flag,
     pairs=_or_none(_pairs),
     history=_records,
     samples=_each(_anything),

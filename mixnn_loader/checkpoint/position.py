@@ -230,14 +230,18 @@ def indices_of(batch: Any) -> np.ndarray:
 
     Raises:
         TypeError: it is something else than integers.
+        ValueError: one is negative.
     """
     return np.array([_as_index(index) for index in batch], dtype=np.int64)
 
 
 def _as_index(index: Any) -> int:
     try:
-        return operator.index(index)
+        number = operator.index(index)
     except TypeError:
         raise TypeError(
             f"the sampler must yield integer dataset indices, got {index!r}; MixNN keeps its state by index"
         ) from None
+    if number < 0:
+        raise ValueError(f"the sampler must yield dataset indices >= 0, got {number}; count from the start instead")
+    return number

@@ -76,7 +76,7 @@ def _from_3(state: dict[str, Any], num_batches: int | None) -> dict[str, Any]:
     numbers = torch.arange(len(labels), dtype=torch.int32, device="cpu")
     samples["last_batch"] = numbers.masked_fill(labels < 0, -1)
     if within is None:
-        return state | {"samples": samples, "finished": False, "trained": 0, "pairs": None}
+        return state | {"samples": samples, "finished": False, "trained": 0, "estimated": False, "pairs": None}
 
     position, pairs = dict(within["position"]), state["pairs"].cpu().float()
     # It is counted again when the batches are drawn again.
@@ -94,6 +94,7 @@ def _from_3(state: dict[str, Any], num_batches: int | None) -> dict[str, Any]:
         "batch": trained,
         "finished": finished,
         "trained": trained,
+        "estimated": not finished,
         "pairs": None if finished else torch.stack([pairs, torch.zeros_like(pairs)]),
         "history": history,
         "within": {**within, "position": position, "part": part},

@@ -90,6 +90,17 @@ class MixNNTargets:
         """Return the targets with another receipt."""
         return replace(self, receipt=receipt)
 
+    def __getattr__(self, name: str) -> NoReturn:
+        """Say where to look for what a tensor of class indices would have.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(
+            f"MixNNTargets has no attribute {name!r}; it is no tensor: its length is len(targets), the labels as given "
+            "are targets.labels, and the mixed targets targets.mixed"
+        )
+
     def _with(self, function: Callable[[Tensor], Tensor]) -> "MixNNTargets":
         tensors: dict[str, Any] = {name: function(getattr(self, name)) for name in _TENSORS}
         return replace(self, **tensors)

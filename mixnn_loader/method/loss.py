@@ -57,6 +57,10 @@ class MixNNLoss(nn.Module):
             TypeError: ``targets`` is none of these, or of the wrong type.
             ValueError: the logits do not fit the targets in shape or device.
         """
+        if not isinstance(logits, Tensor):
+            raise TypeError(
+                f"logits must be a tensor, got {type(logits).__name__}; the order is MixNNLoss()(logits, targets)"
+            )
         if isinstance(targets, MixNNBatch):
             targets = targets.targets
         target = targets.mixed if isinstance(targets, MixNNTargets) else targets

@@ -147,7 +147,7 @@ class WrittenBuffers:
 def _places(model: nn.Module) -> Iterator[Place]:
     for prefix, module in model.named_modules():
         buffers: dict[str, Tensor | None] = vars(module)["_buffers"]  # unlike named_buffers(), with those that are None
-        for key in buffers:
+        for key in list(buffers.keys()):  # a scripted module's have no iterator
             yield Place(f"{prefix}.{key}" if prefix else key, module, buffers, key)
 
 

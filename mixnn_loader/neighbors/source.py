@@ -62,7 +62,7 @@ class NeighborSource(Protocol):
 
         Args:
             representations: (n, d) floating point and finite, of the members.
-            k: how many there can be at most: M, or n - 1 if that is less.
+            k: how many to find: M, or n - 1 if that is less.
             queries: (Q,) row numbers to answer for; None for all n.
 
         Returns:

@@ -6,7 +6,7 @@ from mixnn_loader._utils.checks import check_choice
 from mixnn_loader.neighbors.in_batch import NearestInBatch, RandomInBatch
 from mixnn_loader.neighbors.in_dataset import NearestInDataset, RandomInDataset
 from mixnn_loader.neighbors.protocol import NeighborSearch
-from mixnn_loader.neighbors.source import NeighborSource
+from mixnn_loader.neighbors.source import NeighborSource, Sees
 
 Neighbors = Literal["dataset", "batch", "random", "random-batch"]
 
@@ -55,4 +55,8 @@ def _check_source(neighbors: Any) -> None:
             f"neighbors must be one of {', '.join(map(repr, get_args(Neighbors)))} or an object like "
             f"mixnn_loader.neighbors.NeighborSource, got {neighbors!r}, which has no {', '.join(missing)}; derive its "
             "class from NeighborSource, which answers for all of them"
+        )
+    if neighbors.sees not in get_args(Sees):
+        raise ValueError(
+            f"sees of neighbors= must be one of {', '.join(map(repr, get_args(Sees)))}, got {neighbors.sees!r}"
         )

@@ -42,7 +42,7 @@ def checked_drawn(drawn: Any, num_rows: int, k: int, num_samples: int) -> np.nda
         or drawn.shape not in ((num_rows, k), (num_rows, 0))
     ):
         raise ValueError(
-            f"the draw of neighbors= must return an array of dataset indices of shape ({num_rows}, {k}), or "
+            f"the draw of neighbors= must return a NumPy array of dataset indices of shape ({num_rows}, {k}), or "
             f"({num_rows}, 0), got {_shown(drawn)}"
         )
     outside = drawn[(drawn < 0) | (drawn >= num_samples)]
@@ -73,6 +73,11 @@ def checked_pairs(pairs: Any, num_rows: int, k: int, *, thoroughly: bool = False
             f"the pair of neighbors= must return None, or positions and found, integers and booleans of shape "
             f"({num_rows}, {k}), got {_shown(positions)} and {_shown(found)}"
         )
+    if positions.device != found.device:
+        raise ValueError(
+            f"the pair of neighbors= must return both on one device, got {positions.device}, {found.device}"
+        )
+    positions = positions.to(torch.int64)  # bytes would be taken for a mask
     if thoroughly and ((positions < 0) | (positions >= num_rows)).any():
         raise ValueError(f"the pair of neighbors= must return row numbers of the batch, in 0..{num_rows - 1}")
     return Pairs(positions, found)
@@ -110,6 +115,11 @@ def checked_estimate(estimate: Any, num_members: int) -> Estimate:
             f"the estimate of scan= must return an Estimate, with log P(clean) as a floating-point tensor of shape "
             f"({num_members},), got {_shown(estimate if log_posterior is None else log_posterior)}"
         )
+    if not (log_posterior <= 0).all():  # a NaN is not, either
+        raise ValueError(
+            "the estimate of scan= must return log P(clean), at most 0 and never NaN (-inf for a label that is surely "
+            f"wrong), got {float(log_posterior[~(log_posterior <= 0)][0])}; take the logarithm of probabilities"
+        )
     return Estimate(*estimate)
 
 
@@ -121,5 +131,6 @@ def _are_integers(values: Any, shape: tuple[int, ...]) -> TypeGuard[Tensor]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, (Tensor, np.ndarray)):
-        return f"{value.dtype} of shape {tuple(value.shape)}"
+        kind = "array" if isinstance(value, np.ndarray) else "tensor"
+        return f"a {kind} of {value.dtype} and shape {tuple(value.shape)}"
     return f"{value!r:.60}"

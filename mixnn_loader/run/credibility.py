@@ -113,6 +113,8 @@ def credibility_of(scan: str | Credibility, every: int | None = None) -> Credibi
             f"scan must be one of {', '.join(map(repr, get_args(Scan)))} or an object with running, every and "
             f"estimate, such as mixnn_loader.functional.EpochScan(), got {scan!r}"
         )
+    if scan.every is not None:
+        check_count("every of scan=", scan.every, 1, "None or an integer")
     if every is not None:
         raise ValueError(f"scan_every must be None with scan={scan!r}, got {every}; give it to the object")
     return scan

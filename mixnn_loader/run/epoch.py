@@ -38,7 +38,8 @@ class Epoch:
         phase: what it does.
         record: its entry in the history, filled in as it goes on.
         trained: batches that have been trained on.
-        estimated_for: the fingerprint of the model for which its estimates were made; None: none were made yet.
+        is_estimated: whether the estimates that it starts from have been made.
+        estimated_for: the fingerprint of the model that they were made of; None: it is not known.
         pairs: (2,) counts of (sample, neighbor) pairs: those with the same given label, and all.
         pairs_of_all: (2,) counts that have been shared among the processes, in which `pairs` are not.
         start: the fingerprint of the model when its first batch was handed out; None: it is not known.
@@ -50,6 +51,7 @@ class Epoch:
         self.phase = phase
         self.record: Record = {"epoch": number, "phase": phase, **dict.fromkeys(MEASURED)}
         self.trained = 0
+        self.is_estimated = False
         self.estimated_for: Tensor | None = None
         self.pairs = torch.zeros(2, dtype=torch.float32, device="cpu")
         self.pairs_of_all = self.pairs.clone()

@@ -150,7 +150,9 @@ class Estimator:
 
     def candidates(self) -> Candidates:
         """Say who may become a neighbor, by what the table holds."""
-        usable = np.flatnonzero(self._table.log_clean_probability.isfinite().cpu().numpy())
+        usable = np.flatnonzero(
+            ~self._table.log_clean_probability.isnan().cpu().numpy() & self._table.losses.isfinite().cpu().numpy()
+        )
         pool = self._table.neighbor_pool.numpy()
         if (pool < 0).any():  # no search was made: nobody has neighbors
             pool = np.where(pool < 0, np.arange(len(pool))[:, None], pool)
@@ -229,6 +231,7 @@ class Estimator:
         answer = self._settings.credibility.estimate(evidence, self._warn)
         log_posterior, mixture = checked_estimate(answer, len(members))
         log_posterior = to_device(log_posterior, losses.device, torch.float32)
+        log_posterior = log_posterior.masked_fill(~usable, -torch.inf)  # whatever an own estimate says of them
         log_posterior = self._processes.first(log_posterior)  # other hardware may round differently
         table.log_clean_probability.fill_(torch.nan)
         table.log_clean_probability[rows] = log_posterior

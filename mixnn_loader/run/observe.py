@@ -101,8 +101,8 @@ class Observer:
             warn_user(
                 f"the model's parameters have not changed over epoch {epoch.number}: MixNN looks at a model that is "
                 "not trained. If another one is, such as a copy or that of the next fold, call loader.reset(model) or "
-                "build a new MixNNDataLoader for it; to look at batches without training, iterate under "
-                "torch.no_grad(), which is no epoch"
+                "build a new MixNNDataLoader for it. To look at batches without training, iterate under "
+                "torch.no_grad(): this pass has counted as an epoch, loader.set_epoch() takes it back"
             )
 
 

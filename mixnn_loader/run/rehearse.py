@@ -1,9 +1,10 @@
 """What is needed only after warm-up, tried once on the first batch: what is broken shows in second one."""
 
+import copy
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import losses_of
 from mixnn_loader.run.settings import Settings
+
+Kind = TypeVar("Kind")
 
 _REHEARSAL_STREAM = 6
 """Sets its random numbers apart from those of the training."""
@@ -105,9 +108,9 @@ class Rehearsal:
         Returns:
             (B, K) bool on the model's device, which neighbors there are.
         """
-        source, k, device = self._settings.source, self._settings.num_neighbors, self._view.device
+        source, k, device = _copied(self._settings.source), self._settings.num_neighbors, self._view.device
         distinct, first = np.unique(indices, return_index=True)
-        pool = np.repeat(np.arange(len(self._table))[:, None], self._settings.pool_size, axis=1)
+        pool = np.repeat(np.arange(len(self._table))[:, None], self._settings.table_width, axis=1)
         if source.sees == "dataset" and predictions.representations is not None:
             representations = predictions.representations[to_device(torch.from_numpy(first), device)]
             usable = representations.isfinite().all(dim=1)
@@ -134,16 +137,18 @@ class Rehearsal:
         if losses.isfinite().any():  # else there is nothing to estimate from, and maybe only in this batch
             with warnings.catch_warnings():  # so few samples say nothing
                 warnings.simplefilter("ignore")
-                estimate = self._settings.credibility.estimate(Evidence(distinct, labels[first], losses), WarnOnce())
+                estimate = _copied(self._settings.credibility).estimate(
+                    Evidence(distinct, labels[first], losses), WarnOnce()
+                )
             checked_estimate(estimate, len(distinct))
 
     def _weigh(self, found: Tensor, rng: np.random.Generator) -> None:
         """Weigh where all are found, and where none is; with all equally credible, and surely wrong."""
-        shape = (found.shape[0], found.shape[1] + 1)
+        shape, weigh = (found.shape[0], found.shape[1] + 1), _copied(self._settings.weigh)
         for some in (found, torch.zeros_like(found)):
             for log_posterior in (-1.0, -torch.inf):
                 posteriors = torch.full(shape, log_posterior, dtype=torch.float32, device=found.device)
-                checked_weights(self._settings.weigh(posteriors, some, rng), some, thoroughly=True)
+                checked_weights(weigh(posteriors, some, rng), some, thoroughly=True)
 
     def _load(self, indices: np.ndarray, within: np.ndarray, elsewhere: np.ndarray, seed: int) -> None:
         """Load the batch with neighbors from elsewhere in the dataset; if that fails, see whether it is due to them.
@@ -185,6 +190,14 @@ class Rehearsal:
     def _receive(self, indices: np.ndarray, neighbors: np.ndarray, seed: int) -> None:
         [loaded] = load_once(self._loader, self._loader.dataset, [np.column_stack([indices, neighbors])], seed)
         self._receiver.receive(loaded, self._view.device)
+
+
+def _copied(answering: Kind) -> Kind:
+    """Copy an object of the user's, which may keep something from what it is asked; itself if it cannot be copied."""
+    copied = answering
+    with suppress(Exception):
+        copied = copy.deepcopy(answering)
+    return copied
 
 
 def _not_together(error: Exception) -> RuntimeError:

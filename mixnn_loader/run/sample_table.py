@@ -117,7 +117,7 @@ class SampleTable:
         for name in ("given_labels", "losses", "log_clean_probability", "last_batch"):
             self._add(name)
         self._add("neighbor_pool", layout.pool_size)
-        self._num_batches = 0
+        self._latest_batch = -1
 
     @classmethod
     def columns(cls) -> list[Column]:
@@ -271,8 +271,8 @@ class SampleTable:
             rank: which process has drawn it, from 0.
             num_processes: how many there are.
         """
-        self.last_batch[indices] = self._num_batches * num_processes + rank
-        self._num_batches += 1
+        self._latest_batch = (self._latest_batch // num_processes + 1) * num_processes + rank
+        self.last_batch[indices] = self._latest_batch
         if num_processes > 1:
             if not self.has("unshared"):
                 self._add("unshared")
@@ -350,11 +350,11 @@ class SampleTable:
                 raise ValueError(f"the state's {column.name} must have a row for each of the {len(self)} samples")
             # Wherever the file was loaded to; `to` brings the rows to their place.
             new._rows[column.name] = rows.detach().to("cpu", self._dtype(column), copy=True)
-        num_batches = int(new.last_batch.max()) + 1 if len(new) > 0 else 0
+        latest_batch = int(new.last_batch.max()) if len(new) > 0 else -1
 
         def take_over() -> None:
             self._rows = new._rows
-            self._num_batches = num_batches
+            self._latest_batch = latest_batch
 
         return take_over
 

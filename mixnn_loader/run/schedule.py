@@ -98,14 +98,14 @@ class Schedule:
         Args:
             trained: its batches.
         """
-        self._go_on_in(self.number - 1, trained)
+        self._go_on_in(self.number - 1, trained).is_estimated = True
 
     def tell_of_short_passes(self, trained: int, length: float) -> None:
         """Log once that passes are too short to be epochs."""
         if not self._told:
             self._told = True
             logger.info(
-                "a pass was left after %d of some %d batches; such passes add up until they make an epoch of the "
+                "a pass was left after %d of about %d batches; such passes add up until they make an epoch of the "
                 "schedule. For another length of its epochs pass epoch_length=, in batches",
                 trained,
                 length,
@@ -118,11 +118,16 @@ class Schedule:
             UserWarning: epochs have been trained for, all of them of warm-up.
         """
         if self.finished > 0 and not self._has_left_warmup:
+            settings = self._settings
+            advice = (
+                "tell it how long the training is, epochs=, or set warmup_epochs="
+                if settings.epochs is None
+                else "set warmup_epochs=, or train on"
+            )
             warn_user(
-                f"the training ended in warm-up, after {self.finished} epochs: nothing has been mixed. MixNNDataLoader "
-                f"starts with epoch {self._settings.warmup}; tell it how long the training is, epochs="
-                f"{self.number}, or set warmup_epochs=. It must live as long as the training: one that is built "
-                "anew for every epoch is always at its start"
+                f"the training ended in warm-up, after {self.finished} epoch(s): nothing has been mixed. A "
+                f"MixNNDataLoader mixes from epoch {settings.warmup} on; {advice}. It must live as long as the "
+                "training: one that is built anew for every epoch is always at its start"
             )
 
     def set(self, number: int) -> None:
@@ -142,22 +147,24 @@ class Schedule:
             "epoch": self.number + finished,
             "finished": finished,
             "trained": 0 if epoch is None else epoch.trained,
+            "estimated": epoch is not None and epoch.is_estimated,
             "pairs": None if epoch is None else torch.stack([epoch.pairs.cpu(), epoch.pairs_of_all]),
             "history": [dict(record) for record in self.history],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], *, estimated: bool) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, within: bool) -> None:
         """Take over what `state_dict` returned.
 
         Args:
             state: with these entries and maybe others.
-            estimated: whether it was saved within an epoch, the estimates of which are in the table.
+            within: whether it was saved within an epoch.
         """
         self.history = [dict(record) for record in state["history"]]
         self.number, self.epoch = state["epoch"], None
         self._starts, self._latest, self._is_set = [], None, False
-        if state["trained"] > 0 or estimated:
+        if state["trained"] > 0 or within:
             epoch = self._go_on_in(self.number, state["trained"])
+            epoch.is_estimated = state["estimated"]
             if state["pairs"] is not None:
                 epoch.pairs, epoch.pairs_of_all = state["pairs"].cpu().clone().unbind()
 
@@ -178,10 +185,10 @@ class Schedule:
         source = (
             "the defaults are those of the paper's 300 epochs: for another length of the training pass epochs="
             if settings.epochs is None
-            else f"as in the paper, for the {settings.epochs} epochs of epochs="
+            else f"what is 'auto' follows in the paper's proportions from epochs={settings.epochs}"
         )
         logger.info(
-            "warm-up lasts %d epochs (warmup_epochs), and soft targets are moved %s (correction_epoch); %s",
+            "warm-up ends before epoch %d (warmup_epochs), and soft targets are moved %s (correction_epoch); %s",
             settings.warmup,
             correction,
             source,

@@ -66,6 +66,11 @@ class Settings:
             check_count("warmup_epochs", self.warmup_epochs, 0, "'auto' or an integer")
         if self.correction_epoch not in ("auto", None):
             check_count("correction_epoch", self.correction_epoch, 0, "'auto', None or an integer")
+        if self.epochs is not None and self.warmup_epochs != "auto" and self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs must be smaller than epochs ({self.epochs}), got {self.warmup_epochs}: nothing would "
+                "be mixed"
+            )
         check_fraction("momentum", self.momentum)
         if not isinstance(self.correct_neighbors, (bool, np.bool_)):
             raise ValueError(f"correct_neighbors must be True or False, got {self.correct_neighbors!r}")
@@ -75,10 +80,15 @@ class Settings:
             if isinstance(value, np.generic):
                 object.__setattr__(self, given.name, value.item())
         source = neighbor_source(self.neighbors, self.neighbor_pool, self.search)
-        if self.num_neighbors > source.pool_size(self.num_neighbors) > 0:
+        if self.neighbor_pool is not None and self.neighbor_pool < self.num_neighbors:
             raise ValueError(
-                f"neighbor_pool must be None or >= num_neighbors ({self.num_neighbors}), got "
-                f"{source.pool_size(self.num_neighbors)}"
+                f"neighbor_pool must be None or >= num_neighbors ({self.num_neighbors}), got {self.neighbor_pool}"
+            )
+        searched = source.pool_size(self.num_neighbors)
+        if 0 < searched < self.num_neighbors or (searched > 0 and source.sees != "dataset"):
+            raise ValueError(
+                f"neighbors={source!r} searches {searched} neighbors a sample: its pool_size must be 0 or >= "
+                f"num_neighbors ({self.num_neighbors}), and with one its sees must be 'dataset', got {source.sees!r}"
             )
         # Made once: an object may keep something from one batch for the next.
         object.__setattr__(self, "source", NoNeighbors() if self.num_neighbors == 0 else source)

@@ -159,10 +159,13 @@ class TrainingPass:
         try:
             parts.synchronizer.start(epoch)
             parts.table.to(parts.view.device)
-            is_old = epoch.estimated_for is not None and (epoch.trained > 0 or is_same_model(epoch.estimated_for, now))
-            if epoch.phase != "warm-up" and not is_old and not self._resumes:
+            # A look may have had it estimated, before the model was changed.
+            is_old = (
+                epoch.trained == 0 and epoch.estimated_for is not None and not is_same_model(epoch.estimated_for, now)
+            )
+            if epoch.phase != "warm-up" and (is_old or not epoch.is_estimated):
                 epoch.record |= parts.estimator.estimate(epoch.number)
-                epoch.estimated_for = now
+                epoch.is_estimated, epoch.estimated_for = True, now
         except Exception:
             parts.schedule.withdraw(epoch)
             raise

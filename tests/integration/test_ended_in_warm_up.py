@@ -18,7 +18,7 @@ from toy import Points, mlp
 from mixnn_loader import MixNNDataLoader
 
 pytestmark = pytest.mark.filterwarnings("default:the training ended in warm-up")
-ENDED = r"the training ended in warm-up, after \d epochs: .*epochs=\d, or set warmup_epochs="
+ENDED = r"the training ended in warm-up, after \d epoch\(s\): .*epochs=, or set warmup_epochs="
 
 
 def own_loss(logits: Tensor, targets: Tensor) -> Any:
@@ -75,7 +75,7 @@ def test_the_interpreter_ends_in_warm_up() -> None:
     finished = subprocess.run(
         [sys.executable, "-c", paths + code], capture_output=True, text=True, check=True, timeout=120
     )
-    assert finished.stderr.count("the training ended in warm-up, after 1 epochs") == 1
+    assert finished.stderr.count("the training ended in warm-up, after 1 epoch(s)") == 1
 
 
 @pytest.mark.parametrize(

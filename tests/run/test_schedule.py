@@ -86,7 +86,7 @@ def test_a_state_goes_on_where_it_was(finished: bool) -> None:
     epoch = made.open()
     epoch.trained = 3
     epoch.add_pairs(torch.tensor([1.0, 4.0]))
-    loaded.load_state_dict(made.state_dict(finished=finished), estimated=not finished)
+    loaded.load_state_dict(made.state_dict(finished=finished), within=not finished)
     assert loaded.number == 1 + finished
     assert loaded.history == made.history
     if finished:
