@@ -235,3 +235,52 @@ def test_a_loader_in_words_is_one_line(kind: str) -> None:
         assert text.endswith("; warm-up 10, correction from epoch 60)")
     if kind == "no correction":
         assert text.endswith("; warm-up 10, correction from no epoch; correction_epoch=None; neighbor_pool=7)")
+
+
+class Returning(Credibility):
+    """Says the same of everybody."""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def estimate(self, evidence: Evidence, warn: Any) -> Estimate:
+        del warn
+        return Estimate(torch.full_like(evidence.losses, self.value), None)
+
+
+@pytest.mark.parametrize("value", [0.25, torch.nan])
+def test_probabilities_in_place_of_their_logarithms_are_refused(value: float) -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8, scan=Returning(value))
+    with pytest.raises(ValueError, match=r"estimate of scan= must return log P\(clean\), at most 0 .* the logarithm"):
+        next(iter(loader))
+
+
+@pytest.mark.filterwarnings("ignore:1 of 40 samples have a NaN")
+def test_a_sample_that_is_not_finite_is_not_mixed_whatever_the_estimate_says() -> None:
+    points = Points()
+    points.inputs[3] = torch.nan
+    loader = MixNNDataLoader(
+        points, mlp(), batch_size=8, warmup_epochs=0, num_neighbors=3, neighbors="random", scan=Returning(0.0)
+    )
+    for inputs, targets in loader:
+        assert inputs[targets.indices != 3].isfinite().all()
+
+
+class Remembering(Cosine):
+    """Keeps how many rows it was asked to search."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.searched: list[int] = []
+
+    def search(self, representations: Tensor, k: int, queries: Tensor | None = None) -> Any:
+        self.searched.append(len(representations))
+        return super().search(representations, k, queries)
+
+
+def test_what_is_tried_on_the_first_batch_leaves_no_trace_in_the_users_object() -> None:
+    source = Remembering()
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8, warmup_epochs=1, neighbors=source)
+    for _ in range(2):
+        list(loader)
+    assert source.searched == [40]

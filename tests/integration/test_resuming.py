@@ -295,3 +295,25 @@ def test_states_of_other_versions_are_refused(version: Any) -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
     with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 4.* upgrade"):
         loader.load_state_dict({**loader.state_dict(), "version": version})
+
+
+def test_an_epoch_of_short_passes_is_estimated_once_before_and_after_a_stop() -> None:
+    def make() -> tuple[MixNNDataLoader, Any]:
+        model = mlp()
+        return MixNNDataLoader(Points(), model, batch_size=4, warmup_epochs=0), model
+
+    def two_batches(loader: MixNNDataLoader) -> None:
+        for number, _ in enumerate(loader):
+            if number == 2:
+                break
+
+    loader, model = make()
+    two_batches(loader)
+    estimated = loader.clean_probability.clone()
+    with torch.no_grad():
+        model.head.weight.add_(1)
+    again, same_model = make()
+    same_model.load_state_dict(model.state_dict())
+    again.load_state_dict(loader.state_dict())
+    two_batches(again)
+    assert torch.equal(again.clean_probability, estimated)

@@ -404,3 +404,29 @@ def test_batch_samplers_are_endless_too() -> None:
         if number == 4 * LENGTH - 1:
             break
     assert training.phases() == "wwwm"
+
+
+class Failing(Points):
+    """Raises an error once for a sample, when it is told to."""
+
+    fails = False
+
+    def __getitem__(self, index: int) -> Any:
+        if self.fails and index == 7:
+            self.fails = False
+            raise OSError("the disk is away")
+        return super().__getitem__(index)
+
+
+def test_a_scan_that_fails_within_a_pass_is_made_again() -> None:
+    scanned = Failing(N)
+    training = Training(warmup_epochs=1, epoch_length=4, scan_dataset=scanned)
+    batches = iter(training.loader)
+    for _ in range(4):
+        training.step(next(batches))
+    scanned.fails = True
+    with pytest.raises(OSError, match="the disk is away"):
+        next(batches)
+    training.epoch()
+    assert training.loader.history[1]["scan"] == "epoch"
+    assert training.loader.clean_probability.isfinite().all()

@@ -107,3 +107,9 @@ def test_targets_can_be_copied(make_targets: MakeTargets, copy: Callable[[MixNNT
     copied = copy(targets)
     for name in tensors_of(targets):
         assert torch.equal(getattr(copied, name), getattr(targets, name))
+
+
+@pytest.mark.parametrize("name", ["shape", "size", "cpu", "device"])
+def test_what_a_tensor_would_have_is_told_where_to_find(make_targets: MakeTargets, name: str) -> None:
+    with pytest.raises(AttributeError, match=rf"no attribute '{name}'; it is no tensor: .* len\(targets\), .*labels"):
+        getattr(make_targets(3, 1, 4), name)

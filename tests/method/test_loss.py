@@ -160,3 +160,11 @@ def test_targets_of_another_dtype_are_refused(targets: Tensor) -> None:
 def test_narrow_class_indices_are_class_indices() -> None:
     logits, labels = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
     assert MixNNLoss()(logits, labels.to(torch.uint8)) == functional.cross_entropy(logits, labels)
+
+
+def test_arguments_in_the_other_order_are_named(make_targets: MakeTargets) -> None:
+    targets: Any = make_targets(3, 1, 4)
+    with pytest.raises(
+        TypeError, match=r"logits must be a tensor, got MixNNTargets; the order is .*\(logits, targets\)"
+    ):
+        MixNNLoss()(targets, torch.zeros(3, 4))

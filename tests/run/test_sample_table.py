@@ -224,3 +224,13 @@ def test_the_numbers_go_on_in_a_loaded_table() -> None:
     first, second, third, never = table.last_batch.tolist()
     assert first < second < third
     assert never == -1
+
+
+def test_the_numbers_of_batches_do_not_run_away_over_many_stops() -> None:
+    table = sample_table(4, 0)
+    for _ in range(20):
+        for _ in range(10):
+            table.record_drawn(torch.tensor([1]), rank=7, num_processes=8)
+        state, table = table.state_dict(), sample_table(4, 0)
+        load(table, state)
+    assert int(table.last_batch.max()) == 20 * 10 * 8 - 1

@@ -58,6 +58,8 @@ def settings(**changes: Any) -> Settings:
         ({"correct_neighbors": 1}, "correct_neighbors must be True or False, got 1"),
         ({"neighbor_pool": 2.5}, "neighbor_pool must be None or an integer >= 0, got 2.5"),
         ({"num_neighbors": 3, "neighbor_pool": 2}, "neighbor_pool must be None or >= num_neighbors (3), got 2"),
+        ({"num_neighbors": 2, "neighbor_pool": 0}, "neighbor_pool must be None or >= num_neighbors (2), got 0"),
+        ({"epochs": 5, "warmup_epochs": 5}, "warmup_epochs must be smaller than epochs (5), got 5"),
         ({"neighbors": "batch", "neighbor_pool": 5}, "neighbor_pool must be None with neighbors='batch', got 5"),
         ({"scan": "never"}, "scan must be one of 'epoch', 'running', got 'never'"),
         ({"scan_every": 0}, "scan_every must be None or an integer >= 1, got 0"),
