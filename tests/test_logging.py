@@ -70,16 +70,6 @@ def test_a_message_is_a_warning_once_and_then_logged(caplog: pytest.LogCaptureFi
     assert [record.getMessage() for record in caplog.records] == ["5 samples are odd", "7 samples are odd"]
 
 
-def test_the_warning_is_one_of_the_caller_s_caller() -> None:
-    def library_function() -> None:
-        WarnOnce()("look here")
-
-    with pytest.warns(RuntimeWarning, match="look here") as caught:
-        library_function()
-    line = Path(__file__).read_text(encoding="utf-8").splitlines()[caught[0].lineno - 1]
-    assert (caught[0].filename, line.strip()) == (__file__, "library_function()")
-
-
 def test_a_warning_that_is_an_error_is_one_every_time() -> None:
     warn = WarnOnce()
     for _ in range(2):

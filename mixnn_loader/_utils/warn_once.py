@@ -11,6 +11,7 @@ class WarnOnce:
     and frameworks and ``-W always`` switch the filter off.
 
     Example:
+        >>> import warnings
         >>> warn = WarnOnce()
         >>> with warnings.catch_warnings(record=True) as caught:
         ...     warnings.simplefilter("always")

@@ -81,12 +81,15 @@ def test_the_interpreter_ends_in_warm_up() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"warmup_epochs": "auto"}, r"lasts 10 epochs .* moved from epoch 60 on .*paper's 300 epochs.*pass epochs="),
-        ({"warmup_epochs": 1}, r"lasts 1 epochs .* moved from epoch 60 on"),
-        ({"warmup_epochs": "auto", "correction_epoch": None}, r"lasts 10 epochs .* moved never"),
+        (
+            {"warmup_epochs": "auto"},
+            r"before epoch 10 .* moved from epoch 60 on .*paper's 300 epochs.*pass epochs=",
+        ),
+        ({"warmup_epochs": 1}, r"ends before epoch 1 .* moved from epoch 60 on"),
+        ({"warmup_epochs": "auto", "correction_epoch": None}, r"ends before epoch 10 .* moved never"),
         (
             {"warmup_epochs": "auto", "epochs": 60},
-            r"lasts 2 epochs .* moved from epoch 12 on .* the 60 epochs of epochs=",
+            r"ends before epoch 2 .* moved from epoch 12 on .* from epochs=60",
         ),
         ({"warmup_epochs": 1, "correction_epoch": 2}, None),
     ],
@@ -97,10 +100,10 @@ def test_the_first_epoch_tells_the_schedule(
 ) -> None:
     caplog.set_level(logging.INFO, logger="mixnn_loader")
     loader = trained(0, **arguments)
-    assert "warm-up lasts" not in caplog.text
+    assert "warm-up ends before" not in caplog.text
     list(loader)
     list(loader)
-    lines = [record.getMessage() for record in caplog.records if "warm-up lasts" in record.getMessage()]
+    lines = [record.getMessage() for record in caplog.records if "warm-up ends before" in record.getMessage()]
     assert len(lines) == (told is not None)
     if told is not None:
         assert re.search(told, lines[0])
