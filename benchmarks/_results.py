@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _machine import describe_machine
+from benchmarks.harness.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _machine import describe_machine
 from _results import RESULTS, caption, write_json
 from torch import Tensor, nn
 from torch.nn import functional
@@ -39,6 +38,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import resnet34
 from tqdm.auto import tqdm
 
+from benchmarks.harness.machine import describe_machine
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader.noise import symmetric
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _machine import describe_machine
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import MNIST
 from tqdm.auto import tqdm
 
+from benchmarks.harness.machine import describe_machine
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader.noise import symmetric
 

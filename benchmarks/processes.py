@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from _machine import describe_machine
 from _results import RESULTS, write_json
 from neighbor_search import SAMPLE_ROWS, Rows, peak_memory, recall, true_distances
 
+from benchmarks.harness.machine import describe_machine
 from mixnn_loader._utils.processes import CHUNK_BYTES, Processes
 from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch, search_all

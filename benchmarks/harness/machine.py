@@ -3,6 +3,8 @@
 import datetime as dt
 import os
 import platform
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -17,6 +19,14 @@ def describe_machine() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__.partition("+")[0],
     }
+
+
+def peak_memory(device: torch.device) -> float:
+    """Return the most memory that this process has held, in MiB: the GPU's where there is one, else the host's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _processor() -> str:

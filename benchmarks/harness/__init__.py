@@ -1,0 +1,1 @@
+"""What all methods are trained and measured with."""

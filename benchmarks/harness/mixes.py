@@ -1,0 +1,48 @@
+"""Who was mixed with whom: seen from outside of the method, with the true labels that it does not know."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness.metrics import Figures
+from mixnn_loader import MixNNBatch
+
+
+class MixesSeen:
+    """Counts the mixes of an epoch.
+
+    Args:
+        true: (N,) true labels.
+        given: (N,) given labels.
+    """
+
+    def __init__(self, true: Tensor, given: Tensor) -> None:
+        self._true, self._wrong = true, true != given
+        self._counts = torch.zeros(4, dtype=torch.float64)
+
+    def observe(self, batch: Any) -> None:
+        """Count the mixes of a batch; of one that is not mixed with neighbors, nothing."""
+        if not isinstance(batch, MixNNBatch) or batch.targets.neighbors.shape[1] == 0:
+            return
+        groups = batch.targets.groups.cpu()
+        own, others = groups[:, :1], groups[:, 1:]
+        real = own != others
+        same = (self._true[own] == self._true[others]) & real
+        all_wrong = self._wrong[groups].all(dim=1)
+        counts = [same.sum(), real.sum(), all_wrong.sum(), torch.tensor(len(groups))]
+        self._counts += torch.stack(counts).double()
+
+    def figures(self) -> Figures:
+        """Return what was seen, in percent, and start anew.
+
+        Returns:
+            ``same_class``: neighbors whose true class is the sample's; ``worst_case``: mixes in which every label is
+            wrong, so that no weights can help. None where nothing was mixed.
+        """
+        same, pairs, all_wrong, mixes = self._counts.tolist()
+        self._counts.zero_()
+        return {
+            "same_class": 100 * same / pairs if pairs else None,
+            "worst_case": 100 * all_wrong / mixes if mixes else None,
+        }

@@ -1,0 +1,208 @@
+"""What a method is given: noisy training data, networks, and how to train them. It is the same for all methods."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from benchmarks.harness.batches import Batches, IndexedSamples, as_batch
+from benchmarks.harness.cost import Meter
+from benchmarks.harness.learner import Learner
+from benchmarks.harness.networks import NETWORKS, Network
+from benchmarks.harness.recipes import Recipe, factor
+
+SCAN_BATCH_SIZE = 500
+
+
+class Scan(NamedTuple):
+    """What a network says of all training samples, without augmentation, in eval mode.
+
+    Attributes:
+        logits: (N, C) float32.
+        representations: (N, d) float32.
+    """
+
+    logits: Tensor
+    representations: Tensor
+
+
+class Task:
+    """The task, alike for all methods: the same noise, initial weights, order of samples and number of epochs.
+
+    True labels are not in it.
+
+    Args:
+        train: (inputs, given label), with the augmentation of training.
+        scan: the same samples without augmentation.
+        labels: (N,) int64, the given labels.
+        num_classes: C.
+        shape: of an input.
+        recipe: network, schedule, length of a plain training and so on.
+        noise_rate: nominal share of wrong labels, for methods that have to be told.
+        seed: of weights and order.
+        device: where to train.
+
+    Attributes:
+        labels: (N,) int64 on the device, the given labels.
+        meter: counts what the networks compute.
+    """
+
+    def __init__(
+        self,
+        train: Dataset[tuple[Tensor, int]],
+        scan: Dataset[tuple[Tensor, int]],
+        labels: Tensor,
+        num_classes: int,
+        shape: Sequence[int],
+        recipe: Recipe,
+        noise_rate: float,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.train, self.scan_data = train, scan
+        self.labels = labels.to(device)
+        self.num_classes, self.shape = num_classes, tuple(shape)
+        self.recipe, self.num_epochs, self.noise_rate = recipe, recipe.epochs, noise_rate
+        self.seed, self.device = seed, device
+        self.meter = Meter()
+        self._orders: dict[int, torch.Generator] = {}
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set all orders to those of an epoch, so that a run that is resumed there has the same."""
+        for stream, generator in self._orders.items():
+            generator.manual_seed(_seed(self.seed, stream, 1 + epoch))
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return len(self.labels)
+
+    @property
+    def warmup_epochs(self) -> int:
+        """W, where the training is long enough for it, else a third of it."""
+        return min(self.recipe.warmup_epochs, self.num_epochs // 3)
+
+    def epochs_of(self, published: float, published_total: float) -> int:
+        """Scale a published number of epochs to this length of training, to one at least.
+
+        Args:
+            published: such as 40, the epoch at which something starts.
+            published_total: such as 120, of how many.
+        """
+        return max(1, round(published / published_total * self.num_epochs))
+
+    def one_hot(self, labels: Tensor) -> Tensor:
+        """Encode class indices (B,) as (B, C) float32."""
+        return nn.functional.one_hot(labels, self.num_classes).float()
+
+    # ------------------------------------------------------------------------------------------ networks
+
+    def network(self, *, member: int = 0, num_outputs: int | None = None) -> Network:
+        """Build a network.
+
+        Args:
+            member: networks of the same number start from the same weights, in all methods.
+            num_outputs: width of the head; None: C.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(_seed(self.seed, member))
+            network = NETWORKS[self.recipe.network](self.shape, num_outputs or self.num_classes)
+        network.meter = self.meter
+        return network.to(self.device, memory_format=torch.channels_last)
+
+    def learner(
+        self,
+        *,
+        member: int = 0,
+        num_outputs: int | None = None,
+        num_epochs: int | None = None,
+        lr: float | None = None,
+        schedule: str | None = None,
+    ) -> Learner:
+        """Build a network with optimizer and schedule of the recipe.
+
+        Args:
+            member: see `network`.
+            num_outputs: see `network`.
+            num_epochs: over which the learning rate falls; None: a plain training's.
+            lr: learning rate at the start; None: the recipe's.
+            schedule: of the learning rate; None: the recipe's.
+        """
+        network = self.network(member=member, num_outputs=num_outputs)
+        optimizer = self.optimizer(network.parameters(), lr=lr)
+        scheduler = self.scheduler(optimizer, num_epochs=num_epochs, schedule=schedule)
+        return Learner(network, optimizer, scheduler, bfloat16=self.recipe.bfloat16)
+
+    def optimizer(self, parameters: Iterable[nn.Parameter], *, lr: float | None = None) -> Optimizer:
+        """Build the recipe's optimizer."""
+        recipe = self.recipe
+        return SGD(parameters, recipe.lr if lr is None else lr, recipe.momentum, weight_decay=recipe.weight_decay)
+
+    def scheduler(
+        self, optimizer: Optimizer, *, num_epochs: int | None = None, schedule: str | None = None
+    ) -> LRScheduler:
+        """Build the recipe's schedule of the learning rate, a step an epoch."""
+        name, length = schedule or self.recipe.schedule, num_epochs or self.num_epochs
+        return LambdaLR(optimizer, lambda epoch: factor(name, min(epoch, length), length))
+
+    # ------------------------------------------------------------------------------------------ data
+
+    def batches(
+        self,
+        *,
+        num_views: int = 1,
+        subset: Tensor | None = None,
+        batch_size: int | None = None,
+        stream: int = 0,
+    ) -> Batches:
+        """Make a loader of shuffled, augmented batches.
+
+        Args:
+            num_views: augmentations of each sample.
+            subset: (n,) indices of the samples to load; None: all.
+            batch_size: samples a batch; None: the recipe's.
+            stream: sets the order apart from that of other loaders; 0 is the order of all methods. Loaders of one
+                stream must not be iterated at the same time.
+        """
+        data: Dataset[tuple[tuple[Tensor, ...], int, int]] = IndexedSamples(self.train, num_views)
+        if subset is not None:
+            data = Subset(data, subset.tolist())
+        size = batch_size or self.recipe.batch_size
+        return DataLoader(data, size, shuffle=True, generator=self._order(stream), collate_fn=as_batch)
+
+    def plain_loader(self) -> DataLoader[list[Tensor]]:
+        """Make the loader that a user would have: (inputs, labels), in the order of all methods."""
+        return DataLoader(self.train, self.recipe.batch_size, shuffle=True, generator=self._order(0))
+
+    def _order(self, stream: int) -> torch.Generator:
+        if stream not in self._orders:
+            self._orders[stream] = torch.Generator().manual_seed(_seed(self.seed, stream, 0))
+        return self._orders[stream]
+
+    @torch.no_grad()
+    def scan(self, learner: Learner, subset: Tensor | None = None) -> Scan:
+        """Ask a network about training samples, without augmentation and in eval mode, in the order of their indices.
+
+        Args:
+            learner: whose network it is; its flags are as before afterwards.
+            subset: (n,) indices; None: all.
+        """
+        data = self.scan_data if subset is None else Subset(self.scan_data, subset.tolist())
+        was_training = learner.training
+        learner.eval()
+        parts = [
+            learner.logits_and_representations(inputs.to(self.device))
+            for inputs, _ in DataLoader(data, SCAN_BATCH_SIZE)
+        ]
+        learner.train(was_training)
+        logits, representations = zip(*parts, strict=True)
+        return Scan(torch.cat(logits), torch.cat(representations))
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -1,0 +1,90 @@
+"""What the harness measures of a method after every epoch, with the true labels that the method never sees."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness.data import Data
+from benchmarks.harness.metrics import (
+    Figures,
+    correction_figures,
+    memorization_figures,
+    probabilities_of,
+    ranking_figures,
+    test_figures,
+)
+from benchmarks.harness.mixes import MixesSeen
+from benchmarks.harness.task import Task
+from benchmarks.methods.protocol import Method
+
+AVERAGED_EPOCHS = 10
+"""The figures of so many epochs at the end are averaged."""
+
+
+class Watch:
+    """Measures a method.
+
+    Args:
+        method: what is trained.
+        task: what it is given.
+        data: the dataset, with true labels.
+        given: (N,) labels that it is trained on.
+        predicts_training_data: predict the training samples after every epoch; else only after the last.
+    """
+
+    def __init__(
+        self, method: Method, task: Task, data: Data, given: Tensor, *, predicts_training_data: bool = False
+    ) -> None:
+        self._method, self._task, self._data, self._given = method, task, data, given
+        self._test_labels = torch.as_tensor(data.test.targets, dtype=torch.int64)
+        self._predicts_training_data = predicts_training_data
+        self._mixes = MixesSeen(data.labels, given) if data.are_true else None
+
+    def observe(self, batch: Any) -> None:
+        """Look at a batch of the method's."""
+        if self._mixes is not None:
+            self._mixes.observe(batch)
+
+    @torch.no_grad()
+    def figures(self, *, is_last: bool) -> dict[str, Figures]:
+        """Measure after an epoch."""
+        self._method.eval()
+        predict, device = self._method.predict, self._task.device
+        found = {"test": test_figures(probabilities_of(predict, self._data.test, device), self._test_labels)}
+        if not self._data.are_true:
+            return found
+        if self._mixes is not None:
+            found["mixes"] = self._mixes.figures()
+        if is_last or self._predicts_training_data:
+            probabilities = probabilities_of(predict, self._data.scan, device)
+            found["training"] = memorization_figures(probabilities, self._given, self._data.labels)
+            found["labels"] = self.label_figures()
+        return found
+
+    def label_figures(self) -> Figures:
+        """Measure how well wrong labels are found and mended; empty where true labels are not known."""
+        if not self._data.are_true:
+            return {}
+        score, corrected = self._method.clean_score(), self._method.corrected_labels()
+        true, given = self._data.labels, self._given
+        ranked = {} if score is None else ranking_figures(score.cpu(), given != true)
+        return ranked | ({} if corrected is None else correction_figures(corrected.cpu(), given, true))
+
+
+def summary(epochs: Sequence[dict[str, Any]]) -> dict[str, Figures]:
+    """Summarize the test figures of a run.
+
+    Returns:
+        Those of the ``last`` epoch, their ``mean_of_last_10``, and those of the epoch with the best accuracy, an
+        ``oracle``: which one it is nobody can know without clean labels.
+    """
+    tests: list[dict[str, float]] = [epoch["test"] for epoch in epochs]
+    at_end = tests[-AVERAGED_EPOCHS:]
+    return {
+        "last": dict(tests[-1]),
+        "mean_of_last_10": {name: fmean(figures[name] for figures in at_end) for name in tests[-1]},
+        "oracle": dict(max(tests, key=lambda figures: figures["accuracy"])),
+    }
