@@ -19,8 +19,8 @@ error only. The library makes P(clean) monotone: losses past the vertex of the l
 differ on purpose. The memory is what the resident set of a fresh process grows by at its peak, the losses themselves
 not counted (Linux).
 
-    python benchmarks/mixture.py
-    python benchmarks/mixture.py --sizes 10000 100000 --output /tmp/mixture.json
+    python -m benchmarks.mixture
+    python -m benchmarks.mixture --sizes 10000 100000 --output /tmp/mixture.json
 """
 
 import argparse
@@ -37,11 +37,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from _results import RESULTS, caption, write_json
 from matplotlib.figure import Figure
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from benchmarks.harness.report_file import RESULTS, caption, write_json
 from mixnn_loader.method.clean_probability import log_clean_posterior, normalize_losses
 from mixnn_loader.method.gaussian_mixture import VARIANCE_FLOOR, Mixture
 from mixnn_loader.plots import plot_loss_distribution
@@ -268,7 +268,7 @@ def main() -> None:
     """Measure, print, write."""
     args = parse_args()
     sizes = sorted(args.sizes)
-    command = "python benchmarks/mixture.py"
+    command = "python -m benchmarks.mixture"
     if sizes != list(SIZES):
         command += f" --sizes {' '.join(map(str, sizes))}"
 

@@ -16,8 +16,8 @@ the ninth neighbor is hardly farther than the first: (0.18, 1.04, 115).
 The last part asks what last epoch's neighbors are worth as a shortlist for this epoch's. Rows move between its two
 epochs so that as many first neighbors stay as did between two epochs of that network, a quarter.
 
-    python benchmarks/neighbor_search.py
-    python benchmarks/neighbor_search.py --sizes 5000 10000 --widths 64 --max-seconds 5      # a minute
+    python -m benchmarks.neighbor_search
+    python -m benchmarks.neighbor_search --sizes 5000 10000 --widths 64 --max-seconds 5      # a minute
 """
 
 import argparse
@@ -38,9 +38,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from _results import RESULTS, caption, write_json
 from torch import Tensor
 
+from benchmarks.harness.report_file import RESULTS, caption, write_json
 from mixnn_loader.neighbors import CellSearch, ExactSearch, HNSWSearch, NeighborSearch
 
 CORES = os.cpu_count() or 1
@@ -332,7 +332,7 @@ def parse_args() -> argparse.Namespace:
 
 def command_line(args: argparse.Namespace) -> str:
     """Give the command that repeats the measurements."""
-    words = ["python benchmarks/neighbor_search.py", "--sizes", *args.sizes, "--widths", *args.widths]
+    words = ["python -m benchmarks.neighbor_search", "--sizes", *args.sizes, "--widths", *args.widths]
     words += ["--neighbors", *args.neighbors, "--rows", args.rows, "--max-seconds", f"{args.max_seconds:g}"]
     words += ["--device", args.device] if args.device != "cpu" else []
     if args.backends:

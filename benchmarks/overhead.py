@@ -10,8 +10,8 @@ steps are made in whatever format the loop has: a loop in channels_last (`--chan
 The images are random class patterns under noise, and 40 % of the labels are wrong: as easy to generate as to learn, so
 that losses and representations are those of a network that has learned something.
 
-    python benchmarks/overhead.py                              # everything, on the GPU if there is one
-    python benchmarks/overhead.py --cases mnist --rounds 3     # one network, quickly
+    python -m benchmarks.overhead                              # everything, on the GPU if there is one
+    python -m benchmarks.overhead --cases mnist --rounds 3     # one network, quickly
 """
 
 import argparse
@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _results import RESULTS, caption, write_json
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -39,6 +38,7 @@ from torchvision.models import resnet34
 from tqdm.auto import tqdm
 
 from benchmarks.harness.machine import describe_machine
+from benchmarks.harness.report_file import RESULTS, caption, write_json
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader.noise import symmetric
 
@@ -342,7 +342,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Measure all cases, print the table, and write it down with a picture."""
     args = parse_args()
-    command = f"python benchmarks/overhead.py --cases {' '.join(args.cases)} --rounds {args.rounds}"
+    command = f"python -m benchmarks.overhead --cases {' '.join(args.cases)} --rounds {args.rounds}"
     command += f" --workers {args.workers} --device {args.device} --seed {args.seed}"
     command += " --bfloat16" * args.bfloat16 + " --channels-last" * args.channels_last
     measurements: list[dict[str, Any]] = []

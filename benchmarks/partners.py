@@ -6,7 +6,7 @@ label correction from epoch 12, K = 1, SGD lr 0.02 with momentum 0.9, cosine, we
 seed all methods start from the same weights and see the same noise and the same order of samples. Each run has one
 core to itself; its seconds count training and everything the loader does, not the evaluation.
 
-    python benchmarks/partners.py --data-dir DIR      # DIR holds MNIST/raw, as torchvision lays it out
+    python -m benchmarks.partners --data-dir DIR      # DIR holds MNIST/raw, as torchvision lays it out
 """
 
 import argparse
@@ -264,7 +264,7 @@ def write(results: list[Result], machine: dict[str, str], args: argparse.Namespa
     """Write the runs so far as JSON, and a Markdown table beside it."""
     seeds = sorted({run.seed for run in results})
     noise_rates = sorted({run.noise_rate for run in results}, reverse=True)
-    command = f"python benchmarks/partners.py --data-dir DIR --seeds {' '.join(map(str, seeds))} --epochs {args.epochs}"
+    command = f"python -m benchmarks.partners --data-dir DIR --seeds {' '.join(map(str, seeds))} --epochs {args.epochs}"
     report = {
         "command": command,
         "machine": machine,

@@ -13,8 +13,8 @@ slower than this, and a process receives (W - 1) / W of the table.
 Last, what a process needs for a million and ten million samples: memory by formula, seconds by a power of N through the
 two largest sizes measured, for either part of the search.
 
-    python benchmarks/processes.py --large                     # a million rows as well: 6 GB of memory, 10 minutes
-    python benchmarks/processes.py --sizes 20000 50000         # a minute
+    python -m benchmarks.processes --large                     # a million rows as well: 6 GB of memory, 10 minutes
+    python -m benchmarks.processes --sizes 20000 50000         # a minute
 """
 
 import argparse
@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from _results import RESULTS, write_json
-from neighbor_search import SAMPLE_ROWS, Rows, peak_memory, recall, true_distances
 
 from benchmarks.harness.machine import describe_machine
+from benchmarks.harness.report_file import RESULTS, write_json
+from benchmarks.neighbor_search import SAMPLE_ROWS, Rows, peak_memory, recall, true_distances
 from mixnn_loader._utils.processes import CHUNK_BYTES, Processes
 from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch, search_all
@@ -343,7 +343,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, write; what is finished is written at once."""
     args = parse_args()
-    command = f"python benchmarks/processes.py --sizes {' '.join(map(str, args.sizes))}" + " --large" * args.large
+    command = f"python -m benchmarks.processes --sizes {' '.join(map(str, args.sizes))}" + " --large" * args.large
     measurements: list[dict[str, Any]] = []
     if args.resume and args.output.exists():
         saved = json.loads(args.output.read_text())

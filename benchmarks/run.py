@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failures = []
     # A process a run: its peak memory is its own, and what one leaves behind does not reach the next.
     with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
-        work = partial(attempt, args=args, threads=max(1, (os.cpu_count() or 1) // processes))
+        work = partial(attempt, args=args)
         for settings, line in tqdm(pool.imap_unordered(work, jobs), total=len(jobs), unit="run", disable=None):
             if isinstance(line, str):
                 failures.append(f"{settings.title}: {line}")
@@ -62,9 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def attempt(settings: RunSettings, args: argparse.Namespace, threads: int) -> tuple[RunSettings, Line | str]:
+def attempt(settings: RunSettings, args: argparse.Namespace) -> tuple[RunSettings, Line | str]:
     """Run once; of a run that fails, return the traceback: the others go on."""
-    torch.set_num_threads(threads)
+    # Two runs side by side are done sooner than one after another with two threads each.
+    torch.set_num_threads(1)
     checkpoint = args.output.with_suffix(".checkpoints") / f"{settings.key}.pt"
     try:
         return settings, train_and_measure(settings, args.data_dir, checkpoint, args.device)

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.harness.machine import describe_machine
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def write_json(path: Path, command: str, measurements: Sequence[dict[str, Any]], **about: Any) -> None:
