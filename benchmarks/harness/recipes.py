@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from benchmarks.harness.settings import RunSettings
+from benchmarks.harness.networks import NETWORKS
+from benchmarks.harness.settings import RunSettings, SettingError
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,20 @@ class Recipe:
         """Return the recipe with some fields replaced.
 
         Raises:
-            ValueError: a field is unknown.
+            SettingError: a field is unknown, or a value is not of its kind.
         """
-        known = {field.name for field in fields(self)}
-        if unknown := sorted(set(changes) - known):
-            raise ValueError(f"a recipe has no {', '.join(unknown)}; it has {', '.join(sorted(known))}")
-        return replace(self, **changes)
+        kinds = {field.name: field.type for field in fields(self)}
+        if unknown := sorted(set(changes) - set(kinds)):
+            raise SettingError("recipe", f"it has no {', '.join(unknown)}; it has {', '.join(sorted(kinds))}")
+        for name, value in changes.items():
+            kind: Any = int | float if kinds[name] is float else kinds[name]
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise SettingError("recipe", f"{name} must be {getattr(kind, '__name__', kind)}, got {value!r}")
+        changed = replace(self, **changes)
+        if changed.network not in NETWORKS:
+            raise SettingError("recipe", f"network must be one of {', '.join(NETWORKS)}, got {changed.network!r}")
+        factor(changed.schedule, 0, 1)
+        return changed
 
 
 def _constant_then_linear(progress: float) -> float:
@@ -82,12 +91,12 @@ def factor(schedule: str, epoch: int, num_epochs: int) -> float:
     """Return the factor of the learning rate in an epoch.
 
     Raises:
-        ValueError: the schedule is unknown.
+        SettingError: the schedule is unknown.
     """
     if schedule == "restarts":
         return RESTART_FLOOR + (1 - RESTART_FLOOR) * _cosine(epoch % RESTART_PERIOD / RESTART_PERIOD)
     if schedule not in SCHEDULES:
-        raise ValueError(f'schedule must be one of {", ".join(SCHEDULES)} or "restarts", got {schedule!r}')
+        raise SettingError("recipe", f"schedule must be one of {', '.join([*SCHEDULES, 'restarts'])}, got {schedule!r}")
     return SCHEDULES[schedule](epoch / num_epochs)
 
 
@@ -130,10 +139,10 @@ def recipe_for(settings: RunSettings) -> Recipe:
     """Return the recipe of a dataset with the settings' changes.
 
     Raises:
-        ValueError: there is no recipe of that name, or a change is of no field.
+        SettingError: there is no recipe of that name, or a change is of no field or of another kind.
     """
     if settings.dataset not in RECIPES:
-        raise ValueError(f"dataset must be one of {', '.join(RECIPES)}, got {settings.dataset!r}")
+        raise SettingError("dataset", f"must be one of {', '.join(RECIPES)}, got {settings.dataset!r}")
     changes = dict(settings.recipe)
     changes |= {name: value for name in ("epochs", "num_train") if (value := getattr(settings, name)) is not None}
     return RECIPES[settings.dataset].with_changes(changes)
