@@ -12,7 +12,10 @@ there is a run for each combination, of ``method``, ``rate``, ``seed`` and so on
 
     [[runs]]
     method = "mixnn"
-    options = [{ num_neighbors = 1 }, { num_neighbors = 3 }]
+    options = [{ num_neighbors = 1 }, { num_neighbors = 3 }, { correction_epoch = "none" }]
+
+TOML has no word for None: ``"none"`` in ``options`` and ``recipe`` stands for it. The method ``"all"`` stands for every
+method that there is.
 """
 
 import itertools
@@ -22,7 +25,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.settings import RunSettings
+from benchmarks.harness.settings import RunSettings, SettingError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,17 +37,22 @@ def read_grid(path: Path) -> list[RunSettings]:
     """Read the runs of a file, each once.
 
     Raises:
-        ValueError: the file is not TOML, or has an entry that a run does not.
+        ValueError: the file is not TOML, has no runs, or has an entry or a value that a run cannot have.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
     shared = {name: value for name, value in tables.items() if name != "runs"}
+    own = tables.get("runs", [{}])
+    if not isinstance(own, list) or not all(isinstance(table, dict) for table in own):
+        raise ValueError(f"{path}: runs must be tables, each headed [[runs]]")
     runs: dict[str, RunSettings] = {}
-    for table in tables.get("runs", [{}]):
+    for table in own:
         for settings in _combinations(shared | table, path):
             runs.setdefault(settings.key, settings)
+    if not runs:
+        raise ValueError(f"{path} has no runs")
     return list(runs.values())
 
 
@@ -57,4 +65,11 @@ def _combinations(entries: Mapping[str, Any], path: Path) -> Iterator[RunSetting
     choices = [value if isinstance(value, list) else [value] for value in entries.values()]
     # The first entry varies slowest: with the seeds at the top of the file, every method gets its first one soonest.
     for values in itertools.product(*choices):
-        yield RunSettings(**dict(zip(entries, values, strict=True)))
+        run = dict(zip(entries, values, strict=True))
+        for name in {"options", "recipe"} & set(run):
+            if isinstance(run[name], dict):
+                run[name] = {key: None if value == "none" else value for key, value in run[name].items()}
+        try:
+            yield RunSettings(**run)
+        except SettingError as error:
+            raise ValueError(f"{path}: {error}") from error
