@@ -1,6 +1,7 @@
 """A results file: one JSON line a run, appended as each is done."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,50 @@ Line = dict[str, Any]
 def read_results(paths: Path | Iterable[Path]) -> list[Line]:
     """Read results files; of a run that is in them twice, the later one counts.
 
+    A last line that is broken off is what a process that was killed had written so far; it is passed over.
+
     Raises:
         ValueError: a line is not a run's.
     """
     lines: dict[str, Line] = {}
     for path in [paths] if isinstance(paths, Path) else paths:
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            if not text.strip():
-                continue
-            try:
-                line = json.loads(text)
+        *whole, last = path.read_text(encoding="utf-8").split("\n")
+        for number, text in enumerate(whole, start=1):
+            if text.strip():
+                line = _as_run(text)
+                if line is None:
+                    raise ValueError(f"{path}, line {number} is not a run's result")
                 lines[line["key"]] = line
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number} is not a run's result") from error
+        if (line := _as_run(last)) is not None:
+            lines[line["key"]] = line
     return list(lines.values())
 
 
 def append_result(path: Path, line: Line) -> None:
-    """Append one run."""
+    """Append one run, in the place of a last line that is broken off."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    with path.open("a+b") as file:
+        if end := file.seek(0, os.SEEK_END):
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                content = file.read()
+                start = content.rfind(b"\n") + 1
+                if _as_run(content[start:].decode(errors="replace")) is None:
+                    file.truncate(start)
+                else:
+                    file.write(b"\n")
+        file.write(json.dumps(line).encode() + b"\n")
+
+
+def samples_file(results: Path, key: str) -> Path:
+    """Return where a run with this key keeps what figures need of single samples, beside its results file."""
+    return results.with_suffix(".samples") / f"{key}.npz"
+
+
+def _as_run(text: str) -> Line | None:
+    try:
+        line = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    return line if isinstance(line, dict) and "key" in line and "settings" in line else None
