@@ -11,7 +11,8 @@ from benchmarks.methods.protocol import Method
 class Checkpoint:
     """One file, replaced after every epoch and removed at the end.
 
-    No generator's state is in it: every epoch starts from random streams of its own, see `begin_streams`.
+    No generator's state is in it: every epoch starts from random streams of its own, see
+    `benchmarks.harness.training.seed_everything` and `Task.begin_epoch`.
 
     Args:
         path: of the file; None: nothing is kept.

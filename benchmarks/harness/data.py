@@ -116,7 +116,7 @@ def features(root: Path | None, recipe: Recipe) -> Data:
         samples,
         InMemoryDataset(parts["test"].float(), parts["test_labels"]),
         labels,
-        int(labels.max()) + 1,
+        1 + max(int(parts[name].max()) for name in ("labels", "test_labels")),  # also where num_train leaves some out
         tuple(train.shape[1:]),
         given=None if given is None else given.long()[: recipe.num_train],
     )
@@ -141,6 +141,10 @@ DATASETS: dict[str, Loader] = {
     "cifar100": torchvision_images("CIFAR100", 100),
     "features": features,
 }
+
+
+WITHOUT_FILES = ("digits",)
+"""Those that come with a package, and need no folder."""
 
 
 def load(name: str, root: Path | None, recipe: Recipe) -> Data:

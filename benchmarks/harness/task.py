@@ -87,6 +87,11 @@ class Task:
         """W, where the training is long enough for it, else a third of it."""
         return min(self.recipe.warmup_epochs, self.num_epochs // 3)
 
+    @property
+    def correction_epoch(self) -> int:
+        """E_s, where the training is long enough for it, else after two thirds of it."""
+        return min(self.recipe.correction_epoch, self.num_epochs * 2 // 3)
+
     def epochs_of(self, published: float, published_total: float) -> int:
         """Scale a published number of epochs to this length of training, to one at least.
 

@@ -24,7 +24,11 @@ from mixnn_loader.datasets.relabeled import Relabeled
 
 
 def train_and_measure(
-    settings: RunSettings, data_dir: Path | None = None, checkpoint: Path | None = None, device: str = "cpu"
+    settings: RunSettings,
+    data_dir: Path | None = None,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+    samples: Path | None = None,
 ) -> dict[str, Any]:
     """Train once and measure.
 
@@ -33,6 +37,8 @@ def train_and_measure(
         data_dir: folder that holds the dataset.
         checkpoint: file that keeps the state after every epoch; None: none is kept.
         device: where to train.
+        samples: file for what figures need of single samples, see `benchmarks.harness.samples`; written where the
+            settings say ``watch_training`` and true labels are known.
 
     Returns:
         The run's line in a results file, primitives; see `benchmarks/README.md`.
@@ -64,6 +70,7 @@ def train_and_measure(
         "settings": settings.as_dict(),
         "machine": describe_machine() | {"device": device},
         "recipe": dataclasses.asdict(recipe),
+        "schedule": {"warmup_epochs": task.warmup_epochs, "correction_epoch": task.correction_epoch},
         "num_train": task.num_samples,
         "actual_noise_rate": (given != data.labels).double().mean().item() if data.are_true else None,
         "seconds": sum(epoch["seconds"] for epoch in epochs),
@@ -77,6 +84,8 @@ def train_and_measure(
         "labels": watch.label_figures(),
         "epochs": epochs,
     }
+    if samples is not None and watch.samples is not None:
+        watch.samples.write(samples)
     file.remove()
     return line
 
@@ -108,7 +117,7 @@ def make_method(settings: RunSettings, task: Task) -> Method:
     try:
         return methods[settings.method](task, **settings.options).to(task.device)
     except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
+        if not any(words in str(error) for words in ("unexpected keyword argument", "unknown argument")):
             raise
         raise ValueError(f"{settings.method}: {error}") from error
 
@@ -118,6 +127,8 @@ def train(method: Method, task: Task, watch: Watch, checkpoint: Checkpoint) -> l
     progress = checkpoint.load(method) or {"epochs": [], "forward": 0, "backward": 0}
     epochs: list[dict[str, Any]] = progress["epochs"]
     task.meter.forward, task.meter.backward = progress["forward"], progress["backward"]
+    if watch.samples is not None:
+        watch.samples.load(progress.get("samples", {}))
     for epoch in range(len(epochs), method.num_epochs):
         seed_everything(task.seed, 1 + epoch)
         task.begin_epoch(epoch)
@@ -128,11 +139,15 @@ def train(method: Method, task: Task, watch: Watch, checkpoint: Checkpoint) -> l
             watch.observe(batch)
             method.step(batch)
         method.end_epoch(epoch)
+        if task.device.type == "cuda":
+            torch.cuda.synchronize(task.device)  # what has been asked for is not what has been done
         seconds = time.perf_counter() - start
-        is_last = epoch == method.num_epochs - 1
         with task.meter.paused():
-            epochs.append({"epoch": epoch, "seconds": seconds, **watch.figures(is_last=is_last)})
-        checkpoint.save(method, {"epochs": epochs, "forward": task.meter.forward, "backward": task.meter.backward})
+            epochs.append({"epoch": epoch, "seconds": seconds, **watch.figures(epoch)})
+        progress |= {"forward": task.meter.forward, "backward": task.meter.backward}
+        if watch.samples is not None:
+            progress["samples"] = watch.samples.state()
+        checkpoint.save(method, progress)
     return epochs
 
 

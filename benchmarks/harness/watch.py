@@ -17,6 +17,7 @@ from benchmarks.harness.metrics import (
     test_figures,
 )
 from benchmarks.harness.mixes import MixesSeen
+from benchmarks.harness.samples import SamplesKept
 from benchmarks.harness.task import Task
 from benchmarks.methods.protocol import Method
 
@@ -33,6 +34,10 @@ class Watch:
         data: the dataset, with true labels.
         given: (N,) labels that it is trained on.
         predicts_training_data: predict the training samples after every epoch; else only after the last.
+
+    Attributes:
+        samples: what is kept of single samples; None where the training data are not predicted in every epoch, or
+            their true labels are not known.
     """
 
     def __init__(
@@ -42,6 +47,8 @@ class Watch:
         self._test_labels = torch.as_tensor(data.test.targets, dtype=torch.int64)
         self._predicts_training_data = predicts_training_data
         self._mixes = MixesSeen(data.labels, given) if data.are_true else None
+        keeps = predicts_training_data and data.are_true
+        self.samples = SamplesKept(method, task, data, given) if keeps else None
 
     def observe(self, batch: Any) -> None:
         """Look at a batch of the method's."""
@@ -49,8 +56,8 @@ class Watch:
             self._mixes.observe(batch)
 
     @torch.no_grad()
-    def figures(self, *, is_last: bool) -> dict[str, Figures]:
-        """Measure after an epoch."""
+    def figures(self, epoch: int) -> dict[str, Figures]:
+        """Measure after an epoch, counted from 0."""
         self._method.eval()
         predict, device = self._method.predict, self._task.device
         found = {"test": test_figures(probabilities_of(predict, self._data.test, device), self._test_labels)}
@@ -58,10 +65,12 @@ class Watch:
             return found
         if self._mixes is not None:
             found["mixes"] = self._mixes.figures()
-        if is_last or self._predicts_training_data:
+        if self._predicts_training_data or epoch == self._method.num_epochs - 1:
             probabilities = probabilities_of(predict, self._data.scan, device)
             found["training"] = memorization_figures(probabilities, self._given, self._data.labels)
             found["labels"] = self.label_figures()
+            if self.samples is not None:
+                self.samples.look(epoch, probabilities)
         return found
 
     def label_figures(self) -> Figures:

@@ -33,7 +33,7 @@ class MixNN(Method):
         self.learner = task.learner()
         defaults: dict[str, Any] = {
             "warmup_epochs": task.warmup_epochs,
-            "correction_epoch": min(task.recipe.correction_epoch, task.num_epochs * 2 // 3),
+            "correction_epoch": task.correction_epoch,
             "num_classes": task.num_classes,
             "scan_dataset": task.scan_data,
             "autocast_dtype": torch.bfloat16 if task.recipe.bfloat16 else None,
