@@ -2,20 +2,24 @@
 
     python -m benchmarks.run --method ce elr mixnn --dataset digits --rate 0.4 --seeds 0 1 2 --output results.jsonl
     python -m benchmarks.run --method all --dataset digits --epochs 3 --rate 0.4 --output results.jsonl
-    python -m benchmarks.run --grid benchmarks/grids/mnist.toml --data-dir DIR --output results.jsonl
+    python -m benchmarks.run --grid benchmarks/grids/small/table4.toml --data-dir DIR --output results.jsonl
 
 Each run is a line of JSON. What the file already has is not run again, and an interrupted run goes on after the last
 epoch that it has finished. As many runs go on at a time as there are cores, a core each.
+
+With --grid, --method, --dataset and --seeds choose among the runs of the file, --epochs and --num-train make them
+shorter, and the other flags of a run are refused.
 """
 
 import argparse
 import ast
+import inspect
 import itertools
-import multiprocessing
+import json
 import os
 import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +27,33 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from benchmarks.harness.data import WITHOUT_FILES
 from benchmarks.harness.grid import read_grid
 from benchmarks.harness.noise import NOISES
 from benchmarks.harness.recipes import RECIPES, recipe_for
-from benchmarks.harness.results import Line, append_result, read_results
-from benchmarks.harness.settings import RunSettings
+from benchmarks.harness.results import Line, append_result, read_results, samples_file
+from benchmarks.harness.settings import RunSettings, SettingError
+from benchmarks.harness.side_by_side import Failure, run_each
 from benchmarks.harness.training import train_and_measure
 from benchmarks.methods import all_methods
+
+DEFAULTS: dict[str, Any] = {
+    "method": ["ce"],
+    "dataset": "digits",
+    "noise": "symmetric",
+    "rate": [0.4],
+    "seeds": [0],
+    "epochs": None,
+    "num_train": None,
+    "recipe": [],
+    "option": [],
+    "watch_training": False,
+}
+"""Of the flags that describe runs; the parser leaves None where a flag is not given, to know it."""
+
+WITH_GRID = ("method", "dataset", "seeds", "epochs", "num_train")
+FLAGS = {"seed": "seeds", "options": "option", "num_train": "num-train"}
+"""Attributes of `RunSettings` whose flag has another name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,68 +63,119 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         wanted = settings_of(args)
         for settings in wanted:
-            recipe_for(settings)
+            check(settings, args.data_dir)
         done = {line["key"] for line in read_results(args.output)} if args.output.exists() else set()
+    except SettingError as error:
+        flag = FLAGS.get(error.name, error.name)
+        parser.error(f"argument {f'--grid {args.grid}: {error.name}' if args.grid else f'--{flag}'}: {error.message}")
     except (OSError, ValueError) as error:
         parser.error(str(error))
     jobs = [settings for settings in wanted if settings.key not in done]
     if len(jobs) < len(wanted):
         print(f"{len(wanted) - len(jobs)} of {len(wanted)} runs are in {args.output} already", file=sys.stderr)
-    processes = max(1, min(args.processes, len(jobs)))
     failures = []
-    # A process a run: its peak memory is its own, and what one leaves behind does not reach the next.
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
-        work = partial(attempt, args=args)
-        for settings, line in tqdm(pool.imap_unordered(work, jobs), total=len(jobs), unit="run", disable=None):
-            if isinstance(line, str):
-                failures.append(f"{settings.title}: {line}")
-                continue
-            append_result(args.output, line)
-            tqdm.write(f"{settings.title}: {line['figures']['last']['accuracy']:.2f} % in {line['seconds']:.0f} s")
+    answers = run_each(partial(attempt, args=args), jobs, args.processes)
+    for answer in tqdm(answers, total=len(jobs), unit="run", disable=None):
+        if isinstance(answer, Failure):
+            failures.append(f"{answer.job.title}: {answer.reason}")
+            continue
+        settings, line = answer
+        append_result(args.output, line)
+        tqdm.write(f"{settings.title}: {line['figures']['last']['accuracy']:.2f} % in {line['seconds']:.0f} s")
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
 
 
-def attempt(settings: RunSettings, args: argparse.Namespace) -> tuple[RunSettings, Line | str]:
-    """Run once; of a run that fails, return the traceback: the others go on."""
+def attempt(settings: RunSettings, args: argparse.Namespace) -> Line:
+    """Run once."""
     # Two runs side by side are done sooner than one after another with two threads each.
     torch.set_num_threads(1)
     checkpoint = args.output.with_suffix(".checkpoints") / f"{settings.key}.pt"
-    try:
-        return settings, train_and_measure(settings, args.data_dir, checkpoint, args.device)
-    except Exception:  # noqa: BLE001  (whatever it is, it is reported)
-        return settings, traceback.format_exc()
+    samples = samples_file(args.output, settings.key)
+    return train_and_measure(settings, args.data_dir, checkpoint, args.device, samples)
 
 
 def settings_of(args: argparse.Namespace) -> list[RunSettings]:
-    """Return the runs that a command line asks for.
+    """Return the runs that a command line asks for, each once.
 
     Raises:
-        ValueError: a method is unknown.
+        OSError: the grid's file cannot be read.
+        ValueError: a flag does not go with a grid, a method is unknown, or the grid has no such runs.
     """
     if args.grid is not None:
-        wanted = read_grid(args.grid)
+        runs = from_grid(args)
     else:
-        names = list(all_methods()) if args.method == ["all"] else args.method
-        wanted = [
+        given = {
+            name: default if (value := getattr(args, name)) is None else value for name, default in DEFAULTS.items()
+        }
+        runs = [
             RunSettings(
-                name,
-                args.dataset,
-                args.noise,
+                method,
+                given["dataset"],
+                given["noise"],
                 rate,
                 seed,
-                args.epochs,
-                args.num_train,
-                dict(args.recipe),
-                dict(args.option),
-                args.watch_training,
+                given["epochs"],
+                given["num_train"],
+                dict(given["recipe"]),
+                dict(given["option"]),
+                given["watch_training"],
             )
-            for seed, rate, name in itertools.product(args.seeds, args.rate, names)
+            for seed, rate, method in itertools.product(given["seeds"], given["rate"], given["method"])
         ]
-    if unknown := sorted({settings.method for settings in wanted} - set(all_methods())):
-        raise ValueError(f"--method: there is no {', '.join(unknown)}; there are {', '.join(all_methods())}")
-    return wanted
+    wanted: dict[str, RunSettings] = {}
+    for settings in runs:
+        names = list(all_methods()) if settings.method == "all" else [settings.method]
+        for each in (replace(settings, method=name) for name in names):
+            if args.grid is None or args.method is None or {each.method, "all"} & set(args.method):
+                wanted.setdefault(each.key, each)
+    if not wanted:
+        raise ValueError(f"--grid {args.grid} has no run of {', '.join(args.method)}")
+    return list(wanted.values())
+
+
+def from_grid(args: argparse.Namespace) -> list[RunSettings]:
+    """Return a grid's runs, of the datasets and seeds that are asked for, as long as is asked for."""
+    for name in DEFAULTS:
+        if name not in WITH_GRID and getattr(args, name) not in (None, False):
+            raise ValueError(f"argument --{name.replace('_', '-')}: not allowed with --grid, whose file says it")
+    runs = [
+        settings
+        for settings in read_grid(args.grid)
+        if (args.dataset is None or settings.dataset == args.dataset)
+        and (args.seeds is None or settings.seed in args.seeds)
+    ]
+    if not runs:
+        raise ValueError(f"--grid {args.grid} has no run of that --dataset and those --seeds")
+    changes = {name: value for name in ("epochs", "num_train") if (value := getattr(args, name)) is not None}
+    return [replace(settings, **changes) for settings in runs]
+
+
+def check(settings: RunSettings, data_dir: Path | None) -> None:
+    """Find out what can be known to be wrong before anything is trained.
+
+    Raises:
+        SettingError: something is.
+        ValueError: the data's folder is missing.
+    """
+    methods = all_methods()
+    if settings.method not in methods:
+        raise SettingError("method", f"there is no {settings.method}; there are {', '.join(methods)}")
+    signature = inspect.signature(methods[settings.method])
+    try:
+        signature.bind(None, **settings.options)
+    except TypeError as error:
+        options = ", ".join(list(signature.parameters)[1:]) or "none"
+        raise SettingError("options", f"{settings.method}: {error}; its options: {options}") from error
+    recipe_for(settings)
+    if settings.noise not in (*NOISES, "given"):
+        raise SettingError("noise", f"must be one of {', '.join([*NOISES, 'given'])}, got {settings.noise!r}")
+    if settings.dataset.removeprefix("paper-") not in WITHOUT_FILES:
+        if data_dir is None:
+            raise ValueError(f"argument --data-dir: {settings.dataset} needs one, the folder that holds the dataset")
+        if not data_dir.exists():
+            raise ValueError(f"argument --data-dir: there is no {data_dir}")
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -109,9 +184,40 @@ def assignment(text: str) -> tuple[str, Any]:
     if not separator:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
     try:
-        return name, ast.literal_eval(value)
+        found = ast.literal_eval(value)
+        json.dumps(found)
     except (SyntaxError, ValueError):
         return name, value
+    except TypeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written to a results file") from error
+    return name, found
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Return a reader of integers."""
+
+    def integer(text: str) -> int:
+        if (value := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
+    return integer
+
+
+def fraction(text: str) -> float:
+    """Read a number in [0, 1)."""
+    if not 0 <= (value := float(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must lie in [0, 1), got {text}")
+    return value
+
+
+def device(text: str) -> str:
+    """Read the name of a device that is there."""
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return text
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -122,31 +228,29 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--output", type=Path, required=True, help="results file, a line of JSON a run; appended to")
     add("--data-dir", type=Path, help="folder that holds the dataset, as torchvision lays it out")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    add("--processes", type=int, default=processes, help="runs at a time (default: as many as cores, one on a GPU)")
     add(
-        "--grid",
-        type=Path,
-        help="TOML file with many runs, in place of the flags below; see benchmarks/harness/grid.py",
+        "--processes",
+        type=at_least(1),
+        default=processes,
+        help="runs at a time (default: as many as cores, one on a GPU)",
     )
-    add("--method", nargs="+", metavar="M", default=["ce"], help=f"all, or some of: {', '.join(all_methods())}")
-    add("--dataset", choices=list(RECIPES), default="digits", help="paper-: trained on as in the paper, for a GPU")
-    add("--noise", choices=[*NOISES, "given"], default="symmetric", help="given: the labels that come with the data")
-    add("--rate", type=float, nargs="+", default=[0.4], help="nominal share of wrong labels (default: 0.4)")
-    add("--seeds", type=int, nargs="+", default=[0])
-    add("--epochs", type=int, help="length of a plain training (default: by dataset)")
-    add("--num-train", type=int, help="use the first so many training samples (default: by dataset)")
-    add("--recipe", type=assignment, nargs="+", default=[], metavar="NAME=VALUE", help="such as lr=0.1 network=convnet")
+    add("--grid", type=Path, help="TOML file with many runs; see benchmarks/harness/grid.py")
+    add("--method", nargs="+", metavar="M", help=f"all, or some of: {', '.join(all_methods())} (default: ce)")
+    add("--dataset", choices=list(RECIPES), help="paper-: as in the paper, for a GPU (default: digits)")
+    add("--noise", choices=[*NOISES, "given"], help="given: the labels that come with the data (default: symmetric)")
+    add("--rate", type=fraction, nargs="+", help="nominal share of wrong labels (default: 0.4)")
+    add("--seeds", type=at_least(0), nargs="+", help="(default: 0)")
+    add("--epochs", type=at_least(1), help="length of a plain training (default: by dataset)")
+    add("--num-train", type=at_least(1), help="use the first so many training samples (default: by dataset)")
+    add("--recipe", type=assignment, nargs="+", metavar="NAME=VALUE", help="such as lr=0.1 network=convnet")
+    add("--option", type=assignment, nargs="+", metavar="NAME=VALUE", help="of the method, such as momentum=0.8")
     add(
-        "--option",
-        type=assignment,
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="of the method, such as alpha=0.9",
+        "--watch-training",
+        action="store_true",
+        help="predict the training set after every epoch, and keep some of its samples, for the figures",
     )
-    add("--watch-training", action="store_true", help="predict the training set after every epoch, for the figures")
     return parser
 
 

@@ -1,0 +1,28 @@
+"""Jobs in processes of their own, such as die."""
+
+import math
+import os
+
+from benchmarks.harness.side_by_side import Failure, run_each
+
+
+def test_answers_come_with_their_jobs() -> None:
+    assert sorted(run_each(math.sqrt, [4.0, 9.0, 16.0], 2)) == [(4.0, 2.0), (9.0, 3.0), (16.0, 4.0)]
+
+
+def test_one_that_fails_is_reported_and_the_others_go_on() -> None:
+    answers = {getattr(answer, "job", None): answer for answer in run_each(math.sqrt, [-1.0, 4.0], 1)}
+    failure = answers[-1.0]
+    assert isinstance(failure, Failure)
+    assert "ValueError" in failure.reason
+    assert answers[None] == (4.0, 2.0)
+
+
+def test_one_whose_process_ends_is_reported() -> None:
+    (failure,) = run_each(os._exit, [3], 1)
+    assert isinstance(failure, Failure)
+    assert failure.reason == "its process ended without an answer, exit code 3"
+
+
+def test_without_jobs_there_are_no_answers() -> None:
+    assert list(run_each(math.sqrt, [], 2)) == []
