@@ -6,14 +6,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Dataset
+from torchvision.datasets import VisionDataset
 from torchvision.datasets.folder import default_loader
 
 StrPath = str | PathLike[str]
 Transform = Callable[[Any], Any]
 
 
-class ImageList(Dataset[tuple[Any, int]]):
+class ImageList(VisionDataset):
     """Images by path, with a label each; samples are (image, label).
 
     Args:
@@ -37,9 +37,9 @@ class ImageList(Dataset[tuple[Any, int]]):
     ) -> None:
         if len(paths) != len(labels):
             raise ValueError(f"paths and labels must have the same length, got {len(paths)} and {len(labels)}")
+        super().__init__(transform=transform)
         self.paths = [str(path) for path in paths]
         self.targets = [index(label) for label in labels]
-        self.transform = transform
         self.loader = loader
 
     def __len__(self) -> int:
@@ -53,5 +53,6 @@ class ImageList(Dataset[tuple[Any, int]]):
 
 
 def require(path: Path, layout: str) -> None:
+    """Raise a `FileNotFoundError` that names the expected layout unless there is such a file or folder."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; {layout}")
