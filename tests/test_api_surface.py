@@ -20,8 +20,8 @@ MODULES = {
         *("ANIMAL10N_CLASSES", "CIFAR10N_LABEL_SETS", "CIFAR100N_LABEL_SETS", "CLOTHING1M_CLASSES", "FOOD101N_CLASSES"),
         *("WEBVISION_MINI_CLASSES", "ClassBalancedBatchSampler", "ImageList", "ImageTransform", "InMemoryDataset"),
         *("animal10n", "channel_statistics", "cifar10", "cifar10n", "cifar100", "cifar100n", "clothing1m", "digits"),
-        *("fashion_mnist", "food101n", "food101n_verification", "human_labels", "ilsvrc_val", "image_folder"),
-        *("in_memory_folder", "mnist", "read_images", "webvision_mini"),
+        *("fashion_mnist", "food101", "food101n", "food101n_verification", "human_labels", "ilsvrc_val"),
+        *("image_folder", "in_memory_folder", "mnist", "read_images", "webvision_mini"),
     ],
     "mixnn_loader.functional": [
         *("Credibility", "EpochScan", "Estimate", "Evidence", "NeighborSource", "RunningScan", "Weighting"),

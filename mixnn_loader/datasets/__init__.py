@@ -13,6 +13,7 @@ from mixnn_loader.datasets.cifar_n import (
 )
 from mixnn_loader.datasets.clothing1m import CLOTHING1M_CLASSES, clothing1m
 from mixnn_loader.datasets.digits import digits
+from mixnn_loader.datasets.food101 import food101
 from mixnn_loader.datasets.food101n import FOOD101N_CLASSES, food101n, food101n_verification
 from mixnn_loader.datasets.ilsvrc12 import ilsvrc_val
 from mixnn_loader.datasets.image_folder import image_folder, in_memory_folder
@@ -41,6 +42,7 @@ __all__ = [
     "clothing1m",
     "digits",
     "fashion_mnist",
+    "food101",
     "food101n",
     "food101n_verification",
     "human_labels",

@@ -24,8 +24,7 @@ _LAYOUT = (
 def food101n(root: StrPath, split: Food101NSplit, transform: Transform | None = None) -> ImageList:
     """Food-101N (Lee, He, Zhang and Yang, "CleanNet", CVPR 2018; https://kuanghuei.github.io/Food-101N).
 
-    About 20 % of the labels are wrong. Test images come with another dataset of the same classes, Food-101 (Bossard et
-    al. 2014), as `torchvision.datasets.Food101` reads it; ids are the same, the ranks in alphabetical order.
+    About 20 % of the labels are wrong. Its test images are those of `food101`, whose class ids are the same.
 
     Args:
         root: folder that holds ``meta/`` and ``images/``.
@@ -35,7 +34,7 @@ def food101n(root: StrPath, split: Food101NSplit, transform: Transform | None = 
         transform: applied to each PIL image.
 
     Returns:
-        The images in the order of their list, and labels in 0..100.
+        The images in the order of their list, and labels in 0..100: the ranks of the classes in alphabetical order.
 
     Raises:
         FileNotFoundError: a list, or the first image that it names, is missing.

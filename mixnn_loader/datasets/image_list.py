@@ -51,6 +51,10 @@ class ImageList(VisionDataset):
             image = self.transform(image)
         return image, self.targets[item]
 
+    def with_transform(self, transform: Transform | None) -> "ImageList":
+        """Return the same images with another transform."""
+        return ImageList(self.paths, self.targets, transform=transform, loader=self.loader)
+
 
 def require(path: Path, layout: str) -> None:
     """Raise a `FileNotFoundError` that names the expected layout unless there is such a file or folder."""

@@ -63,6 +63,12 @@ def test_image_list_uses_the_given_loader_and_transform() -> None:
     assert [dataset[0], dataset[1]] == [(20, 0), (30, 1)]
 
 
+def test_image_list_with_another_transform_leaves_the_list_as_it_is() -> None:
+    dataset = ImageList(["ab"], [3], loader=len, transform=lambda length: 10 * length)
+    assert dataset.with_transform(None)[0] == (2, 3)
+    assert dataset[0] == (20, 3)
+
+
 def test_image_list_reads_gray_images_as_rgb(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 9).save(tmp_path / "gray.png")
     image, _ = ImageList([tmp_path / "gray.png"], [0])[0]
