@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Sampler
@@ -45,8 +46,8 @@ class _BalancedOrder(Sampler[int]):
     def __init__(self, labels: Tensor, num_samples: int, generator: torch.Generator | None) -> None:
         if labels.dim() != 1 or len(labels) == 0:
             raise ValueError(f"labels must have shape (N,) with N >= 1, got {tuple(labels.shape)}")
-        counts = labels.cpu().unique(return_counts=True)[1].tolist()
-        self._classes = labels.cpu().argsort(stable=True).split(counts)
+        of_class = labels.cpu().numpy()
+        self._classes = [torch.from_numpy(np.flatnonzero(of_class == label)) for label in np.unique(of_class)]
         self._num_samples = num_samples
         self.generator = generator
 

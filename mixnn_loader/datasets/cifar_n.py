@@ -7,6 +7,7 @@ CIFAR-10N has three labels an image, ``random1`` to ``random3`` (17.2, 18.1 and 
 (9.0 %), and ``worse`` (40.2 %), a wrong one of the three where there is one. CIFAR-100N has one, ``noisy`` (40.2 %).
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def _load(file: Path) -> dict[str, Any]:
     """Read a dict of arrays; nothing but arrays is let in."""
     rebuild: Any = np.zeros(0).__reduce__()[0]
     # NumPy has renamed the module of this function; the published files have the old name.
-    allowed = [
+    allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
         *((rebuild, f"numpy.{package}.multiarray._reconstruct") for package in ("core", "_core")),
         *(
             (type(np.dtype(kind)), f"numpy.dtypes.{type(np.dtype(kind)).__name__}")

@@ -13,7 +13,7 @@ StrPath = str | PathLike[str]
 Transform = Callable[[Any], Any]
 
 
-class ImageList(VisionDataset):
+class ImageList(VisionDataset):  # type: ignore[misc]  # torchvision comes without types
     """Images by path, with a label each; samples are (image, label).
 
     Args:

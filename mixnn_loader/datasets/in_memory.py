@@ -13,7 +13,7 @@ BatchTransform = Callable[[Tensor], Tensor]
 """``samples (B, ...) -> samples (B, ...)``."""
 
 
-class InMemoryDataset(VisionDataset):
+class InMemoryDataset(VisionDataset):  # type: ignore[misc]  # torchvision comes without types
     """Samples and labels as two tensors; a batch is indexed and transformed at once.
 
     Small images are read and augmented one by one in more time than a small network takes for its training step. A
