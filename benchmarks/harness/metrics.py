@@ -17,13 +17,14 @@ Predict = Callable[[Tensor], Tensor]
 """``inputs (B, ...) -> probabilities (B, C)``."""
 
 CALIBRATION_BINS = 15
+FEW_CLASSES = 10
 EVALUATION_BATCH_SIZE = 500
 
 
 @torch.no_grad()
-def probabilities_of(predict: Predict, dataset: Dataset[Any], device: torch.device) -> Tensor:
-    """Predict a whole dataset of (inputs, label), (n, C) float32 on the CPU."""
-    loader = DataLoader(dataset, EVALUATION_BATCH_SIZE)
+def probabilities_of(predict: Predict, dataset: Dataset[Any], device: torch.device, workers: int = 0) -> Tensor:
+    """Predict a whole dataset of (inputs, label), (n, C) float32 on the CPU; so many processes read it."""
+    loader = DataLoader(dataset, EVALUATION_BATCH_SIZE, num_workers=workers)
     return torch.cat([predict(inputs.to(device)).float().cpu() for inputs, _ in loader])
 
 
@@ -36,7 +37,8 @@ def test_figures(probabilities: Tensor, labels: Tensor) -> Figures:
 
     Returns:
         ``accuracy`` and ``worst_class`` (accuracy in the class where it is lowest) in percent, ``nll`` (mean negative
-        log-likelihood, in nats) and ``ece`` (expected calibration error in percent, 15 bins; Guo et al. 2017).
+        log-likelihood, in nats) and ``ece`` (expected calibration error in percent, 15 bins; Guo et al. 2017). Of more
+        than ten classes also ``top5``, the share of samples with their class among the five most probable.
     """
     hits = probabilities.argmax(dim=1) == labels
     classes = labels.unique()
@@ -44,12 +46,15 @@ def test_figures(probabilities: Tensor, labels: Tensor) -> Figures:
     calibration = multiclass_calibration_error(
         probabilities, labels, num_classes=probabilities.shape[1], n_bins=CALIBRATION_BINS
     )
-    return {
+    figures: Figures = {
         "accuracy": percent(hits),
         "worst_class": 100 * torch.stack(by_class).min().item(),
         "nll": functional.nll_loss(probabilities.clamp(min=1e-12).log(), labels).item(),
         "ece": 100 * calibration.item(),
     }
+    if probabilities.shape[1] > FEW_CLASSES:
+        figures["top5"] = percent((probabilities.topk(5, dim=1).indices == labels.unsqueeze(1)).any(dim=1))
+    return figures
 
 
 def ranking_figures(clean_score: Tensor, is_noisy: Tensor) -> Figures:
