@@ -16,7 +16,13 @@ from mixnn_loader import MixNNDataLoader, MixNNLoss
 PUBLIC_NAMES = ["MixNNBatch", "MixNNDataLoader", "MixNNLoss", "MixNNTargets", "__version__"]
 
 MODULES = {
-    "mixnn_loader.datasets": ["WEBVISION_MINI_CLASSES", "ImageList", "ilsvrc_val", "image_folder", "webvision_mini"],
+    "mixnn_loader.datasets": [
+        *("ANIMAL10N_CLASSES", "CIFAR10N_LABEL_SETS", "CIFAR100N_LABEL_SETS", "CLOTHING1M_CLASSES", "FOOD101N_CLASSES"),
+        *("WEBVISION_MINI_CLASSES", "ClassBalancedBatchSampler", "ImageList", "ImageTransform", "InMemoryDataset"),
+        *("animal10n", "channel_statistics", "cifar10", "cifar10n", "cifar100", "cifar100n", "clothing1m", "digits"),
+        *("fashion_mnist", "food101", "food101n", "food101n_verification", "human_labels", "ilsvrc_val"),
+        *("image_folder", "in_memory_folder", "mnist", "read_images", "webvision_mini"),
+    ],
     "mixnn_loader.functional": [
         *("Credibility", "EpochScan", "Estimate", "Evidence", "NeighborSource", "RunningScan", "Weighting"),
         *("clean_posterior", "mix", "mix_targets", "moving_average", "nearest_neighbors", "posterior_weights"),

@@ -16,13 +16,14 @@ Predict = Callable[[Tensor], Tensor]
 """``inputs (B, ...) -> probabilities (B, C)``."""
 
 CALIBRATION_BINS = 15
+FEW_CLASSES = 10
 EVALUATION_BATCH_SIZE = 500
 
 
 @torch.no_grad()
-def probabilities_of(predict: Predict, dataset: Dataset[Any], device: torch.device) -> Tensor:
-    """Predict a whole dataset of (inputs, label), (n, C) float32 on the CPU."""
-    loader = DataLoader(dataset, EVALUATION_BATCH_SIZE)
+def probabilities_of(predict: Predict, dataset: Dataset[Any], device: torch.device, workers: int = 0) -> Tensor:
+    """Predict a whole dataset of (inputs, label), (n, C) float32 on the CPU; so many processes read it."""
+    loader = DataLoader(dataset, EVALUATION_BATCH_SIZE, num_workers=workers)
     return torch.cat([predict(inputs.to(device)).float().cpu() for inputs, _ in loader])
 
 
@@ -34,21 +35,22 @@ def test_figures(probabilities: Tensor, labels: Tensor) -> Figures:
         labels: (n,) true.
 
     Returns:
-        ``accuracy``, ``top5`` (the true class is among the five most probable) and ``worst_class`` (accuracy in the
-        class where it is lowest) in percent, ``nll`` (mean negative log-likelihood, in nats) and ``ece`` (see
-        `calibration_error`).
+        ``accuracy`` and ``worst_class`` (accuracy in the class where it is lowest) in percent, ``nll`` (mean negative
+        log-likelihood, in nats) and ``ece`` (see `calibration_error`). Of more than ten classes also ``top5``, the
+        share of samples with their class among the five most probable.
     """
     hits = probabilities.argmax(dim=1) == labels
     classes = labels.unique()
     by_class = [hits[labels == label].float().mean() for label in classes]
-    likeliest = probabilities.topk(min(5, probabilities.shape[1]), dim=1).indices
-    return {
+    figures: Figures = {
         "accuracy": percent(hits),
-        "top5": percent((likeliest == labels.unsqueeze(1)).any(dim=1)),
         "worst_class": 100 * torch.stack(by_class).min().item(),
         "nll": functional.nll_loss(probabilities.clamp(min=1e-12).log(), labels).item(),
         "ece": calibration_error(probabilities, labels),
     }
+    if probabilities.shape[1] > FEW_CLASSES:
+        figures["top5"] = percent((probabilities.topk(5, dim=1).indices == labels.unsqueeze(1)).any(dim=1))
+    return figures
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor) -> float:

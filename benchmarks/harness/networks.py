@@ -2,10 +2,11 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet, resnet34, resnet50
+from torchvision.models import ResNet, resnet34, resnet50, vgg19_bn
 
 from benchmarks.harness.cost import Meter
 
@@ -155,6 +156,35 @@ def imagenet_resnet50(shape: Sequence[int], num_outputs: int) -> Network:
     return _in_stages(network)
 
 
+def inception_resnet_v2(shape: Sequence[int], num_outputs: int) -> Network:
+    """Build timm's InceptionResNetV2 with random weights (WebVision-mini); it takes any size, the paper's is 227."""
+    import timm
+
+    network: Any = timm.create_model("inception_resnet_v2", num_classes=num_outputs, in_chans=shape[0])
+    ends = ("conv2d_4a", "repeat", "repeat_1", "conv2d_7b")
+    stages: list[list[nn.Module]] = [[]]
+    for name in network.layer_names:
+        stages[-1].append(getattr(network, name))
+        if name in ends:
+            stages.append([])
+    stages[-2] += [network.global_pool, network.head_drop]
+    return Network([nn.Sequential(*stage) for stage in stages[:-1]], network.classif)
+
+
+def vgg19(shape: Sequence[int], num_outputs: int) -> Network:
+    """Build torchvision's VGG19 with BatchNorm and random weights (ANIMAL-10N)."""
+    del shape
+    network: Any = vgg19_bn(num_classes=num_outputs)
+    stages: list[list[nn.Module]] = [[]]
+    for layer in network.features:
+        stages[-1].append(layer)
+        if isinstance(layer, nn.MaxPool2d):
+            stages.append([])
+    *hidden, head = network.classifier
+    stages[-1] = [network.avgpool, nn.Flatten(), *hidden]
+    return Network([nn.Sequential(*stage) for stage in stages], head)
+
+
 def preact_resnet18(shape: Sequence[int], num_outputs: int) -> Network:
     """Build PreActResNet18 for 32 x 32 images, the network of many of the rivals' papers."""
     stages: list[nn.Module] = [nn.Conv2d(shape[0], 64, 3, 1, 1, bias=False)]
@@ -181,5 +211,7 @@ NETWORKS: dict[str, Builder] = {
     "convnet": convnet,
     "resnet34": small_image_resnet34,
     "resnet50-imagenet": imagenet_resnet50,
+    "inception-resnet-v2": inception_resnet_v2,
+    "vgg19-bn": vgg19,
     "preact-resnet18": preact_resnet18,
 }

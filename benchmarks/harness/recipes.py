@@ -26,7 +26,13 @@ class Recipe:
         flip: mirror half of the images.
         crop_padding: pixels of a random translation; 0: none.
         bfloat16: run the networks under bfloat16 autocast.
-        num_train: use the first so many training samples; None: all.
+        num_train: use the first so many training samples; of a dataset that is sorted by class, so many drawn ones,
+            always the same; None: all.
+        balanced_batches: an epoch has so many batches, in which the given labels come equally often; None: it has each
+            sample once.
+        label_set: which of several sets of given labels, for CIFAR-N; None: ``"worse"`` or ``"noisy"``.
+        workers: processes that read and augment, for images that are read file by file; random augmentation depends
+            on how many there are.
     """
 
     network: str
@@ -42,6 +48,9 @@ class Recipe:
     crop_padding: int = 0
     bfloat16: bool = False
     num_train: int | None = None
+    balanced_batches: int | None = None
+    label_set: str | None = None
+    workers: int = 0
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Recipe":
         """Return the recipe with some fields replaced.
@@ -71,15 +80,19 @@ def _cosine(progress: float) -> float:
     return (1 + math.cos(math.pi * progress)) / 2
 
 
-def _steps(progress: float) -> float:
-    return 1.0 if progress < 1 / 2 else 0.1 if progress < 3 / 4 else 0.01
+def _by(divisor: float, *marks: float) -> Callable[[float], float]:
+    """Divide the learning rate at these marks."""
+    return lambda progress: divisor ** -sum(progress >= mark for mark in marks)
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda _: 1.0,
     "cosine": _cosine,
     "constant-linear": _constant_then_linear,
-    "steps": _steps,
+    "step": _by(10.0, 1 / 2),
+    "steps": _by(10.0, 1 / 2, 3 / 4),
+    "steps-in-thirds": _by(10.0, 1 / 3, 2 / 3),
+    "steps-by-five": _by(5.0, 1 / 2, 3 / 4),
 }
 """Share of training done, in [0, 1) -> factor of the learning rate. ``"restarts"`` goes by epochs, see `factor`."""
 
@@ -121,6 +134,49 @@ _SMALL_CIFAR = Recipe(
     bfloat16=True,
 )
 _SMALL_MNIST = Recipe(network="small-resnet", epochs=40, warmup_epochs=5, correction_epoch=12, num_train=10_000)
+_CLOTHING1M = Recipe(
+    network="resnet50-imagenet",
+    epochs=10,
+    warmup_epochs=1,
+    correction_epoch=2,
+    batch_size=64,
+    lr=0.001,
+    schedule="step",
+    weight_decay=1e-3,
+    balanced_batches=2_000,
+    workers=8,
+)
+"""As for ELR (Liu et al. 2020), as we remember its paper: 2,000 balanced batches of 64 an epoch, 10 epochs, the rate
+of 0.001 divided by 10 after the fifth. W and E_s are CIFAR-10's in proportion."""
+
+_WEBVISION_MINI = Recipe(
+    network="inception-resnet-v2",
+    epochs=100,
+    warmup_epochs=10,
+    correction_epoch=60,
+    batch_size=32,
+    schedule="step",
+    workers=8,
+)
+"""As in `examples/webvision_inception_resnet_v2.py`, which follows ELR+'s code; W and E_s are CIFAR-10's."""
+
+_ANIMAL10N = Recipe(
+    network="vgg19-bn", epochs=100, warmup_epochs=3, correction_epoch=20, lr=0.1, schedule="steps-by-five"
+)
+"""As for SELFIE (Song et al. 2019), as we remember its paper; there without augmentation, and here, too. W and E_s are
+CIFAR-10's in proportion."""
+
+_FOOD101N = Recipe(
+    network="resnet50-imagenet",
+    epochs=30,
+    warmup_epochs=1,
+    correction_epoch=6,
+    lr=0.01,
+    schedule="steps-in-thirds",
+    workers=8,
+)
+"""A usual choice for this dataset: 30 epochs, the learning rate divided by 10 every ten. W and E_s are CIFAR-10's in
+proportion."""
 
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(network="mlp", epochs=120, warmup_epochs=10, correction_epoch=30, batch_size=64, lr=0.05),
@@ -128,11 +184,20 @@ RECIPES: dict[str, Recipe] = {
     "fashion-mnist": _SMALL_MNIST,
     "cifar10": _SMALL_CIFAR,
     "cifar100": _SMALL_CIFAR,
+    "cifar10n": _SMALL_CIFAR,
+    "cifar100n": _SMALL_CIFAR,
+    "clothing1m": _CLOTHING1M,
+    "webvision-mini": _WEBVISION_MINI,
+    "animal10n": _ANIMAL10N,
+    "food101n": _FOOD101N,
     "features": Recipe(network="mlp", epochs=20, warmup_epochs=3, correction_epoch=6, lr=0.05),
     "paper-cifar10": _PAPER,
     "paper-cifar100": _PAPER.with_changes({"warmup_epochs": 30}),
+    "paper-clothing1m": _CLOTHING1M,
+    "paper-webvision-mini": _WEBVISION_MINI,
 }
-"""By the name of a dataset; ``paper-`` in front of it: as the paper trains, which takes a GPU."""
+"""By the name of a dataset; ``paper-`` in front of it: as the paper trains, which takes a GPU. Photographs take one in
+any case, so that there is one recipe for them."""
 
 
 def recipe_for(settings: RunSettings) -> Recipe:

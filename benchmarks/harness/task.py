@@ -1,7 +1,7 @@
 """What a method is given: noisy training data, networks, and how to train them. It is the same for all methods."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from benchmarks.harness.cost import Meter
 from benchmarks.harness.learner import Learner
 from benchmarks.harness.networks import NETWORKS, Network
 from benchmarks.harness.recipes import Recipe, factor
+from mixnn_loader.datasets.balanced import ClassBalancedBatchSampler
 
 SCAN_BATCH_SIZE = 500
 
@@ -81,6 +82,12 @@ class Task:
     def num_samples(self) -> int:
         """N."""
         return len(self.labels)
+
+    @property
+    def epoch_size(self) -> int:
+        """Samples that an epoch of all training data draws: N, or what the recipe's balanced batches hold."""
+        batches = self.recipe.balanced_batches
+        return self.num_samples if batches is None else batches * self.recipe.batch_size
 
     @property
     def warmup_epochs(self) -> int:
@@ -174,15 +181,35 @@ class Task:
             stream: sets the order apart from that of other loaders; 0 is the order of all methods. Loaders of one
                 stream must not be iterated at the same time.
         """
-        data: Dataset[tuple[tuple[Tensor, ...], int, int]] = IndexedSamples(self.train, num_views)
-        if subset is not None:
-            data = Subset(data, subset.tolist())
-        size = batch_size or self.recipe.batch_size
-        return DataLoader(data, size, shuffle=True, generator=self._order(stream), collate_fn=as_batch)
+        data, labels = IndexedSamples(self.train, num_views), self.labels
+        if subset is None:
+            return self._shuffled(data, labels, batch_size, stream, as_batch)
+        return self._shuffled(Subset(data, subset.tolist()), labels[subset], batch_size, stream, as_batch)
 
     def plain_loader(self) -> DataLoader[list[Tensor]]:
         """Make the loader that a user would have: (inputs, labels), in the order of all methods."""
-        return DataLoader(self.train, self.recipe.batch_size, shuffle=True, generator=self._order(0))
+        return self._shuffled(self.train, self.labels, None, 0, None)
+
+    def _shuffled(
+        self,
+        data: Dataset[Any],
+        labels: Tensor,
+        batch_size: int | None,
+        stream: int,
+        collate: Callable[[Any], Any] | None,
+    ) -> DataLoader[Any]:
+        size, order = batch_size or self.recipe.batch_size, self._order(stream)
+        settings: dict[str, Any] = {
+            "generator": order,
+            "collate_fn": collate,
+            "num_workers": self.recipe.workers,
+        }
+        if self.recipe.balanced_batches is None:
+            return DataLoader(data, size, shuffle=True, **settings)
+        # Of few samples, such as those that a method has selected, not more than each of them once.
+        num_batches = -(-min(self.epoch_size, len(labels)) // size)
+        batches = ClassBalancedBatchSampler(labels, size, num_batches, generator=order)
+        return DataLoader(data, batch_sampler=batches, **settings)
 
     def _order(self, stream: int) -> torch.Generator:
         if stream not in self._orders:
@@ -202,7 +229,7 @@ class Task:
         learner.eval()
         parts = [
             learner.logits_and_representations(inputs.to(self.device))
-            for inputs, _ in DataLoader(data, SCAN_BATCH_SIZE)
+            for inputs, _ in DataLoader(data, SCAN_BATCH_SIZE, num_workers=self.recipe.workers)
         ]
         learner.train(was_training)
         logits, representations = zip(*parts, strict=True)

@@ -78,7 +78,7 @@ def train_and_measure(
         "cost": {
             "forward": task.meter.forward,
             "backward": task.meter.backward,
-            "plain_trainings": task.meter.units / (3 * task.num_samples * task.num_epochs),
+            "plain_trainings": task.meter.units / (3 * task.epoch_size * task.num_epochs),
         },
         "figures": summary(epochs),
         "labels": watch.label_figures(),

@@ -1,11 +1,12 @@
 """What the harness measures of a method after every epoch, with the true labels that the method never sees."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from benchmarks.harness.data import Data
 from benchmarks.harness.metrics import (
@@ -44,7 +45,6 @@ class Watch:
         self, method: Method, task: Task, data: Data, given: Tensor, *, predicts_training_data: bool = False
     ) -> None:
         self._method, self._task, self._data, self._given = method, task, data, given
-        self._test_labels = torch.as_tensor(data.test.targets, dtype=torch.int64)
         self._predicts_training_data = predicts_training_data
         self._mixes = MixesSeen(data.labels, given) if data.are_true else None
         keeps = predicts_training_data and data.are_true
@@ -56,22 +56,29 @@ class Watch:
             self._mixes.observe(batch)
 
     @torch.no_grad()
-    def figures(self, epoch: int) -> dict[str, Figures]:
+    def figures(self, epoch: int) -> dict[str, Any]:
         """Measure after an epoch, counted from 0."""
         self._method.eval()
-        predict, device = self._method.predict, self._task.device
-        found = {"test": test_figures(probabilities_of(predict, self._data.test, device), self._test_labels)}
+        found: dict[str, Any] = {"test": self._test(self._data.test)}
+        if self._data.more_tests:
+            found["more_tests"] = {name: self._test(test) for name, test in self._data.more_tests.items()}
         if not self._data.are_true:
             return found
         if self._mixes is not None:
             found["mixes"] = self._mixes.figures()
         if self._predicts_training_data or epoch == self._method.num_epochs - 1:
-            probabilities = probabilities_of(predict, self._data.scan, device)
+            probabilities = self._probabilities(self._data.scan)
             found["training"] = memorization_figures(probabilities, self._given, self._data.labels)
             found["labels"] = self.label_figures()
             if self.samples is not None:
                 self.samples.look(epoch, probabilities)
         return found
+
+    def _test(self, test: Any) -> Figures:
+        return test_figures(self._probabilities(test), torch.as_tensor(test.targets, dtype=torch.int64))
+
+    def _probabilities(self, dataset: Dataset[Any]) -> Tensor:
+        return probabilities_of(self._method.predict, dataset, self._task.device, self._task.recipe.workers)
 
     def label_figures(self) -> Figures:
         """Measure how well wrong labels are found and mended; empty where true labels are not known."""
@@ -83,17 +90,24 @@ class Watch:
         return ranked | ({} if corrected is None else correction_figures(corrected.cpu(), given, true))
 
 
-def summary(epochs: Sequence[dict[str, Any]]) -> dict[str, Figures]:
+def summary(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Summarize the test figures of a run.
 
     Returns:
         Those of the ``last`` epoch, their ``mean_of_last_10``, and those of the epoch with the best accuracy, an
-        ``oracle``: which one it is nobody can know without clean labels.
+        ``oracle``: which one it is nobody can know without clean labels. The same of every further test set, by its
+        name.
     """
-    tests: list[dict[str, float]] = [epoch["test"] for epoch in epochs]
+    names = epochs[-1].get("more_tests", {})
+    further = {name: _summary([epoch["more_tests"][name] for epoch in epochs]) for name in names}
+    return _summary([epoch["test"] for epoch in epochs]) | further
+
+
+def _summary(tests: Sequence[Mapping[str, float]]) -> dict[str, Figures]:
     at_end = tests[-AVERAGED_EPOCHS:]
+    best: Mapping[str, float] = max(tests, key=lambda figures: figures["accuracy"])
     return {
         "last": dict(tests[-1]),
         "mean_of_last_10": {name: fmean(figures[name] for figures in at_end) for name in tests[-1]},
-        "oracle": dict(max(tests, key=lambda figures: figures["accuracy"])),
+        "oracle": dict(best),
     }

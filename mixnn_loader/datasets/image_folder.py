@@ -7,6 +7,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import find_classes
 
 from mixnn_loader.datasets.image_list import StrPath, Transform, require
+from mixnn_loader.datasets.in_memory import BatchTransform, InMemoryDataset, read_images
 
 _IMAGE_FOLDER_LAYOUT = "expected <root>/train/<class>/*.jpg and <root>/test/<class>/*.jpg"
 
@@ -33,6 +34,26 @@ def image_folder(root: StrPath, split: Literal["train", "test"], transform: Tran
             f"only in train: {sorted(train - test)}, only in test: {sorted(test - train)}"
         )
     return ImageFolder(root / split, transform=transform)
+
+
+def in_memory_folder(
+    root: StrPath, split: Literal["train", "test"], transform: BatchTransform | None = None
+) -> InMemoryDataset:
+    """One split of an image folder, read into one tensor: for small images of one size, such as CIFAR's as JPEG files.
+
+    Args:
+        root: see `image_folder`.
+        split: ``"train"`` or ``"test"``.
+        transform: what batches go through, see `InMemoryDataset`.
+
+    Returns:
+        RGB images as uint8 (N, 3, H, W), class after class, and in a class by file name.
+
+    Raises:
+        FileNotFoundError: a split is missing, or a class has no image.
+        ValueError: the split is unknown, the two splits' classes differ, or the images are not of one size.
+    """
+    return read_images(image_folder(root, split), transform)
 
 
 def _class_names(directory: Path) -> list[str]:

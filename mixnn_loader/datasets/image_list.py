@@ -6,14 +6,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Dataset
+from torchvision.datasets import VisionDataset
 from torchvision.datasets.folder import default_loader
 
 StrPath = str | PathLike[str]
 Transform = Callable[[Any], Any]
 
 
-class ImageList(Dataset[tuple[Any, int]]):
+class ImageList(VisionDataset):  # type: ignore[misc]  # torchvision comes without types
     """Images by path, with a label each; samples are (image, label).
 
     Args:
@@ -37,9 +37,9 @@ class ImageList(Dataset[tuple[Any, int]]):
     ) -> None:
         if len(paths) != len(labels):
             raise ValueError(f"paths and labels must have the same length, got {len(paths)} and {len(labels)}")
+        super().__init__(transform=transform)
         self.paths = [str(path) for path in paths]
         self.targets = [index(label) for label in labels]
-        self.transform = transform
         self.loader = loader
 
     def __len__(self) -> int:
@@ -51,7 +51,12 @@ class ImageList(Dataset[tuple[Any, int]]):
             image = self.transform(image)
         return image, self.targets[item]
 
+    def with_transform(self, transform: Transform | None) -> "ImageList":
+        """Return the same images with another transform."""
+        return ImageList(self.paths, self.targets, transform=transform, loader=self.loader)
+
 
 def require(path: Path, layout: str) -> None:
+    """Raise a `FileNotFoundError` that names the expected layout unless there is such a file or folder."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; {layout}")

@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torchvision.datasets import VisionDataset
+from torchvision.transforms.functional import pil_to_tensor
 
 BatchTransform = Callable[[Tensor], Tensor]
 """``samples (B, ...) -> samples (B, ...)``."""
 
 
-class InMemoryDataset(VisionDataset):
+class InMemoryDataset(VisionDataset):  # type: ignore[misc]  # torchvision comes without types
     """Samples and labels as two tensors; a batch is indexed and transformed at once.
 
     Small images are read and augmented one by one in more time than a small network takes for its training step. A
@@ -81,9 +83,45 @@ def images_of(dataset: Any) -> Tensor:
     Raises:
         TypeError: the dataset has no ``data`` of that kind.
     """
-    data = torch.as_tensor(getattr(dataset, "data", None) if hasattr(dataset, "data") else [])
+    data = torch.as_tensor(getattr(dataset, "data", []))
     if data.dim() == 3:  # (N, H, W)
         return data.unsqueeze(1)
     if data.dim() == 4 and data.shape[3] == 3:  # (N, H, W, C)
         return data.permute(0, 3, 1, 2).contiguous()
     raise TypeError(f"{type(dataset).__name__} does not keep images in memory as .data, (N, H, W) or (N, H, W, 3)")
+
+
+def read_images(dataset: Any, transform: BatchTransform | None = None) -> InMemoryDataset:
+    """Read all images of a dataset into one tensor.
+
+    Args:
+        dataset: N samples (PIL image, label), with images of one size; without a transform.
+        transform: what batches of the images go through, see `InMemoryDataset`.
+
+    Returns:
+        The images as uint8 (N, C, H, W), in the same order.
+
+    Raises:
+        TypeError: a sample is not a PIL image.
+        ValueError: there are no samples, or an image has another size or number of channels than the first one.
+    """
+    images, labels = torch.empty(0, dtype=torch.uint8), list[int]()
+    for row in range(len(dataset)):
+        image, label = dataset[row]
+        if not isinstance(image, Image):
+            raise TypeError(
+                f"samples must be PIL images, got {type(image).__name__}; leave the dataset's transform out"
+            )
+        pixels = pil_to_tensor(image)
+        if row == 0:
+            images = torch.empty(len(dataset), *pixels.shape, dtype=pixels.dtype)
+        if pixels.shape != images.shape[1:]:
+            raise ValueError(
+                f"images must have one size to be kept in memory, got {tuple(images.shape[1:])} for sample 0 and "
+                f"{tuple(pixels.shape)} for sample {row}"
+            )
+        images[row] = pixels
+        labels.append(int(label))
+    if not labels:
+        raise ValueError("there are no images to read")
+    return InMemoryDataset(images, labels, transform)

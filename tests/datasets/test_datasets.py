@@ -6,28 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from image_files import red_of, reds_and_labels, save_image
 from PIL import Image
 from torch.utils.data import DataLoader
+from torchvision.datasets import VisionDataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from mixnn_loader.datasets import ImageList, ilsvrc_val, image_folder, webvision_mini
-
-
-def save_image(path: Path, red: int) -> Path:
-    """Save a 4 x 4 image whose red channel tells which one it is; PNG keeps it exact."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (4, 4), (red, 0, 0)).save(path)
-    return path
-
-
-def red_of(image: Any) -> int:
-    pixel = image.getpixel((0, 0))
-    assert isinstance(pixel, tuple)
-    return int(pixel[0])
-
-
-def reds_and_labels(dataset: ImageList) -> list[tuple[int, int]]:
-    return [(red_of(image), label) for image, label in (dataset[i] for i in range(len(dataset)))]
+from mixnn_loader.datasets import ImageList, ilsvrc_val, image_folder, in_memory_folder, webvision_mini
 
 
 @pytest.fixture
@@ -59,6 +44,13 @@ def test_image_list_pairs_images_with_labels(tmp_path: Path) -> None:
     assert dataset.targets == [2, 0, 1]
 
 
+def test_image_list_is_one_of_torchvision_and_says_so(tmp_path: Path) -> None:
+    dataset = ImageList([save_image(tmp_path / "a.png", 1)], [0], transform=red_of)
+    assert isinstance(dataset, VisionDataset)
+    assert "Number of datapoints: 1" in repr(dataset)
+    assert "red_of" in repr(dataset)
+
+
 def test_image_list_takes_tensor_labels_as_plain_integers() -> None:
     labels: Any = torch.tensor([3])
     dataset = ImageList(["a.png"], labels)
@@ -69,6 +61,12 @@ def test_image_list_takes_tensor_labels_as_plain_integers() -> None:
 def test_image_list_uses_the_given_loader_and_transform() -> None:
     dataset = ImageList(["ab", "abc"], [0, 1], loader=len, transform=lambda length: 10 * length)
     assert [dataset[0], dataset[1]] == [(20, 0), (30, 1)]
+
+
+def test_image_list_with_another_transform_leaves_the_list_as_it_is() -> None:
+    dataset = ImageList(["ab"], [3], loader=len, transform=lambda length: 10 * length)
+    assert dataset.with_transform(None)[0] == (2, 3)
+    assert dataset[0] == (20, 3)
 
 
 def test_image_list_reads_gray_images_as_rgb(tmp_path: Path) -> None:
@@ -253,3 +251,30 @@ def test_image_folder_unknown_split(folders: Path) -> None:
     split: Any = "val"
     with pytest.raises(ValueError, match=r"split must be .* got 'val'"):
         image_folder(folders, split)
+
+
+# -------------------------------------------------------------------------------- in_memory_folder
+
+
+def test_in_memory_folder_is_one_tensor_class_after_class(folders: Path) -> None:
+    save_image(folders / "train/cat/0.png", red=9)
+    train = in_memory_folder(folders, "train")
+    assert train.inputs.dtype == torch.uint8
+    assert train.inputs.shape == (3, 3, 4, 4)
+    assert train.inputs[:, 0, 0, 0].tolist() == [9, 1, 2]
+    assert train.inputs[:, 1:].sum() == 0
+    assert train.targets.tolist() == [0, 0, 1]
+    assert in_memory_folder(folders, "test").inputs[:, 0, 0, 0].tolist() == [3, 4]
+
+
+def test_in_memory_folder_transforms_whole_batches(folders: Path) -> None:
+    train = in_memory_folder(folders, "train", lambda images: images.float().mean(dim=(1, 2, 3)))
+    (second, label), (first, _) = train.__getitems__([1, 0])
+    assert [first.item(), second.item()] == pytest.approx([1 / 3, 2 / 3])
+    assert label == 1
+
+
+def test_in_memory_folder_with_images_of_two_sizes(folders: Path) -> None:
+    save_image(folders / "train/dog/3.png", red=1, size=(5, 4))
+    with pytest.raises(ValueError, match=r"one size .* got \(3, 4, 4\) for sample 0 and \(3, 4, 5\) for sample 2"):
+        in_memory_folder(folders, "train")
