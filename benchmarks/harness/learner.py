@@ -49,6 +49,11 @@ class Learner(nn.Module):
         loss.backward()
         self.optimizer.step()
 
+    def set_lr(self, lr: float) -> None:
+        """Train at a learning rate other than the schedule's, until the schedule's next step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return the state of optimizer and schedule."""
         return {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict()}

@@ -1,0 +1,46 @@
+"""What the methods have in common that train two networks side by side; no method of its own."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness.task import Task
+from benchmarks.methods.protocol import Method
+
+
+class TwoNetworks(Method):
+    """A method that trains two networks of other initial weights on the same batches.
+
+    The first one predicts, as the official code of these methods reports it.
+
+    Attributes:
+        first: a network, its optimizer and its schedule.
+        second: another.
+        epoch: the epoch in progress.
+    """
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.first, self.second = task.learner(), task.learner(member=1)
+        self.epoch = 0
+        self._batches = task.batches()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Note the epoch."""
+        self.epoch = epoch
+
+    def batches(self) -> Iterable[Any]:
+        """Return all samples, shuffled."""
+        return self._batches
+
+    def end_epoch(self, epoch: int) -> None:
+        """Lower both learning rates."""
+        del epoch
+        self.first.scheduler.step()
+        self.second.scheduler.step()
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Return the first network's softmax."""
+        return torch.softmax(self.first(inputs), dim=1)
