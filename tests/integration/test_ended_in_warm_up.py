@@ -17,7 +17,7 @@ from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader
 
-pytestmark = pytest.mark.filterwarnings("default:the training ended in warm-up")
+shown = pytest.mark.filterwarnings("default:the training ended in warm-up")
 ENDED = r"the training ended in warm-up, after \d epoch\(s\): .*epochs=, or set warmup_epochs="
 
 
@@ -39,6 +39,7 @@ def trained(passes: int, **arguments: Any) -> MixNNDataLoader:
     return loader
 
 
+@shown
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_loader_that_goes_in_warm_up(epochs: int) -> None:
     loader = trained(epochs)
@@ -46,12 +47,14 @@ def test_a_loader_that_goes_in_warm_up(epochs: int) -> None:
         del loader
 
 
+@shown
 def test_a_loader_that_is_built_anew_for_every_epoch() -> None:
     loaders = (trained(1) for _ in range(3))
     with pytest.warns(UserWarning, match="one that is built anew for every epoch is always at its start"):
         next(loaders)
 
 
+@shown
 def test_what_has_mixed_or_trained_nothing_goes_silently() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -68,6 +71,7 @@ def test_what_has_mixed_or_trained_nothing_goes_silently() -> None:
         gc.collect()
 
 
+@shown
 def test_the_interpreter_ends_in_warm_up() -> None:
     code = "from test_ended_in_warm_up import trained; loader = trained(1)"
     here = Path(__file__).parent
@@ -94,7 +98,6 @@ def test_the_interpreter_ends_in_warm_up() -> None:
         ({"warmup_epochs": 1, "correction_epoch": 2}, None),
     ],
 )
-@pytest.mark.filterwarnings("ignore:the training ended in warm-up")
 def test_the_first_epoch_tells_the_schedule(
     arguments: dict[str, Any], told: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
