@@ -208,7 +208,8 @@ class Estimator:
         if num_usable == 0:
             raise RuntimeError(
                 "the model gives no sample a finite loss and representation: it has diverged; lower the learning rate "
-                f"or resume from an earlier checkpoint{overflow}"
+                "or resume from an earlier checkpoint. If that comes at once, look for NaN or infinite values in the "
+                f"inputs{overflow}"
             )
         if num_usable < len(usable):
             self._warn(

@@ -43,12 +43,13 @@ class BatchMixer:
         self._journal = journal
 
     def plain(self, received: ReceivedBatch) -> MixNNBatch:
-        """Return a batch as it comes, with one-hot targets of weight one and no receipt.
+        """Return a batch as it comes, with one-hot targets of weight one, of which the loss says that it is plain.
 
         Raises:
             ValueError: a label is no class index or has changed.
         """
-        return self._unmixed(received, self._checked_labels(received))
+        inputs, targets = self._unmixed(received, self._checked_labels(received))
+        return MixNNBatch(inputs, targets.with_receipt(self._journal.receipt(plain=True)))
 
     def mix(self, received: ReceivedBatch, place: Place) -> tuple[MixNNBatch, Update]:
         """Mix one batch (Algorithm 1, steps 4a to 4e), or leave it as it comes during warm-up.
