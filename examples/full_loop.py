@@ -29,12 +29,12 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
         # Without BatchNorm, whose statistics would take in every batch twice.
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.GroupNorm(4, 32), nn.ReLU()) for _ in range(2)
+            nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.ReLU()) for _ in range(2)
         )
-        self.head = nn.Linear(32 * 16, 10)
+        self.head = nn.Linear(16 * 16, 10)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 1, 8, 8) -> (B, 10)."""

@@ -189,6 +189,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error(f"--noise-rate must lie in [0, 1), got {args.noise_rate}")
     if args.epochs <= args.warmup_epochs:
         parser.error(f"--epochs must exceed --warmup-epochs ({args.warmup_epochs}), got {args.epochs}")
+    if args.epochs <= args.correction_epoch:
+        parser.error(f"--epochs must exceed --correction-epoch ({args.correction_epoch}), got {args.epochs}")
     return args
 
 

@@ -72,7 +72,8 @@ class MixNNDataLoader(SampleRows):
         neighbors: where they come from: ``"dataset"``, the nearest in the whole training set (the paper);
             ``"batch"``, the nearest in the mini-batch (the authors' released code); ``"random"`` and
             ``"random-batch"``, uniform draws from either; or an object like
-            `mixnn_loader.neighbors.NeighborSource`.
+            `mixnn_loader.neighbors.NeighborSource`. In a batch of B there are B - 1 neighbors: those that are missing
+            to K have weight 0.
         neighbor_pool: M >= K, ``"dataset"`` only: draw the K from the M nearest, afresh for every batch; None: the K
             nearest.
         search: ``"dataset"`` only: ``"exact"``; ``"cells"``, faster from about 10,000 samples on at a recall that is
@@ -226,7 +227,7 @@ class MixNNDataLoader(SampleRows):
         self._pass: TrainingPass | None = None
         self._stopped_in: Part | None = None
         # Asked when the loader goes, at the latest when the interpreter ends.
-        self._farewell = weakref.finalize(self, self._parts.schedule.warn_if_nothing_was_mixed)
+        self._farewell = weakref.finalize(self, self._parts.schedule.warn_if_short)
 
     def reset(self, model: nn.Module | None = None) -> None:
         """Forget everything, and start with epoch 0: for sweeps and folds.
@@ -375,7 +376,7 @@ class MixNNDataLoader(SampleRows):
         A pass that is running is over then, and what its last batch would have changed is not written down.
 
         Warns:
-            UserWarning: the saved loader had a generator where this one has none.
+            UserWarning: the saved loader had a generator where this one has none, or its epochs had other phases.
 
         Raises:
             TypeError: it is no mapping.
@@ -397,6 +398,7 @@ class MixNNDataLoader(SampleRows):
         position = None if within is None else Position.from_state_dict(within["position"])
         part = None if within is None else Part(**within["part"])
         sampler_state.warn_of_missing(self._wrapped)
+        parts.schedule.compare(state)
         with put_back_on_error(self._wrapped):
             if position is not None:  # what will be restored when the pass is taken up
                 position.sampler_state.restore(self._wrapped)
@@ -414,8 +416,9 @@ class MixNNDataLoader(SampleRows):
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if name.startswith("_") or not hasattr(self._wrapped, name):
+            hint = "; it is an argument, and repr(loader) tells it" if name in _DEFAULTS else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
         return getattr(self._wrapped, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

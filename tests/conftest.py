@@ -1,11 +1,16 @@
 """Fixtures that several test files share."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
 from mixnn_loader import MixNNTargets
+
+# pomegranate brings in a package that compiles functions when it is imported, and that are never called: three seconds
+# in every process that a test starts.
+os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 MakeTargets = Callable[[int, int, int], MixNNTargets]
 

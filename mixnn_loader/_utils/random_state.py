@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,27 @@ class RandomState(NamedTuple):
         """Take over what `state_dict` returned."""
         name, keys, *rest = state["numpy"]
         return cls(state["python"], (name, keys.cpu().numpy().astype(np.uint32), *rest), state["torch"].cpu())
+
+
+class Stream(IntEnum):
+    """What is drawn at one place of the training: sets its random numbers apart from the other draws there."""
+
+    SCAN = 0
+    """Transforms of the samples that are scanned."""
+    NEIGHBORS = 1
+    """Neighbors to be loaded with a batch, and the seed of their transforms."""
+    WEIGHTS = 2
+    """Weights of a batch."""
+    PAIRING = 3
+    """Neighbors within a batch."""
+    SCAN_ORDER = 4
+    """The order of the scan."""
+    WORKERS = 5
+    """Seeds of workers that are started without a number of the user's."""
+    REHEARSAL = 6
+    """What is tried on the first batch."""
+    REHEARSED_SAMPLES = 7
+    """Transforms of the samples that are loaded for it."""
 
 
 def derived_rng(seed: int, *position: int) -> np.random.Generator:

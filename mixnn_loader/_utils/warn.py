@@ -6,8 +6,8 @@ from pathlib import Path
 
 _PACKAGE = str(Path(__file__).parent.parent)
 
-_BETWEEN = ("contextlib.py", "weakref.py")
-"""Files of the standard library through which the library calls itself."""
+_BETWEEN = ("contextlib.py", "weakref.py", str(Path("torch", "nn", "modules", "module.py")))
+"""Files through which the library calls itself, or a module's ``forward`` is called."""
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:

@@ -138,6 +138,7 @@ _STATE = _entries(
     estimated=_flag,
     pairs=_or_none(_pairs),
     history=_records,
+    phases=_or_none(_entries(mixing=_count, correction=_or_none(_count))),
     samples=_each(_anything),
     sampler_state=_SAMPLER_STATE,
     within=_or_none(

@@ -1,7 +1,6 @@
 """What the user's own samplers draw their order from, to be saved and put back."""
 
 import copy
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mixnn_loader._utils.generators import GENERATORS, set_state, state_of
 from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.data.user_loader import generators_of, samplers_of
 
@@ -136,18 +136,12 @@ def _attributes_of(loader: DataLoader[Any]) -> dict[str, Any]:
         f"{owner}.{name}": value
         for owner, sampler in samplers_of(loader).items()
         for name, value in getattr(sampler, "__dict__", {}).items()
-        if isinstance(value, (random.Random, np.random.Generator, np.random.RandomState))
-        or (isinstance(value, torch.Generator) and name != "generator")
+        if isinstance(value, GENERATORS) and not (isinstance(value, torch.Generator) and name == "generator")
     }
 
 
 def _state_of(generator: Any) -> Any:
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    state = generator.get_state(legacy=False) if _is_legacy(generator) else generator.bit_generator.state
-    return _with_tensors(state)
+    return _with_tensors(state_of(generator))
 
 
 def _set_state(name: str, generator: Any, state: Any) -> None:
@@ -157,26 +151,11 @@ def _set_state(name: str, generator: Any, state: Any) -> None:
         ValueError: it is none of its states.
     """
     try:
-        _set_state_of(generator, state)
+        set_state(generator, state.cpu() if isinstance(generator, torch.Generator) else _with_arrays(state))
     except Exception as error:
         raise ValueError(
             f"what the state has for the generator of {name} is no state of a {type(generator).__name__}: {error}"
         ) from error
-
-
-def _set_state_of(generator: Any, state: Any) -> None:
-    if isinstance(generator, random.Random):
-        generator.setstate(state)
-    elif isinstance(generator, torch.Generator):
-        generator.set_state(state.cpu())
-    elif _is_legacy(generator):
-        generator.set_state(_with_arrays(state))
-    else:
-        generator.bit_generator.state = _with_arrays(state)
-
-
-def _is_legacy(generator: Any) -> bool:
-    return isinstance(generator, np.random.RandomState)
 
 
 def _with_tensors(state: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from mixnn_loader._utils.random_state import derived_rng, forked_random_state
+from mixnn_loader._utils.random_state import Stream, derived_rng, forked_random_state
 
 COPIED_ARGUMENTS = (
     "num_workers",
@@ -39,9 +39,6 @@ REPLACED_ARGUMENTS = (
     "collate_fn",
 )
 """DataLoader arguments that say which samples come; the inner loader gets them wrapped or through the sampler."""
-
-_NEIGHBOR_STREAM = 1
-"""Sets the random numbers of a batch's neighbors apart from the other draws of the same batch."""
 
 
 class IndexBatch(NamedTuple):
@@ -137,7 +134,7 @@ class NeighborBatchSampler(Sampler[IndexBatch]):
 
     def __iter__(self) -> Iterator[IndexBatch]:
         for number, indices in self._batches:
-            rng = derived_rng(self._seed, self._epoch, number - self._offset, _NEIGHBOR_STREAM)
+            rng = derived_rng(self._seed, self._epoch, number - self._offset, Stream.NEIGHBORS)
             neighbors, neighbor_seed = self._draw(indices, rng), int(rng.integers(2**32))
             seed = int(rng.integers(2**32)) if self._reseeds else None
             yield IndexBatch(number, np.concatenate([indices[:, None], neighbors], axis=1), seed, neighbor_seed)

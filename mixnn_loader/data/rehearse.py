@@ -7,11 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from mixnn_loader._utils.random_state import derived_rng, forked_random_state
+from mixnn_loader._utils.random_state import Stream, derived_rng, forked_random_state
 from mixnn_loader.data.indexed import IndexBatch, LoadedBatch, rebuilt
-
-_REHEARSAL_STREAM = 5
-"""Sets the random numbers of these batches apart from all that is drawn for an epoch."""
 
 
 def load_once(loader: DataLoader[Any], dataset: Any, batches: Sequence[np.ndarray], seed: int) -> list[LoadedBatch]:
@@ -32,7 +29,7 @@ def load_once(loader: DataLoader[Any], dataset: Any, batches: Sequence[np.ndarra
     Raises:
         Exception: what the user's code raises; from a worker, of the same type and with its traceback in the message.
     """
-    rng = derived_rng(seed, 0, 0, _REHEARSAL_STREAM)
+    rng = derived_rng(seed, 0, 0, Stream.REHEARSED_SAMPLES)
     seeds = [int(number) for number in rng.integers(2**32, size=2 * len(batches) + 1)]
     asked = [
         IndexBatch(number, batch if batch.ndim == 2 else batch[:, None], *seeds[2 * number : 2 * number + 2])

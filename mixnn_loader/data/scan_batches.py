@@ -4,10 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mixnn_loader._utils.random_state import derived_rng
-
-_ORDER_STREAM = 4
-"""Sets the random order of the scan apart from what is drawn for the batches of an epoch."""
+from mixnn_loader._utils.random_state import Stream, derived_rng
 
 
 class ScanBatches:
@@ -42,7 +39,7 @@ class ScanBatches:
                 Two processes must not have given one number to different batches.
         """
         self._rank, self._num_processes = rank, num_processes
-        rng = derived_rng(self._seed, 0, 0, _ORDER_STREAM)
+        rng = derived_rng(self._seed, 0, 0, Stream.SCAN_ORDER)
         shuffled = indices[rng.permutation(len(indices))]
         numbers = np.full(len(indices), -1) if batch_of is None else batch_of[shuffled]
         by_number = np.argsort(numbers, kind="stable")  # those of none first, in their random order

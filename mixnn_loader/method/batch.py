@@ -52,6 +52,14 @@ class MixNNTargets:
         """Return the number of samples in the batch."""
         return self.labels.shape[0]
 
+    def __repr__(self) -> str:
+        """Say how much there is, and where, in one line."""
+        batch_size, width, num_classes = self.soft_targets.shape
+        return (
+            f"{type(self).__name__}({batch_size} samples, {width - 1} neighbors each, {num_classes} classes, "
+            f"device={str(self.labels.device)!r})"
+        )
+
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> "MixNNTargets":
         """Return the targets on ``device``; as `torch.Tensor.to`, it copies only what is not there yet."""
         return self._with(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -113,8 +121,9 @@ class MixNNTargets:
             TypeError: always.
         """
         raise TypeError(
-            f"{function.__name__} got MixNNTargets where it takes a tensor; use MixNNLoss for the loss, or one of "
-            "their tensors: targets.labels, as given, or targets.mixed, probabilities"
+            f"{function.__name__} got MixNNTargets where it takes a tensor; use MixNNLoss for the loss, "
+            "targets.mixed for the probabilities that go with the mixed inputs, or targets.labels for the labels as "
+            "given, which do not"
         )
 
 

@@ -251,22 +251,19 @@ def _pomegranate() -> tuple[Any, Any]:
     finally:
         torch.set_num_threads(num_threads)
 
-    def summarize(self: Any, values: Tensor, sample_weight: Tensor) -> Any:
-        """Collect (M, 1) values, of (M, 1) weights, for the next fit."""
-        return Normal.summarize(self, _spread_by_floor(values), sample_weight.repeat(2, 1))
+    def summarize(self: Any, values: Tensor, sample_weight: Tensor) -> None:
+        """Add (M, 1) values, of (M, 1) weights, to the sums that the next fit is made of.
+
+        A second moment that is larger by `VARIANCE_FLOOR` makes a variance that is.
+        """
+        if not self._initialized:
+            self._initialize(1)
+        self._w_sum += sample_weight.sum(dim=0)
+        self._xw_sum += (values * sample_weight).sum(dim=0)
+        self._xxw_sum += ((values**2 + VARIANCE_FLOOR) * sample_weight).sum(dim=0)
 
     # A class statement would need the base class before pomegranate is imported.
     return GeneralMixtureModel, type("FlooredNormal", (Normal,), {"summarize": summarize})
-
-
-def _spread_by_floor(values: Tensor) -> Tensor:
-    """Two values for each of values (M, 1), one standard deviation of the floor below and above it: (2M, 1).
-
-    However they are weighted, their mean is as before and their variance larger by `VARIANCE_FLOOR`. pomegranate has
-    no floor of its own: of these values it fits components that have it, and rounding takes no variance below zero.
-    """
-    deviation = math.sqrt(VARIANCE_FLOOR)
-    return torch.cat([values - deviation, values + deviation])
 
 
 class _UsualDefaults(TorchFunctionMode):

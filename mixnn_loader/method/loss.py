@@ -6,9 +6,21 @@ from torch.nn import functional
 
 from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
-from mixnn_loader.method.receipt import is_a_loader_idle
+from mixnn_loader.method.receipt import Surprise, is_a_loader_idle
 
 _REDUCTIONS = ("mean", "none")
+
+_SURPRISES: dict[Surprise, str] = {
+    "replayed": (
+        "MixNNLoss got a batch that has been trained on before, after a later one: kept batches, as "
+        "itertools.cycle(loader) keeps them, are never mixed anew, and the schedule stands still. Start a new pass "
+        "over the loader instead: while True: for batch in loader: ..."
+    ),
+    "plain": (
+        "MixNNLoss got a batch of a pass that was started with gradients off: nothing in it is mixed, and the schedule "
+        "stands still. Start the pass, and ask for its first batch, outside of torch.no_grad()"
+    ),
+}
 
 
 class MixNNLoss(nn.Module):
@@ -48,7 +60,8 @@ class MixNNLoss(nn.Module):
 
         Warns:
             UserWarning: once, for plain class indices where a MixNN loader has been built that has given no batch;
-                and once a loader, for a batch that is trained on again after a later one.
+                and once a loader each, for a batch that is trained on again after a later one, and for one of a pass
+                that was started with gradients off.
 
         Returns:
             A scalar for ``reduction="mean"``, (B,) for ``"none"``.
@@ -91,12 +104,8 @@ class MixNNLoss(nn.Module):
                     "one (make_private, skip_first_batches, DataLoader(loader.dataset, ...)); wrap what it returned, "
                     "and iterate the MixNNDataLoader itself"
                 )
-        elif targets.receipt is not None and targets.receipt.sign():
-            warn_user(
-                "MixNNLoss got a batch that has been trained on before, after a later one: kept batches, as "
-                "itertools.cycle(loader) keeps them, are never mixed anew, and the schedule stands still. Start a "
-                "new pass over the loader instead: while True: for batch in loader: ..."
-            )
+        elif targets.receipt is not None and (surprise := targets.receipt.sign()) is not None:
+            warn_user(_SURPRISES[surprise])
 
     def extra_repr(self) -> str:
         """Show the reduction in the module's representation."""

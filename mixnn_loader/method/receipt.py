@@ -1,6 +1,10 @@
 """Which batches have been trained on: the loss tells, by the receipt that travels with the targets of a batch."""
 
 import weakref
+from typing import Literal
+
+Surprise = Literal["replayed", "plain"]
+"""What is wrong with a batch that is trained on: it was before, or it is of a pass in which nothing is mixed."""
 
 
 class Journal:
@@ -14,26 +18,37 @@ class Journal:
     def __init__(self) -> None:
         self.given = False
         self.loss_is_used = False
-        self._replayed = False
+        self._told: set[Surprise] = set()
         self._last: Receipt | None = None
         _LIVING.add(self)
 
-    def receipt(self) -> "Receipt":
-        """Make the receipt of a batch that is given now."""
-        self.given = True
-        return Receipt(self)
+    def receipt(self, *, plain: bool = False) -> "Receipt":
+        """Make the receipt of a batch that is given now.
 
-    def note(self, receipt: "Receipt") -> bool:
-        """Note that the loss was taken of a batch; return whether it is the first that is trained on again.
+        Args:
+            plain: whether the batch is of a pass in which nothing is trained.
+        """
+        self.given |= not plain
+        return Receipt(self, plain=plain)
+
+    def note(self, receipt: "Receipt") -> Surprise | None:
+        """Note that the loss was taken of a batch; return what is wrong with that, the first time.
 
         Several losses of one batch, as with two heads or a closure, are one training step: only a batch that comes
         back after another is trained on again.
         """
-        self.loss_is_used = True
-        is_first_replay = receipt.trained_on and self._last is not receipt and not self._replayed
-        self._replayed |= is_first_replay
-        self._last = receipt
-        return is_first_replay
+        found: Surprise | None = None
+        if receipt.plain:
+            found = "plain"
+        else:
+            self.loss_is_used = True
+            if receipt.trained_on and self._last is not receipt:
+                found = "replayed"
+            self._last = receipt
+        if found is None or found in self._told:
+            return None
+        self._told.add(found)
+        return found
 
 
 class Receipt:
@@ -41,17 +56,19 @@ class Receipt:
 
     Attributes:
         trained_on: whether the loss was taken of it, with gradients.
+        plain: whether it is of a pass in which nothing is trained.
     """
 
-    def __init__(self, journal: Journal | None = None) -> None:
+    def __init__(self, journal: Journal | None = None, *, plain: bool = False) -> None:
         self.trained_on = False
+        self.plain = plain
         self._journal = journal
 
-    def sign(self) -> bool:
-        """Note that the loss has been taken; return whether the loader should be told of a replay, which is once."""
-        is_first_replay = self._journal is not None and self._journal.note(self)
+    def sign(self) -> Surprise | None:
+        """Note that the loss has been taken; return what is wrong with that, once a loader."""
+        found = None if self._journal is None else self._journal.note(self)
         self.trained_on = True
-        return is_first_replay
+        return found
 
     def __reduce__(self) -> tuple[type["Receipt"], tuple[()]]:
         # A copy of a batch, as one sent to another process, is not the batch that the loader waits for.

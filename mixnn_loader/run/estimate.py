@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader._utils.progress import progress_bar
-from mixnn_loader._utils.random_state import derived_rng, forked_random_state
+from mixnn_loader._utils.random_state import Stream, derived_rng, forked_random_state
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.data.indexed import LoadedBatch, NeighborBatchSampler, rebuilt
@@ -33,9 +33,6 @@ SCAN_BATCH_SIZE = 128
 
 _CHUNK_ROWS = 65_536
 """Representations are looked at in chunks: a mask of all of them would take a quarter of their memory."""
-
-_SCAN_STREAM = 0
-"""Sets the random numbers of the scan apart from those of the batches."""
 
 
 class Estimator:
@@ -178,7 +175,7 @@ class Estimator:
         self._view.recheck()
         self._table.losses.fill_(torch.nan)
         # The pass draws from random streams of its own: the user's come out as if it had not been made.
-        seed = int(derived_rng(self._settings.seed, epoch, _SCAN_STREAM).integers(2**32))
+        seed = int(derived_rng(self._settings.seed, epoch, Stream.SCAN).integers(2**32))
         self._batch_sampler.begin_epoch(epoch)
         self._generator.manual_seed(seed)
         with forked_random_state(seed):
@@ -211,7 +208,8 @@ class Estimator:
         if num_usable == 0:
             raise RuntimeError(
                 "the model gives no sample a finite loss and representation: it has diverged; lower the learning rate "
-                f"or resume from an earlier checkpoint{overflow}"
+                "or resume from an earlier checkpoint. If that comes at once, look for NaN or infinite values in the "
+                f"inputs{overflow}"
             )
         if num_usable < len(usable):
             self._warn(

@@ -6,14 +6,11 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from mixnn_loader._utils.random_state import derived_rng
+from mixnn_loader._utils.random_state import Stream, derived_rng
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.run.answers import checked_drawn
 from mixnn_loader.run.epoch import Epoch
 from mixnn_loader.run.parts import Parts
-
-_WORKER_STREAM = 5
-"""Sets the seeds of workers that are started without a number of the user's apart from the other draws of an epoch."""
 
 
 def load_batches(parts: Parts, epoch: Epoch, offset: int, *, draws_seed: bool) -> Iterator[ReceivedBatch]:
@@ -59,7 +56,7 @@ def _seed_of_workers(parts: Parts, epoch: Epoch, *, draws_seed: bool) -> Iterato
     if draws_seed:
         yield
         return
-    seed = int(derived_rng(parts.settings.seed, epoch.number, epoch.trained, _WORKER_STREAM).integers(2**32))
+    seed = int(derived_rng(parts.settings.seed, epoch.number, epoch.trained, Stream.WORKERS).integers(2**32))
     parts.inner.generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
     try:
         yield

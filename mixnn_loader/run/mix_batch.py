@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from mixnn_loader._utils.nested import map_tensors
-from mixnn_loader._utils.random_state import derived_rng
+from mixnn_loader._utils.random_state import Stream, derived_rng
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.data.indexed import in_loaded_order
 from mixnn_loader.data.labels import class_labels
@@ -24,10 +24,6 @@ from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import losses_of
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.update import Update
-
-_WEIGHT_STREAM = 2
-_PAIRING_STREAM = 3
-"""Set the random numbers of weights and of in-batch neighbors apart from the other draws of the same batch."""
 
 
 class BatchMixer:
@@ -47,12 +43,13 @@ class BatchMixer:
         self._journal = journal
 
     def plain(self, received: ReceivedBatch) -> MixNNBatch:
-        """Return a batch as it comes, with one-hot targets of weight one and no receipt.
+        """Return a batch as it comes, with one-hot targets of weight one, of which the loss says that it is plain.
 
         Raises:
             ValueError: a label is no class index or has changed.
         """
-        return self._unmixed(received, self._checked_labels(received))
+        inputs, targets = self._unmixed(received, self._checked_labels(received))
+        return MixNNBatch(inputs, targets.with_receipt(self._journal.receipt(plain=True)))
 
     def mix(self, received: ReceivedBatch, place: Place) -> tuple[MixNNBatch, Update]:
         """Mix one batch (Algorithm 1, steps 4a to 4e), or leave it as it comes during warm-up.
@@ -105,7 +102,7 @@ class BatchMixer:
         if not settings.correct_neighbors:
             soft_targets[:, 1:] = _one_hot(labels[:, 1:], soft_targets.shape[2])
 
-        rng = derived_rng(settings.seed, place.epoch, place.batch, _WEIGHT_STREAM)
+        rng = derived_rng(settings.seed, place.epoch, place.batch, Stream.WEIGHTS)
         weights = checked_weights(settings.weigh(self._log_posteriors(groups), pairing.found, rng), pairing.found)
         inputs = received.inputs
         if groups.shape[1] > 1:
@@ -120,7 +117,7 @@ class BatchMixer:
     def _pair(self, received: ReceivedBatch, predictions: Predictions | None, place: Place) -> "Pairing":
         settings, groups = self._settings, received.groups
         representations = None if predictions is None else predictions.representations
-        rng = derived_rng(settings.seed, place.epoch, place.batch, _PAIRING_STREAM)
+        rng = derived_rng(settings.seed, place.epoch, place.batch, Stream.PAIRING)
         pairs = settings.source.pair(groups[:, 0], representations, settings.num_neighbors, rng)
         pairs = checked_pairs(pairs, len(groups), settings.num_neighbors)
         if pairs is not None:

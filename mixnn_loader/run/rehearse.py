@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mixnn_loader._utils.random_state import derived_rng, forked_random_state
+from mixnn_loader._utils.random_state import Stream, derived_rng, forked_random_state
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.data.indexed import in_loaded_order
@@ -29,9 +29,6 @@ from mixnn_loader.run.scan import losses_of
 from mixnn_loader.run.settings import Settings
 
 Kind = TypeVar("Kind")
-
-_REHEARSAL_STREAM = 6
-"""Sets its random numbers apart from those of the training."""
 
 
 class Rehearsal:
@@ -81,7 +78,7 @@ class Rehearsal:
             return
         settings = self._settings
         indices = received.loaded.groups[:, 0].numpy()
-        rng = derived_rng(settings.seed, 0, 0, _REHEARSAL_STREAM)
+        rng = derived_rng(settings.seed, 0, 0, Stream.REHEARSAL)
         seed = int(rng.integers(2**32))
         [scanned] = load_once(self._loader, self._scan_dataset, [indices[:, None]], seed)
         batch = self._receiver.receive(scanned, self._view.device)

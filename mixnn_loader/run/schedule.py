@@ -9,6 +9,7 @@ from torch import Tensor
 from mixnn_loader._utils.log import logger
 from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.run.epoch import Epoch, Record
+from mixnn_loader.run.place import Phase
 from mixnn_loader.run.settings import Settings
 
 
@@ -32,9 +33,10 @@ class Schedule:
         self.history: list[Record] = []
         self.finished = 0
         self._told = False
-        self._has_left_warmup = False
+        self._reached: set[Phase] = set()
         self._is_set = False
         self._has_opened = False
+        self._warned = False
         self._starts: list[tuple[Tensor, int]] = []
         self._latest: Tensor | None = None
 
@@ -58,7 +60,7 @@ class Schedule:
                     self.finished = max(0, self.finished - (self.number - number))
                     self.number, self.epoch, self._latest = number, None, None
                     self.history = [record for record in self.history if record["epoch"] < number]
-                    self._has_left_warmup = False
+                    self._reached = set()
                     del self._starts[place + 1 :]
                     return True
         if self.number == 0 or self._settings.phase(self.number) == "warm-up":
@@ -76,7 +78,8 @@ class Schedule:
             self._tell_of_epochs()
         if self.epoch is None:
             self.epoch = Epoch(self.number, self._settings.phase(self.number))
-        self._has_left_warmup |= self.epoch.phase != "warm-up"
+            self._warn_of_number()
+        self._reached.add(self.epoch.phase)
         if not any(record is self.epoch.record for record in self.history):
             self.history.append(self.epoch.record)
         return self.epoch
@@ -111,14 +114,17 @@ class Schedule:
                 length,
             )
 
-    def warn_if_nothing_was_mixed(self) -> None:
-        """Say so where training ends in warm-up.
+    def warn_if_short(self) -> None:
+        """Say so where training ends before what it was for.
 
         Warns:
-            UserWarning: epochs have been trained for, all of them of warm-up.
+            UserWarning: epochs have been trained for, all of them of warm-up; or none that corrects labels, though
+                nobody has said when that should begin.
         """
-        if self.finished > 0 and not self._has_left_warmup:
-            settings = self._settings
+        settings = self._settings
+        if self.finished == 0 or "correction" in self._reached:
+            return
+        if "mixing" not in self._reached:
             advice = (
                 "tell it how long the training is, epochs=, or set warmup_epochs="
                 if settings.epochs is None
@@ -128,6 +134,35 @@ class Schedule:
                 f"the training ended in warm-up, after {self.finished} epoch(s): nothing has been mixed. A "
                 f"MixNNDataLoader mixes from epoch {settings.warmup} on; {advice}. It must live as long as the "
                 "training: one that is built anew for every epoch is always at its start"
+            )
+        elif settings.correction_epoch == "auto" and settings.epochs is None:
+            warn_user(
+                f"the training ended after epoch {self.number - 1}, and no label has been corrected: by default that "
+                f"begins with epoch {settings.correction}. Tell the MixNNDataLoader how long the training is, epochs=, "
+                "or set correction_epoch=, which may be None"
+            )
+
+    def _warn_of_number(self) -> None:
+        """Say so where the number of the epoch that starts does not go with what has been trained.
+
+        Warns:
+            UserWarning: once, if it is after warm-up and no epoch has been trained for, or beyond ``epochs``.
+        """
+        settings, number = self._settings, self.number
+        if self._warned:
+            return
+        if number >= settings.warmup > 0 and not any(record["epoch"] < number for record in self.history):
+            self._warned = True
+            warn_user(
+                f"epoch {number} comes after warm-up (epochs 0 to {settings.warmup - 1}), and none of these has been "
+                "trained for: MixNN would go by a model that knows nothing. set_epoch() counts from 0; to go on with a "
+                "training call load_state_dict(); for a model that is trained already pass warmup_epochs=0"
+            )
+        elif settings.epochs is not None and number >= settings.epochs:
+            self._warned = True
+            warn_user(
+                f"epoch {number} comes after the training's end, epochs={settings.epochs}: labels go on from where "
+                "they are. For another training call reset(model); for a longer one pass epochs= accordingly"
             )
 
     def set(self, number: int) -> None:
@@ -150,7 +185,23 @@ class Schedule:
             "estimated": epoch is not None and epoch.is_estimated,
             "pairs": None if epoch is None else torch.stack([epoch.pairs.cpu(), epoch.pairs_of_all]),
             "history": [dict(record) for record in self.history],
+            "phases": self._first_epochs(),
         }
+
+    def compare(self, state: Mapping[str, Any]) -> None:
+        """Compare W and E_s with those of a state that will be loaded; one of an earlier version does not tell.
+
+        Warns:
+            UserWarning: its epochs have other phases than these settings give them.
+        """
+        phases, here = state["phases"], self._first_epochs()
+        if phases is not None and dict(phases) != here:
+            before, now = (f"{each['mixing']} and {each['correction']}" for each in (phases, here))
+            warn_user(
+                f"the state is of a run whose first epochs of mixing and of correction are {before}; those of this "
+                f"loader are {now}, and epoch {state['epoch']} comes next. Pass the same epochs=, warmup_epochs= and "
+                "correction_epoch= unless that is meant"
+            )
 
     def load_state_dict(self, state: Mapping[str, Any], *, within: bool) -> None:
         """Take over what `state_dict` returned.
@@ -160,6 +211,7 @@ class Schedule:
             within: whether it was saved within an epoch.
         """
         self.history = [dict(record) for record in state["history"]]
+        self._reached = {record["phase"] for record in self.history}
         self.number, self.epoch = state["epoch"], None
         self._starts, self._latest, self._is_set = [], None, False
         if state["trained"] > 0 or within:
@@ -167,6 +219,10 @@ class Schedule:
             epoch.is_estimated = state["estimated"]
             if state["pairs"] is not None:
                 epoch.pairs, epoch.pairs_of_all = state["pairs"].cpu().clone().unbind()
+
+    def _first_epochs(self) -> dict[str, int | None]:
+        """Return the first epochs of mixing and of correction, W and E_s."""
+        return {"mixing": self._settings.warmup, "correction": self._settings.correction}
 
     def _go_on_in(self, number: int, trained: int) -> Epoch:
         epoch = Epoch(number, self._settings.phase(number))

@@ -71,6 +71,11 @@ class Settings:
                 f"warmup_epochs must be smaller than epochs ({self.epochs}), got {self.warmup_epochs}: nothing would "
                 "be mixed"
             )
+        if self.epochs is not None and isinstance(self.correction_epoch, int) and self.correction_epoch >= self.epochs:
+            raise ValueError(
+                f"correction_epoch must be None, or smaller than epochs ({self.epochs}), got {self.correction_epoch}: "
+                "no label would be corrected"
+            )
         check_fraction("momentum", self.momentum)
         if not isinstance(self.correct_neighbors, (bool, np.bool_)):
             raise ValueError(f"correct_neighbors must be True or False, got {self.correct_neighbors!r}")

@@ -30,10 +30,19 @@ def test_the_state_of_another_run(other: dict[str, Any], message: str) -> None:
 def test_the_state_of_a_model_of_another_width() -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8, warmup_epochs=1)
     run(loader)
-    wider = MixNNDataLoader(Points(), mlp(num_classes=5), batch_size=8, warmup_epochs=5)
+    wider = MixNNDataLoader(Points(), mlp(num_classes=5), batch_size=8, warmup_epochs=1)
     wider.load_state_dict(loader.state_dict())
     with pytest.raises(ValueError, match="output is 5 wide, the soft targets are over 3 classes"):
         run(wider)
+
+
+def test_the_state_of_another_schedule_is_warned_of() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8, epochs=6)
+    run(loader)
+    longer = MixNNDataLoader(Points(), mlp(), batch_size=8, epochs=100)
+    message = "mixing and of correction are 1 and 1; those of this loader are 3 and 20, and epoch 1 comes next"
+    with pytest.warns(UserWarning, match=message):
+        longer.load_state_dict(loader.state_dict())
 
 
 def test_the_state_of_another_version() -> None:

@@ -45,9 +45,8 @@ def checkpoint_of(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     return load_file(latest / "model.safetensors"), torch.load(latest / "custom_checkpoint_0.pkl", weights_only=True)
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-def test_learns_and_corrects(precision: str, tmp_path: Path, capsys: Capture) -> None:
-    call("--epochs", "12", "--output-dir", tmp_path, "--mixed-precision", precision)
+def test_learns_and_corrects(tmp_path: Path, capsys: Capture) -> None:
+    call("--epochs", "12", "--output-dir", tmp_path, "--mixed-precision", "bf16")
     found = re.search(RESULT, capsys.readouterr().out)
     assert found is not None
     accuracy, given, corrected = map(float, found.groups())

@@ -45,7 +45,7 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 
 def test_learns_and_corrects(capsys: Capture) -> None:
-    call("--epochs", "12")
+    call("--epochs", "12", "--dtype", "float32")
     found = re.search(RESULT, capsys.readouterr().out)
     assert found is not None
     accuracy, given, corrected = map(float, found.groups())
@@ -54,7 +54,7 @@ def test_learns_and_corrects(capsys: Capture) -> None:
     assert corrected > 75
 
 
-def test_compiled_and_in_full_precision(capsys: Capture) -> None:
+def test_compiled(capsys: Capture) -> None:
     call("--epochs", "4", "--dtype", "float32", "--compile", "aot_eager")
     found = re.search(RESULT, capsys.readouterr().out)
     assert found is not None
@@ -63,11 +63,12 @@ def test_compiled_and_in_full_precision(capsys: Capture) -> None:
 
 def test_resumes_exactly(tmp_path: Path, capsys: Capture) -> None:
     whole, parts = tmp_path / "whole.pt", tmp_path / "parts.pt"
-    call("--epochs", "3", "--checkpoint", whole, "--accumulate", "3")
+    in_thirds = ("--accumulate", "3", "--dtype", "float32")
+    call("--epochs", "3", "--checkpoint", whole, *in_thirds)
     expected = capsys.readouterr().out.splitlines()
-    call("--epochs", "2", "--checkpoint", parts, "--accumulate", "3")
+    call("--epochs", "2", "--checkpoint", parts, *in_thirds)
     capsys.readouterr()
-    call("--epochs", "3", "--checkpoint", parts, "--accumulate", "3", "--resume")
+    call("--epochs", "3", "--checkpoint", parts, *in_thirds, "--resume")
     assert capsys.readouterr().out.splitlines() == expected[2:], "a line an epoch, and the result"
     assert_equal(torch.load(parts, weights_only=True), torch.load(whole, weights_only=True))
 
@@ -80,7 +81,7 @@ def test_gradients_are_scaled_in_float16(dtype: str, scales: bool, tmp_path: Pat
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "digits.pt"
-    call("--epochs", "1", "--checkpoint", file)
+    call("--epochs", "1", "--dtype", "float32", "--checkpoint", file)
     before = file.read_bytes()
 
     def fails(_: Any, target: Path) -> None:
@@ -90,10 +91,10 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
     with monkeypatch.context() as full:
         full.setattr(torch, "save", fails)
         with pytest.raises(OSError, match="No space left"):
-            call("--epochs", "2", "--checkpoint", file, "--resume")
+            call("--epochs", "2", "--dtype", "float32", "--checkpoint", file, "--resume")
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
-    call("--epochs", "2", "--checkpoint", file, "--resume")
+    call("--epochs", "2", "--dtype", "float32", "--checkpoint", file, "--resume")
     assert torch.load(file, weights_only=True)["epoch"] == 2
 
 
@@ -114,7 +115,7 @@ def test_a_checkpoint_needs_a_folder(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_tells_of_every_epoch(capsys: Capture) -> None:
-    call("--epochs", "2")
+    call("--epochs", "2", "--dtype", "float32")
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"epoch 0: warm-up, last loss \d\.\d{3}", lines[0])
     assert re.fullmatch(r"epoch 1: correction, last loss \d\.\d{3}", lines[1])

@@ -43,9 +43,8 @@ def checkpoint_of(folder: Path) -> Any:
     return torch.load(folder / "last.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_learns_and_corrects(precision: str, tmp_path: Path, capsys: Capture) -> None:
-    call("--epochs", "12", "--output-dir", tmp_path, "--precision", precision)
+def test_learns_and_corrects(tmp_path: Path, capsys: Capture) -> None:
+    call("--epochs", "12", "--output-dir", tmp_path, "--precision", "bf16-mixed")
     found = re.search(RESULT, capsys.readouterr().out)
     assert found is not None
     accuracy, given, corrected = map(float, found.groups())

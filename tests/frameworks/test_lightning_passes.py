@@ -73,16 +73,16 @@ def trainer(max_epochs: int, **options: Any) -> pl.Trainer:
     )
 
 
-@pytest.mark.parametrize("num_samples", [SHORT, LITTLE_MORE, LONG], ids=["short", "little more", "long"])
 @pytest.mark.parametrize(
-    ("arguments", "phases"),
+    ("num_samples", "arguments", "phases"),
     [
-        ({}, "wwwmmcc"),
-        ({"neighbors": "batch", "scan": "running"}, "wwwmmcc"),
-        ({"warmup_epochs": 1, "correction_epoch": 1}, "wcccccc"),
-        ({"warmup_epochs": 0, "correction_epoch": 0}, "ccccccc"),
+        pytest.param(SHORT, {}, "wwwmmcc", id="short"),
+        pytest.param(LITTLE_MORE, {}, "wwwmmcc", id="little more"),
+        pytest.param(LONG, {}, "wwwmmcc", id="long"),
+        pytest.param(LITTLE_MORE, {"neighbors": "batch", "scan": "running"}, "wwwmmcc", id="in batch, running"),
+        pytest.param(SHORT, {"warmup_epochs": 1, "correction_epoch": 1}, "wcccccc", id="one epoch of warm-up"),
+        pytest.param(LITTLE_MORE, {"warmup_epochs": 0, "correction_epoch": 0}, "ccccccc", id="no warm-up"),
     ],
-    ids=["dataset", "in batch, running", "one epoch of warm-up", "no warm-up"],
 )
 def test_a_search_for_a_learning_rate_leaves_no_trace(
     num_samples: int, arguments: dict[str, Any], phases: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch

@@ -457,19 +457,13 @@ def make_shuffler(shuffling: str, seed: int) -> dict[str, Any]:
     ("stop", "shuffling", "arguments"),
     [
         pytest.param(1, "loader", PAPER, id="after warm-up"),
-        pytest.param(2, "sampler", THREE, id="before the correction"),
         pytest.param(4, "global", PAPER, id="during the correction"),
         pytest.param(4, "loader", THREE | {"weighting": "beta", "neighbor_pool": POOL}, id="drawn from a pool"),
-        pytest.param(4, "loader", UNIFORM | {"neighbors": "random"}, id="random partners"),
         pytest.param(4, "loader", UNIFORM | {"neighbors": "random-batch"}, id="random partners in the batch"),
         pytest.param(1, "loader", PAPER | RUNNING, id="before the only scan"),
-        pytest.param(2, "loader", THREE | RUNNING, id="running, before the correction"),
         pytest.param(4, "global", PAPER | RUNNING | {"neighbors": "batch"}, id="running, in the batch"),
-        pytest.param(3, "loader", THREE | RUNNING | {"neighbors": "random"}, id="running, random partners"),
-        pytest.param(2, "loader", THREE | {"scan_every": 2}, id="between two scans"),
         pytest.param(4, "loader", PAPER | {"scan_every": 2, "neighbors": "random"}, id="between, random partners"),
         pytest.param(2, "sampler", THREE | RUNNING | {"scan_every": 2}, id="running, between two scans"),
-        pytest.param(3, "loader", PAPER | RUNNING | {"scan_every": 2}, id="running, before a scan"),
     ],
 )
 def test_a_resumed_run_is_the_uninterrupted_one(stop: int, shuffling: str, arguments: dict[str, Any]) -> None:

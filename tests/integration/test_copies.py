@@ -74,8 +74,9 @@ WAYS: dict[str, Callable[[], Run]] = {
 }
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, by_pickle], ids=["deepcopy", "pickle"])
-@pytest.mark.parametrize("steps", [LENGTH, 3 * LENGTH + 1])
+@pytest.mark.parametrize(
+    ("steps", "copied"), [(LENGTH, copy.deepcopy), (3 * LENGTH + 1, by_pickle)], ids=["deepcopy", "pickle"]
+)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_copy_has_the_same_future(way: str, steps: int, copied: Callable[[Run], Run]) -> None:
     run = WAYS[way]()

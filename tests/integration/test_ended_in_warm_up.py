@@ -17,7 +17,7 @@ from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader
 
-pytestmark = pytest.mark.filterwarnings("default:the training ended in warm-up")
+shown = pytest.mark.filterwarnings("default:the training ended", "default:epoch .* comes after")
 ENDED = r"the training ended in warm-up, after \d epoch\(s\): .*epochs=, or set warmup_epochs="
 
 
@@ -39,6 +39,7 @@ def trained(passes: int, **arguments: Any) -> MixNNDataLoader:
     return loader
 
 
+@shown
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_loader_that_goes_in_warm_up(epochs: int) -> None:
     loader = trained(epochs)
@@ -46,16 +47,18 @@ def test_a_loader_that_goes_in_warm_up(epochs: int) -> None:
         del loader
 
 
+@shown
 def test_a_loader_that_is_built_anew_for_every_epoch() -> None:
     loaders = (trained(1) for _ in range(3))
     with pytest.warns(UserWarning, match="one that is built anew for every epoch is always at its start"):
         next(loaders)
 
 
+@shown
 def test_what_has_mixed_or_trained_nothing_goes_silently() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for loader in (trained(3), trained(0), trained(1, warmup_epochs=0)):
+        for loader in (trained(3, correction_epoch=2), trained(0), trained(1, warmup_epochs=0, correction_epoch=None)):
             del loader
         looked_at = trained(0)
         with torch.no_grad():
@@ -68,6 +71,54 @@ def test_what_has_mixed_or_trained_nothing_goes_silently() -> None:
         gc.collect()
 
 
+@shown
+def test_a_training_that_is_over_before_any_label_is_corrected() -> None:
+    loader = trained(3)
+    with pytest.warns(
+        UserWarning, match=r"after epoch 2, and no label has been corrected: .* epoch 60\. Tell .*epochs="
+    ):
+        del loader
+
+
+@shown
+@pytest.mark.parametrize(
+    ("arguments", "epoch", "message"),
+    [
+        (
+            {"correction_epoch": None},
+            2,
+            r"epoch 2 comes after warm-up \(epochs 0 to 1\), and none of these has been trained for",
+        ),
+        ({"correction_epoch": None}, 7, "epoch 7 comes after warm-up"),
+        ({"epochs": 4}, 4, "epoch 4 comes after warm-up"),
+        ({"epochs": 4, "warmup_epochs": 0}, 4, r"epoch 4 comes after the training's end, epochs=4"),
+    ],
+)
+def test_an_epoch_that_does_not_go_with_what_was_trained(arguments: dict[str, Any], epoch: int, message: str) -> None:
+    loader = trained(0, **arguments)
+    loader.set_epoch(epoch)
+    with pytest.warns(UserWarning, match=message):
+        list(loader)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="epoch .* comes after")
+        list(loader)
+
+
+@shown
+def test_epochs_in_their_order_are_not_warned_of() -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="epoch .* comes after")
+        loader = trained(4, epochs=4)
+        restored = trained(0, epochs=4)
+        loader.set_epoch(3)
+        restored.load_state_dict(loader.state_dict())
+        list(restored)
+        at_once = trained(0, warmup_epochs=0, correction_epoch=None)
+        at_once.set_epoch(5)
+        list(at_once)
+
+
+@shown
 def test_the_interpreter_ends_in_warm_up() -> None:
     code = "from test_ended_in_warm_up import trained; loader = trained(1)"
     here = Path(__file__).parent
@@ -94,7 +145,6 @@ def test_the_interpreter_ends_in_warm_up() -> None:
         ({"warmup_epochs": 1, "correction_epoch": 2}, None),
     ],
 )
-@pytest.mark.filterwarnings("ignore:the training ended in warm-up")
 def test_the_first_epoch_tells_the_schedule(
     arguments: dict[str, Any], told: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:

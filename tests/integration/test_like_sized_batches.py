@@ -31,10 +31,9 @@ def train(loader: MixNNDataLoader, model: MeanModel, epochs: int) -> None:
             optimizer.step()
 
 
-@SCANS
 @SAMPLERS
 @pytest.mark.parametrize("arguments", WITHIN, ids=str)
-@pytest.mark.parametrize("warmup_epochs", [0, 2])
+@pytest.mark.parametrize(("warmup_epochs", "scan"), [(0, "running"), (2, "epoch")])
 def test_neighbors_from_the_batch(warmup_epochs: int, arguments: dict[str, Any], kind: Any, scan: Any) -> None:
     loader, model = loader_of(kind(), warmup_epochs=warmup_epochs, correction_epoch=3, scan=scan, **arguments)
     train(loader, model, warmup_epochs)

@@ -60,7 +60,7 @@ def check_stopped_anywhere(stop: int, sampling: str, num_workers: int, mode: dic
 
 
 @pytest.mark.filterwarnings(DRAWN_AGAIN)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
 @example(4, "shuffle", {})  # the last batch of an epoch
 @example(14, "drawn one by one", {"scan": "running"})
@@ -69,7 +69,7 @@ def test_stopped_after_any_batch(stop: int, sampling: str, mode: dict[str, Any])
 
 
 @pytest.mark.filterwarnings(DRAWN_AGAIN)
-@settings(deadline=None, max_examples=8)
+@settings(deadline=None, max_examples=4)
 @given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
 @example(6, "shuffle, own generator", {})
 @example(7, "drawn one by one", {"scan": "running"})
@@ -290,10 +290,10 @@ def test_states_of_older_versions(version: int) -> None:
     assert drawn(other) == drawn(loader)
 
 
-@pytest.mark.parametrize("version", [0, 5, "4", None])
+@pytest.mark.parametrize("version", [0, 6, "4", None])
 def test_states_of_other_versions_are_refused(version: Any) -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
-    with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 4.* upgrade"):
+    with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 5.* upgrade"):
         loader.load_state_dict({**loader.state_dict(), "version": version})
 
 

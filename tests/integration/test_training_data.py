@@ -126,17 +126,14 @@ def assert_held_out_untouched(loader: MixNNDataLoader, neighbors: list[torch.Ten
 
 
 @pytest.mark.parametrize(
-    ("neighbors", "scan"),
+    ("name", "neighbors", "scan"),
     [
-        ("dataset", "epoch"),
-        ("dataset", "running"),
-        ("random", "running"),
-        ("batch", "epoch"),
-        ("random-batch", "epoch"),
+        *((name, "dataset", "epoch") for name in SAMPLERS),
+        *(("own class", neighbors, "running") for neighbors in ("dataset", "random", "batch")),
+        ("stateful", "random-batch", "epoch"),
     ],
 )
 @pytest.mark.parametrize("warmup_epochs", [0, 1])
-@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_fold(name: str, warmup_epochs: int, neighbors: Any, scan: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="mixnn_loader")
     loader = build(

@@ -142,3 +142,32 @@ def test_private_names_are_for_frameworks() -> None:
     assert getattr(loader, MARK) == 3
     delattr(loader, MARK)
     assert not hasattr(loader, MARK)
+
+
+@pytest.mark.parametrize("fetched", ["first", "all"])
+def test_a_pass_that_is_fetched_with_gradients_off_and_trained_on_is_warned_of_once(fetched: str) -> None:
+    loader, model, criterion = wrapped(), mlp(), MixNNLoss()
+
+    def train() -> None:
+        with torch.no_grad():
+            batches = iter(loader)
+            batch = next(batches, None)
+        while batch is not None:
+            criterion(model(batch.inputs), batch).backward()
+            with torch.set_grad_enabled(fetched == "first"):
+                batch = next(batches, None)
+
+    with pytest.warns(UserWarning, match=r"pass that was started with gradients off.*torch\.no_grad\(\)") as caught:
+        train()
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train()
+
+
+def test_the_loss_of_a_plain_pass_is_not_warned_of() -> None:
+    loader, model, criterion = wrapped(), mlp(), MixNNLoss()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("error")
+        for batch in loader:
+            criterion(model(batch.inputs), batch)

@@ -88,9 +88,13 @@ LOGITS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 def test_targets_in_the_place_of_a_tensor_name_the_loss_and_their_tensors(
     make_targets: MakeTargets, name: str, use: Callable[[Any], object]
 ) -> None:
-    message = f"^{name} got MixNNTargets where it takes a tensor; use MixNNLoss .* targets.labels, .* targets.mixed"
+    message = f"^{name} got MixNNTargets where it takes a tensor; use MixNNLoss .* targets.mixed .* targets.labels"
     with pytest.raises(TypeError, match=message):
         use(make_targets(3, 1, 4))
+
+
+def test_targets_are_shown_in_one_line(make_targets: MakeTargets) -> None:
+    assert repr(make_targets(3, 2, 4)) == "MixNNTargets(3 samples, 2 neighbors each, 4 classes, device='cpu')"
 
 
 def test_what_the_message_names_is_what_the_loss_takes(make_targets: MakeTargets) -> None:
