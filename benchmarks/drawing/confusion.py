@@ -29,8 +29,8 @@ def draw_confusion(runs: Sequence[Run]) -> Figure:
     for run, samples in correcting:
         num_classes = 1 + int(max(labels.max() for labels in (samples.true, samples.given, samples.corrected)))
         for title, labels in (("labels as given", samples.given), (f"corrected by {run.name}", samples.corrected)):
-            matrix = transition_matrix(torch.from_numpy(samples.true), torch.from_numpy(labels), num_classes)
-            parts.append((f"{run.task}\n{title}", matrix.numpy()))
+            shares = transition_matrix(torch.from_numpy(samples.true), torch.from_numpy(labels), num_classes)
+            parts.append((f"{run.task}\n{title}", shares.numpy()))
     axes = panels([title for title, _ in parts], [run for run, _ in correcting], size=(4.2, 4.2))
     for ax, (_, matrix) in zip(axes, parts, strict=True):
         draw_matrix(ax, 100 * matrix)

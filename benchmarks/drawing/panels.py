@@ -7,6 +7,7 @@ from itertools import cycle
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.drawing.runs import Array, Run
 
@@ -69,7 +70,7 @@ def draw_mean_curves(ax: Axes, curves: dict[str, Array]) -> None:
         if len(values) > 1:
             ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=f"C{index}", alpha=0.2, linewidth=0)
     ax.set_xlabel("epoch")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
     ax.legend(fontsize="small")
 

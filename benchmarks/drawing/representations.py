@@ -7,6 +7,7 @@ true class early in training, whatever their labels say, and that those of MixNN
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
@@ -31,10 +32,9 @@ def draw_representations(runs: Sequence[Run]) -> Figure:
         places = in_two_dimensions(samples.representations[look])
         true, wrong = samples.true[samples.shown], (samples.true != samples.given)[samples.shown]
         for members, marker, label in ((~wrong, ".", "label right"), (wrong, "x", "label wrong")):
-            color = true[members] / max(1, true.max())
-            ax.scatter(
-                *places[members].T, c=color, cmap="nipy_spectral", vmin=0, vmax=1, s=8, marker=marker, label=label
-            )
+            horizontal, vertical = places[members].T
+            colors = colormaps["nipy_spectral"](true[members] / max(1, true.max()))
+            ax.scatter(horizontal, vertical, c=colors, s=8, marker=marker, label=label)
         ax.set(xticks=[], yticks=[])
     axes[0].legend(fontsize="small")
     return figure_of(axes)

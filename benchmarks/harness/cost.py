@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 
@@ -32,7 +33,8 @@ class Meter:
             return
         self.forward += len(representations)
         if representations.requires_grad:
-            representations.register_hook(self._count_backward)
+            tensor: Any = representations  # torch has no types for this method
+            tensor.register_hook(self._count_backward)
 
     def _count_backward(self, gradients: Tensor) -> None:
         self.backward += len(gradients)

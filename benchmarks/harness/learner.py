@@ -46,7 +46,7 @@ class Learner(nn.Module):
     def step(self, loss: Tensor) -> None:
         """Take a step down the gradient of a loss."""
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
 
     def set_lr(self, lr: float) -> None:

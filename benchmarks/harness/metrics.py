@@ -40,8 +40,7 @@ def test_figures(probabilities: Tensor, labels: Tensor) -> Figures:
         share of samples with their class among the five most probable.
     """
     hits = probabilities.argmax(dim=1) == labels
-    classes = labels.unique()
-    by_class = [hits[labels == label].float().mean() for label in classes]
+    by_class = [hits[labels == label].float().mean() for label in torch.unique(labels)]
     figures: Figures = {
         "accuracy": percent(hits),
         "worst_class": 100 * torch.stack(by_class).min().item(),

@@ -127,7 +127,8 @@ class Task:
             torch.manual_seed(_seed(self.seed, member))
             network = NETWORKS[self.recipe.network](self.shape, num_outputs or self.num_classes)
         network.meter = self.meter
-        return network.to(self.device, memory_format=torch.channels_last)
+        network.to(self.device)
+        return network.to(memory_format=torch.channels_last)
 
     def learner(
         self,

@@ -102,7 +102,7 @@ GRID = 'dataset = "digits"\nmethod = "ce"'
         (["--processes", "0"], "argument --processes: must be at least 1, got 0"),
         (["--device", "abacus"], "argument --device: 'abacus' cannot be used"),
         (["--recipe", "lr"], "argument --recipe: expected NAME=VALUE, got 'lr'"),
-        (["--recipe", "rate=1"], "argument --recipe: it has no rate; it has batch_size"),
+        (["--recipe", "rate=1"], "argument --recipe: it has no rate; it has balanced_batches"),
         (["--recipe", "lr=fast"], "argument --recipe: lr must be int | float, got 'fast'"),
         (["--option", "smoothing={1}"], "argument --option: 'smoothing={1}' cannot be written"),
         (["--option", "smoth=0.1"], "argument --option: ce: got an unexpected keyword argument 'smoth'; its options: "),

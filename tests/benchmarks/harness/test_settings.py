@@ -73,7 +73,7 @@ class TestRecipe:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"learning_rate": 0.1}, "it has no learning_rate; it has batch_size, "),
+            ({"learning_rate": 0.1}, "it has no learning_rate; it has balanced_batches, "),
             ({"lr": "fast"}, "lr must be int | float, got 'fast'"),
             ({"batch_size": 2.5}, "batch_size must be int, got 2.5"),
             ({"network": "resnet1000"}, "network must be one of mlp, .*, got 'resnet1000'"),

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import training
+from benchmarks.harness.checkpoint import Checkpoint
 from benchmarks.harness.data import load
+from benchmarks.harness.learner import Learner
 from benchmarks.harness.recipes import recipe_for
 from benchmarks.harness.samples import read_samples
 from benchmarks.harness.settings import RunSettings
@@ -113,7 +115,7 @@ def test_a_run_that_was_stopped_after_its_last_epoch_is_only_measured(
 ) -> None:
     settings, checkpoint = settings_of("ce"), tmp_path / "run.pt"
     with monkeypatch.context() as patch:
-        patch.setattr(training.Checkpoint, "remove", lambda _: None)
+        patch.setattr(Checkpoint, "remove", lambda _: None)
         whole = train_and_measure(settings, checkpoint=checkpoint)
     watched_by(monkeypatch, lambda method: monkeypatch.setattr(method, "step", pytest.fail))
     assert what_is_the_same(train_and_measure(settings, checkpoint=checkpoint)) == what_is_the_same(whole)
@@ -127,7 +129,7 @@ def test_noise_initial_weights_and_order_are_the_same_for_all_methods(monkeypatc
         def note(method: Method, notes: list[Any] = notes) -> None:
             notes.append(method.task.labels.clone())
             learner = method.learner
-            assert isinstance(learner, torch.nn.Module)
+            assert isinstance(learner, Learner)
             notes.extend(value.clone() for value in learner.network.state_dict().values())
             step = method.step
 
@@ -190,9 +192,10 @@ def test_a_line_says_what_was_run_and_what_came_out(monkeypatch: pytest.MonkeyPa
     assert ((given - data.labels) % 10 <= 1).all()
 
     # Its last measurements, from the method itself.
-    network, targets = methods[0].eval(), torch.as_tensor(data.test.targets)
+    test: Any = data.test
+    network, targets = methods[0].eval(), torch.as_tensor(test.targets)
     with torch.no_grad():
-        inputs = torch.stack([data.test[index][0] for index in range(len(targets))])
+        inputs = torch.stack([test[index][0] for index in range(len(targets))])
         predicted = network.predict(inputs).argmax(dim=1)
     accuracies = [epoch["test"]["accuracy"] for epoch in line["epochs"]]
     assert accuracies[-1] == pytest.approx(100 * (predicted == targets).double().mean().item())
