@@ -4,11 +4,11 @@ Every step of expectation-maximization is one of `pomegranate.gmm.GeneralMixture
 lacks stands around it:
 
 - A start. Its own is k-means from random samples, which fails on losses with many exact zeros: `_starting_split`.
-- A variance floor. Its ``min_cov`` has no effect; the components are normal distributions with a floor of their own.
+- A variance floor. Its `Normal` accepts ``min_cov`` and ignores it: the components are distributions of our own.
 - An end. Its ``tol`` looks at the log-likelihood, which may fall where a variance is held up by the floor: fits of
   narrow components would end with the first step. It is asked for a few steps at a time, until the posteriors
   stand still.
-- Its arithmetic in float64 and on the CPU, whatever PyTorch's defaults are.
+- Arithmetic in float64 and on the CPU, whatever PyTorch's defaults are.
 - An answer for losses that do not support two components, on which it would raise an unrelated error or return NaN.
 """
 
@@ -188,14 +188,11 @@ def _condense(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _fit(points: Tensor, counts: Tensor) -> Mixture | None:
     """Fit ascending points (M,) that stand for (M,) values each; None where one component loses all of them."""
-    mixture_model, normal = _pomegranate()
+    mixture_model, floored_normal = _pomegranate()
     split = _starting_split(points, counts)
     column, weights = points.unsqueeze(1), counts.unsqueeze(1)
     sides = (slice(None, split), slice(split, None))
-    # Parameters in float64 are not enough: pomegranate takes its dtype from a tensor of its own.
-    components = [normal(covariance_type="diag", check_data=False).to(torch.float64) for _ in sides]
-    for component, side in zip(components, sides, strict=True):
-        component.fit(column[side], sample_weight=weights[side])
+    components = [floored_normal().fit(column[side], sample_weight=weights[side]) for side in sides]
     priors = torch.stack([counts[side].sum() for side in sides]) / counts.sum()
     # No improvement is below minus infinity: every call of `fit` takes all of its steps.
     model = mixture_model(components, priors, max_iter=STEPS_AT_A_TIME, tol=-math.inf, check_data=False)
@@ -239,7 +236,7 @@ def _side_cost(size: Tensor, total: Tensor, squares: Tensor) -> Tensor:
 
 @functools.cache
 def _pomegranate() -> tuple[Any, Any]:
-    """Import the mixture model, and the normal distribution with a variance floor.
+    """Import the mixture model, and make a component for it.
 
     The import, which takes seconds, also brings in a library that sets the process's number of OpenMP threads,
     PyTorch's among them, to the number of cores. The number the user chose is put back.
@@ -251,19 +248,32 @@ def _pomegranate() -> tuple[Any, Any]:
     finally:
         torch.set_num_threads(num_threads)
 
-    def summarize(self: Any, values: Tensor, sample_weight: Tensor) -> None:
-        """Add (M, 1) values, of (M, 1) weights, to the sums that the next fit is made of.
+    class FlooredNormal(Normal):  # type: ignore[misc]  # published without type information
+        """A normal distribution of one variable with a variance floor, in the form that pomegranate's models take."""
 
-        A second moment that is larger by `VARIANCE_FLOOR` makes a variance that is.
-        """
-        if not self._initialized:
-            self._initialize(1)
-        self._w_sum += sample_weight.sum(dim=0)
-        self._xw_sum += (values * sample_weight).sum(dim=0)
-        self._xxw_sum += ((values**2 + VARIANCE_FLOOR) * sample_weight).sum(dim=0)
+        def __init__(self) -> None:
+            super().__init__(means=[0.0], covs=[1.0], covariance_type="diag", check_data=False)
+            self.mean, self.variance = 0.0, 1.0
+            self.sums = torch.zeros(3, dtype=torch.float64, device="cpu")
 
-    # A class statement would need the base class before pomegranate is imported.
-    return GeneralMixtureModel, type("FlooredNormal", (Normal,), {"summarize": summarize})
+        def log_probability(self, values: Tensor) -> Tensor:
+            """(M, 1) -> (M,)."""
+            deviations = values.squeeze(1) - self.mean
+            return deviations.square() * (-0.5 / self.variance) - 0.5 * math.log(2 * math.pi * self.variance)
+
+        def summarize(self, values: Tensor, sample_weight: Tensor) -> None:
+            """Add (M, 1) values, of (M, 1) weights, to the sums that the parameters follow from."""
+            moments = torch.cat([torch.ones_like(values), values, values.square()], dim=1)
+            self.sums = self.sums + (moments * sample_weight).sum(dim=0)
+
+        def from_summaries(self) -> None:
+            """Take the mean and the variance of what was summarized; without any, they are NaN."""
+            size, total, squares = self.sums.tolist()
+            self.mean = total / size if size > 0 else math.nan
+            self.variance = max(squares / size - self.mean**2, 0) + VARIANCE_FLOOR if size > 0 else math.nan
+            self.sums = torch.zeros_like(self.sums)
+
+    return GeneralMixtureModel, FlooredNormal
 
 
 class _UsualDefaults(TorchFunctionMode):
@@ -292,7 +302,7 @@ class _UsualDefaults(TorchFunctionMode):
 def _as_mixture(model: Any) -> Mixture:
     """Read the parameters, the smaller mean first: on the way, the components may have changed places."""
     first, second = model.distributions
-    means, variances = ((float(first.means), float(second.means)), (float(first.covs), float(second.covs)))
+    means, variances = (first.mean, second.mean), (first.variance, second.variance)
     components = sorted(zip(means, variances, model.priors.tolist(), strict=True))
     return Mixture(*zip(*components, strict=True))
 

@@ -221,8 +221,9 @@ class Schedule:
                 epoch.pairs, epoch.pairs_of_all = state["pairs"].cpu().clone().unbind()
 
     def _first_epochs(self) -> dict[str, int | None]:
-        """Return the first epochs of mixing and of correction, W and E_s."""
-        return {"mixing": self._settings.warmup, "correction": self._settings.correction}
+        """Return the first epochs of mixing and of correction, which comes after warm-up in any case."""
+        mixing, correction = self._settings.warmup, self._settings.correction
+        return {"mixing": mixing, "correction": None if correction is None else max(mixing, correction)}
 
     def _go_on_in(self, number: int, trained: int) -> Epoch:
         epoch = Epoch(number, self._settings.phase(number))

@@ -326,7 +326,7 @@ def test_processes_that_are_not_at_the_same_place(tmp_path: Path, function: Call
 def broken_off_alone(rank: int, size: int, state: dict[str, Any]) -> dict[str, Any]:
     """Go on in several processes from one that left an epoch early."""
     del rank, size
-    training = Rank()
+    training = Rank(correction_epoch=0)
     training.loader.load_state_dict(state)
     for _ in range(2):
         list(training.loader)
