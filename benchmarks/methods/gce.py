@@ -14,6 +14,8 @@ the mean is over the whole batch, with the dropped samples.
 Cost: 1 plain training; truncated, also a forward pass over the data each time that it prunes.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -39,7 +41,7 @@ class GeneralizedCrossEntropy(SingleNetwork):
 
     def sample_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return L_q, (B,)."""
-        return (1 - label_probability(logits, labels).clamp(min=TINY) ** self.q) / self.q
+        return (1 - label_probability(logits, labels).clamp(min=TINY).pow(self.q)) / self.q
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the mean of L_q."""
@@ -91,7 +93,7 @@ class Truncated(GeneralizedCrossEntropy):
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the mean of L_q, or of L_q(k) where a sample is dropped, less L_q(k)."""
-        at_threshold = (1 - self.threshold**self.q) / self.q
+        at_threshold = (1 - math.pow(self.threshold, self.q)) / self.q
         losses = self.sample_losses(logits, batch.labels) - at_threshold
         return (losses * self.kept[batch.indices]).mean()
 

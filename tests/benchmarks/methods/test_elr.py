@@ -25,7 +25,7 @@ def trained(made: Toy) -> EarlyLearningRegularization:
 def clipped(logits: np.ndarray) -> np.ndarray:
     """Compute the softmax, cut off."""
     powers = np.exp(logits)
-    return np.clip(powers / powers.sum(axis=1, keepdims=True), 1e-4, 1 - 1e-4)
+    return np.asarray(np.clip(powers / powers.sum(axis=1, keepdims=True), 1e-4, 1 - 1e-4))
 
 
 def test_loss_and_targets_are_those_of_the_paper() -> None:

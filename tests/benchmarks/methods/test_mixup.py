@@ -20,11 +20,16 @@ def mixed_step(method: Mixup, seed: int) -> tuple[Batch, Tensor, float, nn.Modul
     before, seen, losses = copy.deepcopy(method.learner), list[Tensor](), list[float]()
     hook = method.learner.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     take = method.learner.step
-    method.learner.step = lambda loss: (losses.append(loss.item()), take(loss))[1]  # type: ignore[method-assign]
-    torch.manual_seed(seed)
-    method.step(batch)
+
+    def note_and_take(loss: Tensor) -> None:
+        losses.append(loss.item())
+        take(loss)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(method.learner, "step", note_and_take)
+        torch.manual_seed(seed)
+        method.step(batch)
     hook.remove()
-    method.learner.step = take  # type: ignore[method-assign]
     return batch, seen[0], losses[0], before
 
 
