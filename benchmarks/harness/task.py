@@ -71,11 +71,13 @@ class Task:
         self.seed, self.device = seed, device
         self.meter = Meter()
         self._orders: dict[int, torch.Generator] = {}
+        self._part = 0
 
     def begin_epoch(self, epoch: int) -> None:
         """Set all orders to those of an epoch, so that a run that is resumed there has the same."""
+        self._part = 1 + epoch
         for stream, generator in self._orders.items():
-            generator.manual_seed(_seed(self.seed, stream, 1 + epoch))
+            generator.manual_seed(_seed(self.seed, stream, self._part))
 
     @property
     def num_samples(self) -> int:
@@ -181,7 +183,8 @@ class Task:
 
     def _order(self, stream: int) -> torch.Generator:
         if stream not in self._orders:
-            self._orders[stream] = torch.Generator().manual_seed(_seed(self.seed, stream, 0))
+            # Of the epoch in progress: a run that is resumed there makes a stream anew that another has had for long.
+            self._orders[stream] = torch.Generator().manual_seed(_seed(self.seed, stream, self._part))
         return self._orders[stream]
 
     @torch.no_grad()
