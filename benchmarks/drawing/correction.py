@@ -22,7 +22,7 @@ def draw_correction(runs: Sequence[Run]) -> Figure:
     for ax, members in zip(axes, tasks.values(), strict=True):
         draw_mean_curves(ax, curves_by_name(members, "labels.right"))
         as_given = 100 * (1 - float(np.mean([run.line["actual_noise_rate"] for run in members])))
-        ax.axhline(as_given, color="black", linestyle=":", linewidth=1)
+        ax.axhline(as_given, color="black", linestyle=":", linewidth=1, label="as given")
         mark_schedule(ax, members)
         ax.set_ylabel("labels right (%)")
     return figure_of(axes)

@@ -26,8 +26,7 @@ def draw_gradients(runs: Sequence[Run]) -> Figure:
             for index, (name, values) in enumerate(curves_by_name(members, path).items()):
                 epochs = np.arange(values.shape[1])
                 ax.plot(epochs, values.mean(axis=0), style, color=f"C{index}", label=f"{name}, {group}")
-        mark_schedule(ax, members)
         ax.set(xlabel="epoch", ylabel="mean |p - ŷ| at the given class", ylim=(0, 1))
         ax.grid(alpha=0.3)
-        ax.legend(fontsize="small")
+        mark_schedule(ax, members)
     return figure_of(axes)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from benchmarks.drawing.panels import figure_of, panels
+from benchmarks.drawing.panels import PAIRED, figure_of, panels
 from benchmarks.drawing.runs import NothingToDrawError, Run
 from benchmarks.drawing.shown import first_of_each
 from mixnn_loader.plots import plot_loss_distribution
@@ -22,7 +22,7 @@ def draw_losses(runs: Sequence[Run]) -> Figure:
         )
     looks = [(run, samples, look) for run, samples in shown for look in range(len(samples.epochs))]
     titles = [f"{run.name}, {run.task}\nafter {samples.epochs[look] + 1} epochs" for run, samples, look in looks]
-    axes = panels(titles, [run for run, _ in shown])
+    axes = panels(titles, [run for run, _ in shown], columns=PAIRED)
     for ax, (_, samples, look) in zip(axes, looks, strict=True):
         plot_loss_distribution(samples.losses[look], is_noisy=samples.given != samples.true, ax=ax)
         legend = ax.get_legend()

@@ -11,20 +11,25 @@ from matplotlib.ticker import MaxNLocator
 
 from benchmarks.drawing.runs import Array, Run
 
-COLUMNS = 3
+COLUMNS, PAIRED = 3, 4
+"""Panels side by side; where they come in pairs, an even number, so that pairs stay together."""
+
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
 
 
-def panels(titles: Sequence[str], runs: Sequence[Run], size: tuple[float, float] = (4.5, 3.6)) -> list[Axes]:
+def panels(
+    titles: Sequence[str], runs: Sequence[Run], size: tuple[float, float] = (4.5, 3.6), columns: int = COLUMNS
+) -> list[Axes]:
     """Make a figure with a panel a title; its foot says what runs it is of.
 
     Args:
         titles: of the panels.
         runs: that the figure is of.
         size: width and height of a panel in inches.
+        columns: panels side by side at most.
     """
-    columns = min(COLUMNS, len(titles))
+    columns = min(columns, len(titles))
     rows = math.ceil(len(titles) / columns)
     figure = Figure(figsize=(columns * size[0], rows * size[1] + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
@@ -72,7 +77,6 @@ def draw_mean_curves(ax: Axes, curves: dict[str, Array]) -> None:
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small")
 
 
 def draw_points(ax: Axes, points: dict[str, dict[float, list[float]]]) -> None:
@@ -97,8 +101,9 @@ def draw_points(ax: Axes, points: dict[str, dict[float, list[float]]]) -> None:
 def mark_schedule(ax: Axes, runs: Sequence[Run]) -> None:
     """Mark the first epoch in which MixNN mixes and the first in which it corrects, where its runs agree on them."""
     mixnn = [run for run in runs if run.settings["method"].startswith("mixnn")]
-    for name, style in (("warmup_epochs", ":"), ("correction_epoch", "-.")):
+    for name, label, style in (("warmup_epochs", "W", ":"), ("correction_epoch", "$E_s$", "-.")):
         epochs = {run.options.get(name, run.line["schedule"][name]) for run in mixnn}
         epoch = epochs.pop() if len(epochs) == 1 else None
         if epoch is not None and epoch < max(len(run.line["epochs"]) for run in mixnn):
-            ax.axvline(epoch, color="0.4", linestyle=style, linewidth=1)
+            ax.axvline(epoch, color="0.4", linestyle=style, linewidth=1, label=f"{label} = {epoch}")
+    ax.legend(fontsize="small")

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
-from benchmarks.drawing.panels import figure_of, panels
+from benchmarks.drawing.panels import PAIRED, figure_of, panels
 from benchmarks.drawing.runs import Array, NothingToDrawError, Run
 from benchmarks.drawing.shown import first_of_each
 
@@ -27,7 +27,7 @@ def draw_representations(runs: Sequence[Run]) -> Figure:
         )
     looks = [(run, samples, look) for run, samples in shown for look in range(len(samples.epochs))]
     titles = [f"{run.name}, {run.task}\nafter {samples.epochs[look] + 1} epochs" for run, samples, look in looks]
-    axes = panels(titles, [run for run, _ in shown], size=(4.2, 4.2))
+    axes = panels(titles, [run for run, _ in shown], size=(4.2, 4.2), columns=PAIRED)
     for ax, (_, samples, look) in zip(axes, looks, strict=True):
         places = in_two_dimensions(samples.representations[look])
         true, wrong = samples.true[samples.shown], (samples.true != samples.given)[samples.shown]

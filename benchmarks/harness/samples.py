@@ -16,7 +16,7 @@ from benchmarks.harness.networks import Network
 from benchmarks.harness.task import Task
 from benchmarks.methods.protocol import Method
 
-SHOWN = 1000
+SHOWN = 600
 """Representations are kept of so many samples: more would only cover each other in a picture."""
 
 

@@ -88,8 +88,7 @@ class TestAccuracy:
     def test_where_mixnn_starts_to_mix_and_to_correct_is_marked(self) -> None:
         def marks(*runs: Run) -> list[float]:
             (ax,) = draw_accuracy(runs).axes
-            lines = [line for line in ax.get_lines() if str(line.get_label()).startswith("_")]
-            return [float(np.asarray(line.get_xdata())[0]) for line in lines]
+            return [float(x[0]) for name, (x, _) in lines_of(ax).items() if name in ("W = 1", "$E_s$ = 2")]
 
         assert marks(run_of("mixnn")) == [1, 2]
         assert marks(run_of("ce")) == []
@@ -117,7 +116,7 @@ def test_correction_is_beside_the_share_as_given() -> None:
     run = run_of("mixnn", watched=True, right=(60.0, 70.0, 90.0))
     (ax,) = draw_correction([run, run_of("ce", watched=True)]).axes
     np.testing.assert_allclose(lines_of(ax)["mixnn"], [[0, 1, 2], [60, 70, 90]])
-    assert any(np.allclose(np.asarray(line.get_ydata()), 60) for line in ax.get_lines())
+    np.testing.assert_allclose(lines_of(ax)["as given"][1], 60)
     assert "ce" not in lines_of(ax)
 
 
