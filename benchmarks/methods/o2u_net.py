@@ -13,7 +13,7 @@ The third starts from the weights at the end of the first, as in the official co
 rate in three steps there; here they follow the recipe. The rates and the batches of the second are the published ones.
 A cycle stays ten epochs long in shorter trainings: it is what a network takes to fit.
 
-Cost: 3 plain trainings, though batches of 16 take longer.
+Cost: 3 - τ plain trainings, though batches of 16 take longer.
 """
 
 import torch

@@ -24,7 +24,8 @@ def released(made: Toy) -> Crust:
 def similarities(size: int, seed: int) -> npt.NDArray[np.float32]:
     points = np.random.default_rng(seed).standard_normal((size, 3))
     distances = np.linalg.norm(points[:, None] - points[None], axis=2)
-    return (distances.max() - distances).astype(np.float32)
+    result: npt.NDArray[np.float32] = (distances.max() - distances).astype(np.float32)
+    return result
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -45,9 +46,9 @@ def test_gradients_are_those_of_each_loss(made: Toy) -> None:
     method = Crust(made.task)
     batch = whole_batch(made)
     representations = method.learner.logits_and_representations(batch.inputs)[1].detach().requires_grad_()
-    functional.cross_entropy(method.learner.network.head(representations), batch.labels, reduction="sum").backward()
-    assert representations.grad is not None
-    torch.testing.assert_close(method.gradients(), representations.grad, rtol=1e-4, atol=1e-6)
+    loss = functional.cross_entropy(method.learner.network.head(representations), batch.labels, reduction="sum")
+    (expected,) = torch.autograd.grad(loss, representations)
+    torch.testing.assert_close(method.gradients(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_coreset_and_weights(made: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,13 +86,13 @@ def test_loss_is_a_weighted_mean(made: Toy) -> None:
     assert method.loss(logits, whole_batch(made)).item() == pytest.approx(expected, rel=1e-4)
 
 
-def testpartners_have_the_same_given_label(made: Toy) -> None:
+def test_partners_have_the_same_given_label(made: Toy) -> None:
     method = Crust(made.task)
     torch.manual_seed(0)
     partners = method.partners(made.given.repeat(5))
     origins = (partners.unsqueeze(1) == whole_batch(made).inputs.unsqueeze(0)).all(dim=2).int().argmax(dim=1)
     torch.testing.assert_close(made.given[origins], made.given.repeat(5))
-    assert len(origins.unique()) > 390  # and any of them
+    assert len(set(origins.tolist())) > 390  # and any of them
 
 
 def test_released_form_selects_clean_samples(made: Toy, released: Crust) -> None:
