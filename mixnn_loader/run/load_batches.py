@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mixnn_loader._utils.random_state import Stream, derived_rng
+from mixnn_loader.data.indexed import DrawNeighbors
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.run.answers import checked_drawn
 from mixnn_loader.run.epoch import Epoch
@@ -29,13 +30,7 @@ def load_batches(parts: Parts, epoch: Epoch, offset: int, *, draws_seed: bool) -
     if epoch.phase == "warm-up":
         parts.batch_sampler.begin_epoch(epoch.number, offset=offset)
     else:
-        candidates, k = parts.estimator.candidates(), parts.settings.num_neighbors
-
-        def draw(indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-            drawn = parts.settings.source.draw(indices, k, candidates, rng)
-            return checked_drawn(drawn, len(indices), k, parts.num_samples)
-
-        parts.batch_sampler.begin_epoch(epoch.number, draw, offset=offset)
+        parts.batch_sampler.begin_epoch(epoch.number, _draw_of(parts), offset=offset)
     with _seed_of_workers(parts, epoch, draws_seed=draws_seed):
         batches = iter(parts.inner)
     # Without workers, transforms draw from the random streams of the training loop, and must not draw ahead of it.
@@ -48,6 +43,21 @@ def load_batches(parts: Parts, epoch: Epoch, offset: int, *, draws_seed: bool) -
         if epoch.phase != "warm-up" and position is not None and position.waiting:
             parts.rehearsal.check_alone(error, list(position.waiting.values()))
         raise
+
+
+def _draw_of(parts: Parts) -> DrawNeighbors:
+    """Return how neighbors are drawn.
+
+    The sampler keeps the answer. It must not keep the parts, of which the sampler is one: in such a circle, the garbage
+    collector ends the workers, and waits five seconds for each, as the queues that tell them may be gone before them.
+    """
+    source, k, num_samples = parts.settings.source, parts.settings.num_neighbors, parts.num_samples
+    candidates = parts.estimator.candidates()
+
+    def draw(indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return checked_drawn(source.draw(indices, k, candidates, rng), len(indices), k, num_samples)
+
+    return draw
 
 
 @contextmanager
