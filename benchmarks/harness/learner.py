@@ -43,6 +43,12 @@ class Learner(nn.Module):
             logits = self.network.head(representations)
         return logits.float(), representations.float()
 
+    def stage_outputs(self, inputs: Tensor) -> list[Tensor]:
+        """Return what each stage of the network gives, float32; the last one the representations."""
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=self._bfloat16):
+            outputs = self.network.stage_outputs(inputs)
+        return [output.float() for output in outputs]
+
     def step(self, loss: Tensor) -> None:
         """Take a step down the gradient of a loss."""
         self.optimizer.zero_grad()
