@@ -270,21 +270,17 @@ RUNNING: dict[str, Any] = {"scan": "running"}
     [
         pytest.param(PAPER, in_dataset, id="one neighbor"),
         pytest.param(THREE | {"warmup_epochs": 2}, in_dataset, id="three neighbors"),
-        pytest.param(UNIFORM, in_dataset, id="uniform weights"),
         pytest.param(UNIFORM | {"neighbor_pool": POOL}, in_pool, id="three of a pool"),
         pytest.param(UNIFORM | {"neighbors": "random"}, anywhere, id="random partners"),
-        pytest.param(PAPER | {"correction_epoch": None}, in_dataset, id="no correction"),
         pytest.param(PAPER | {"correction_epoch": 0, "momentum": 0.5}, in_dataset, id="correction after warm-up"),
         pytest.param(PAPER | {"num_neighbors": 0}, in_dataset, id="no neighbors"),
         pytest.param(PAPER | {"neighbors": "batch"}, in_batch, id="one neighbor in the batch"),
         # The last batch has two samples: one neighbor is there, two are missing.
         pytest.param(THREE | {"neighbors": "batch"}, in_batch, id="three neighbors in the batch"),
         pytest.param(UNIFORM | {"neighbors": "random-batch"}, anywhere_in_batch, id="random partners in the batch"),
-        pytest.param(PAPER | RUNNING, in_dataset, id="running, one neighbor"),
         pytest.param(UNIFORM | RUNNING | {"neighbor_pool": POOL}, in_pool, id="running, three of a pool"),
         pytest.param(PAPER | RUNNING | {"neighbors": "batch"}, in_batch, id="running, in the batch"),
         pytest.param(THREE | RUNNING | {"neighbors": "random"}, anywhere, id="running, random partners"),
-        pytest.param(PAPER | {"scan_every": 2}, in_dataset, id="every other epoch"),
         pytest.param(THREE | RUNNING | {"scan_every": 2}, in_dataset, id="running, every other epoch"),
     ],
 )

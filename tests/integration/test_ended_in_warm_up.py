@@ -56,6 +56,7 @@ def test_a_loader_that_is_built_anew_for_every_epoch() -> None:
 
 @shown
 def test_what_has_mixed_or_trained_nothing_goes_silently() -> None:
+    gc.collect()  # what other tests have left
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for loader in (trained(3, correction_epoch=2), trained(0), trained(1, warmup_epochs=0, correction_epoch=None)):
