@@ -9,7 +9,7 @@ from torch.nn import functional
 
 def random_flip(images: Tensor) -> Tensor:
     """Mirror each image (B, C, H, W) from left to right with probability one half."""
-    mirrored = torch.rand(len(images)) < 0.5
+    mirrored = torch.rand(len(images), dtype=torch.float32, device=images.device) < 0.5
     return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(3), images)
 
 
@@ -20,10 +20,10 @@ def random_crop(images: Tensor, padding: int) -> Tensor:
     """
     height, width = images.shape[2:]
     padded = functional.pad(images, [padding] * 4)
-    offsets = torch.randint(2 * padding + 1, (2, len(images), 1))
-    rows = offsets[0] + torch.arange(height)  # (B, H)
-    columns = offsets[1] + torch.arange(width)  # (B, W)
-    which = torch.arange(len(images)).view(-1, 1, 1)
+    offsets = torch.randint(2 * padding + 1, (2, len(images), 1), device=images.device)
+    rows = offsets[0] + torch.arange(height, device=images.device)  # (B, H)
+    columns = offsets[1] + torch.arange(width, device=images.device)  # (B, W)
+    which = torch.arange(len(images), device=images.device).view(-1, 1, 1)
     return padded.permute(0, 2, 3, 1)[which, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
@@ -40,7 +40,7 @@ class ImageTransform:
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], *, flip: bool = False, crop_padding: int = 0
     ) -> None:
-        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+        self.mean, self.std = (torch.tensor(each, dtype=torch.float32, device="cpu") for each in (mean, std))
         self.flip, self.crop_padding = flip, crop_padding
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -49,7 +49,8 @@ class ImageTransform:
             images = random_crop(images, self.crop_padding)
         if self.flip:
             images = random_flip(images)
-        return (images.float() / 255 - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
+        mean, std = (each.to(images.device).view(-1, 1, 1) for each in (self.mean, self.std))
+        return (images.float() / 255 - mean) / std
 
 
 def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
@@ -58,7 +59,7 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
         [torch.bincount(images[:, channel].flatten(), minlength=256) for channel in range(images.shape[1])]
     )
     shares = counts.double() / counts.sum(dim=1, keepdim=True)  # (C, 256)
-    values = torch.arange(256, dtype=torch.float64) / 255
+    values = torch.arange(256, dtype=torch.float64, device=images.device) / 255
     mean = shares @ values
     variance = shares @ values.square() - mean.square()
     return mean.tolist(), variance.clamp(min=0).sqrt().tolist()

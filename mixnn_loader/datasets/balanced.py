@@ -57,20 +57,20 @@ class _BalancedOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = self.generator
         if generator is None:
-            generator = torch.Generator().manual_seed(int(torch.empty((), dtype=torch.int64).random_()))
+            generator = torch.Generator().manual_seed(int(torch.empty((), dtype=torch.int64, device="cpu").random_()))
         share, rest = divmod(self._num_samples, len(self._classes))
         # Which classes get the samples that cannot be divided equally.
-        extra = torch.randperm(len(self._classes), generator=generator) < rest
+        extra = torch.randperm(len(self._classes), generator=generator, device="cpu") < rest
         parts = [
             _draw(members, share + int(has_extra), generator)
             for members, has_extra in zip(self._classes, extra, strict=True)
         ]
         drawn = torch.cat(parts)
-        yield from drawn[torch.randperm(len(drawn), generator=generator)].tolist()
+        yield from drawn[torch.randperm(len(drawn), generator=generator, device="cpu")].tolist()
 
 
 def _draw(members: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Draw so many of some indices, all of them equally often or once more than others, (count,) int64."""
     rounds = -(-count // len(members))
-    drawn = [members[torch.randperm(len(members), generator=generator)] for _ in range(rounds)]
+    drawn = [members[torch.randperm(len(members), generator=generator, device="cpu")] for _ in range(rounds)]
     return torch.cat([*drawn, members[:0]])[:count]

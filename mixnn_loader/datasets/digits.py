@@ -28,7 +28,9 @@ def digits(split: Split, transform: BatchTransform | None = None) -> InMemoryDat
         raise ImportError("the digits come with scikit-learn: pip install scikit-learn") from error
 
     pixels, labels = load_digits(return_X_y=True)  # from 0 to 16
-    images = torch.tensor(pixels * 255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)
-    parts = train_test_split(torch.arange(len(labels)), test_size=0.25, stratify=labels, random_state=0)
+    images = (
+        torch.tensor(pixels * 255 / 16, dtype=torch.float64, device="cpu").round().to(torch.uint8).reshape(-1, 1, 8, 8)
+    )
+    parts = train_test_split(torch.arange(len(labels), device="cpu"), test_size=0.25, stratify=labels, random_state=0)
     rows = torch.as_tensor(parts[0] if split == "train" else parts[1])
     return InMemoryDataset(images[rows], torch.as_tensor(labels)[rows], transform)

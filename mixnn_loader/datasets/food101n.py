@@ -74,7 +74,9 @@ def food101n_verification(root: StrPath) -> Tensor:
     """
     meta = Path(root).expanduser() / "meta"
     verified = _verified(meta / _LISTS["verified_train"]) | _verified(meta / _LISTS["verified_val"])
-    return torch.tensor([int(verified.get(key, -1)) for key in _lines(meta / _LISTS["train"])])
+    return torch.tensor(
+        [int(verified.get(key, -1)) for key in _lines(meta / _LISTS["train"])], dtype=torch.int64, device="cpu"
+    )
 
 
 def _lines(file: Path) -> list[str]:

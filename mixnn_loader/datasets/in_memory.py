@@ -105,7 +105,7 @@ def read_images(dataset: Any, transform: BatchTransform | None = None) -> InMemo
         TypeError: a sample is not a PIL image.
         ValueError: there are no samples, or an image has another size or number of channels than the first one.
     """
-    images, labels = torch.empty(0, dtype=torch.uint8), list[int]()
+    images, labels = torch.empty(0, dtype=torch.uint8, device="cpu"), list[int]()
     for row in range(len(dataset)):
         image, label = dataset[row]
         if not isinstance(image, Image):
@@ -114,7 +114,7 @@ def read_images(dataset: Any, transform: BatchTransform | None = None) -> InMemo
             )
         pixels = pil_to_tensor(image)
         if row == 0:
-            images = torch.empty(len(dataset), *pixels.shape, dtype=pixels.dtype)
+            images = torch.empty(len(dataset), *pixels.shape, dtype=pixels.dtype, device="cpu")
         if pixels.shape != images.shape[1:]:
             raise ValueError(
                 f"images must have one size to be kept in memory, got {tuple(images.shape[1:])} for sample 0 and "
