@@ -17,6 +17,7 @@ Cost: 1 plain training.
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -64,7 +65,7 @@ class ActivePassive(SingleNetwork):
         """Take a step down the gradient, not a longer one than allowed."""
         batch = batch.to(self.task.device)
         self.learner.optimizer.zero_grad()
-        self.loss(self.learner(batch.inputs), batch).backward()
+        torch.autograd.backward(self.loss(self.learner(batch.inputs), batch))
         nn.utils.clip_grad_norm_(self.learner.network.parameters(), self.max_gradient_norm)
         self.learner.optimizer.step()
 

@@ -43,7 +43,7 @@ def test_losses_are_those_of_the_paper(many: bool) -> None:
 def test_no_gradient_flows_through_the_focal_weights() -> None:
     logits, batch = random_batch(1)
     logits = logits.double().requires_grad_()
-    normalized_focal(logits, batch.labels).sum().backward()
+    torch.autograd.backward(normalized_focal(logits, batch.labels).sum())
     assert logits.grad is not None
     values, label = logits.detach().numpy()[0], int(batch.labels)
     weights = (1 - probabilities(values[None])[0]) ** 0.5

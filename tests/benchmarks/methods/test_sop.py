@@ -54,7 +54,7 @@ def test_v_learns_from_the_distance_alone() -> None:
     logits, batch = random_batch()
     u, v = torch.full((6, 1), 0.3).double().requires_grad_(), torch.full((6, 4), 0.4).double().requires_grad_()
     task = toy().task
-    SparseOverParameterization(task).loss_with(logits.double(), batch.labels, u, v).backward()
+    torch.autograd.backward(SparseOverParameterization(task).loss_with(logits.double(), batch.labels, u, v))
     assert u.grad is not None
     assert v.grad is not None
     values = logits.double().numpy(), batch.labels.numpy()
@@ -72,7 +72,7 @@ def test_step_is_plain_descent_for_the_samples_in_the_batch() -> None:
     method.v.fill_(0.5)
     logits = method.learner(batch.inputs).detach()
     u, v = torch.full((6, 1), 0.5, requires_grad=True), torch.full((6, 4), 0.5, requires_grad=True)
-    method.loss_with(logits, batch.labels, u, v).backward()
+    torch.autograd.backward(method.loss_with(logits, batch.labels, u, v))
     assert u.grad is not None
     assert v.grad is not None
     method.step(batch)
