@@ -1,9 +1,8 @@
 """A toy task of which plain training memorizes half of the wrong labels, and what is asked of methods on it."""
 
-import numpy as np
-from toy_task import CPU, Toy, toy, train
+from toy_measures import memorized
+from toy_task import Toy, toy, train
 
-from benchmarks.harness.metrics import probabilities_of
 from benchmarks.methods.cross_entropy import CrossEntropy
 from benchmarks.methods.protocol import Method, MethodFactory
 
@@ -19,20 +18,7 @@ def trained(factory: MethodFactory, seed: int = 1) -> tuple[Toy, Method]:
     return made, train(factory(made.task)).eval()
 
 
-def memorized(method: Method, made: Toy) -> float:
-    """Return the share of wrong labels that are predicted as given, in [0, 1]."""
-    predicted = probabilities_of(method.eval().predict, made.task.scan_data, CPU).argmax(dim=1)
-    return (predicted == made.given)[made.is_noisy].double().mean().item()
-
-
 def memorized_by_plain_training(seed: int = 1) -> float:
     """Return the same of cross-entropy."""
     made, method = trained(CrossEntropy, seed)
     return memorized(method, made)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities (B, C) of logits, by NumPy."""
-    raised: np.ndarray = np.exp(logits)
-    probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
-    return probabilities

@@ -1,30 +1,11 @@
-"""What tests of training under label noise share."""
+"""A toy task of which plain training memorizes most of the wrong labels, however long that takes."""
 
 from functools import cache
 
-import torch
-from torch import Tensor
-from toy_task import CPU, NUM_CLASSES, Toy, toy, train
+from toy_measures import memorized
+from toy_task import Toy, toy, train
 
-from benchmarks.harness.batches import Batch
-from benchmarks.harness.metrics import probabilities_of
 from benchmarks.methods.cross_entropy import CrossEntropy
-from benchmarks.methods.protocol import Method
-
-
-def random_batch(size: int = 6) -> tuple[Tensor, Batch]:
-    """Return logits (size, 4), some far from uniform, and a batch: the first samples of a task."""
-    generator = torch.Generator().manual_seed(0)
-    logits = 2 * torch.randn(size, NUM_CLASSES, generator=generator)
-    labels = torch.randint(NUM_CLASSES, (size,), generator=generator)
-    return logits, Batch(torch.randn(size, 10, generator=generator), labels, torch.arange(size))
-
-
-def memorized(method: Method, made: Toy) -> float:
-    """Return the share of wrong labels that are predicted as given, in [0, 1]."""
-    method.eval()
-    predicted = probabilities_of(method.predict, made.task.scan_data, CPU).argmax(dim=1)
-    return (predicted == made.given)[made.is_noisy].double().mean().item()
 
 
 def noisy_toy(seed: int = 0) -> Toy:

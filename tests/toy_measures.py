@@ -1,10 +1,17 @@
-"""Measurements of a method on a toy task that several tests of methods share."""
+"""What several tests of methods measure and check on a toy task."""
 
+import io
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import torch
 from torch import Tensor
-from toy_task import CPU, Toy
+from toy_task import CPU, NUM_CLASSES, Toy, accuracy, toy, train
 
 from benchmarks.harness.batches import Batch, IndexedSamples, as_batch
 from benchmarks.harness.metrics import probabilities_of
+from benchmarks.methods.cross_entropy import CrossEntropy
 from benchmarks.methods.protocol import Method
 
 
@@ -23,3 +30,38 @@ def share_of_noise(made: Toy, chosen: Tensor) -> float:
 def whole_batch(made: Toy) -> Batch:
     """Return all samples in one batch, in the order of their indices."""
     return as_batch(IndexedSamples(made.task.train).__getitems__(range(len(made.given))))
+
+
+def random_batch(size: int = 6) -> tuple[Tensor, Batch]:
+    """Return logits (size, 4), some far from uniform, and a batch: the first samples of a task."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(size, NUM_CLASSES, generator=generator)
+    labels = torch.randint(NUM_CLASSES, (size,), generator=generator)
+    return logits, Batch(torch.randn(size, 10, generator=generator), labels, torch.arange(size))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities (B, C) of logits, by NumPy."""
+    raised: np.ndarray = np.exp(logits)
+    probabilities: np.ndarray = raised / raised.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+@cache
+def plain_accuracy(rate: float, epochs: int) -> float:
+    """Return the accuracy of plain training on a toy, trained once for all tests."""
+    made = toy(rate=rate, epochs=epochs)
+    return accuracy(train(CrossEntropy(made.task)), made)
+
+
+def assert_goes_on(make: Callable[[], Method], stop: int) -> None:
+    """Check that a run that is stopped after so many epochs ends as one that is not."""
+    whole, stopped, resumed = train(make()), train(make(), epochs=stop), make()
+    file = io.BytesIO()
+    torch.save(stopped.state_dict(), file)
+    resumed.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    train(resumed, first=stop)
+    found = resumed.state_dict()
+    for name, expected in whole.state_dict().items():
+        if isinstance(expected, torch.Tensor):
+            torch.testing.assert_close(found[name], expected, rtol=0, atol=0, equal_nan=True)

@@ -22,8 +22,8 @@ from torch.nn import functional
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.learner import Learner
 from benchmarks.harness.task import Task
+from benchmarks.methods.common.two_networks import TwoNetworks
 from benchmarks.methods.protocol import MethodFactory
-from benchmarks.methods.two_networks import TwoNetworks
 
 
 def teach_each_other(first: Learner, second: Learner, batch: Batch, count: int) -> Tensor:

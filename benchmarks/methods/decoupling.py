@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
+from benchmarks.methods.common.two_networks import TwoNetworks
 from benchmarks.methods.protocol import MethodFactory
-from benchmarks.methods.two_networks import TwoNetworks
 
 
 class Decoupling(TwoNetworks):

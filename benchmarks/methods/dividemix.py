@@ -35,8 +35,9 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch, Batches
 from benchmarks.harness.task import Task
-from benchmarks.methods._mixmatch import guess, refined, semi_supervised_loss
-from benchmarks.methods._semi_supervised import TwoNetworks, endless, mix, sharpen
+from benchmarks.methods.common.mixmatch import guess, refined, semi_supervised_loss
+from benchmarks.methods.common.semi_supervised import endless, mix, sharpen
+from benchmarks.methods.common.two_networks import TwoNetworksTogether
 from benchmarks.methods.protocol import MethodFactory
 
 NUM_VIEWS = 2
@@ -58,7 +59,7 @@ class Divided(NamedTuple):
     epoch: float
 
 
-class DivideMix(TwoNetworks):
+class DivideMix(TwoNetworksTogether):
     """Two networks, co-divided.
 
     Args:

@@ -26,7 +26,8 @@ from torch.nn import functional
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.learner import Learner
 from benchmarks.harness.task import Task
-from benchmarks.methods._semi_supervised import TwoNetworks, average_weights, mix, ramp_up
+from benchmarks.methods.common.semi_supervised import average_weights, mix, ramp_up
+from benchmarks.methods.common.two_networks import TwoNetworksTogether
 from benchmarks.methods.protocol import MethodFactory
 
 RAMP_EPOCHS = 40_000 / 391
@@ -34,7 +35,7 @@ RAMP_EPOCHS = 40_000 / 391
 CLIP = 1e-4
 
 
-class ELRPlus(TwoNetworks):
+class ELRPlus(TwoNetworksTogether):
     """Two networks, each with targets by the other one's averaged weights.
 
     Args:

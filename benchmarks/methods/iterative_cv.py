@@ -33,8 +33,8 @@ from torch.nn import functional
 from benchmarks.harness.batches import Batch, Batches
 from benchmarks.harness.task import Task
 from benchmarks.methods.co_teaching import ramp, teach_each_other
+from benchmarks.methods.common.two_networks import TwoNetworks
 from benchmarks.methods.protocol import MethodFactory
-from benchmarks.methods.two_networks import TwoNetworks
 
 Pair = tuple[Batch, Batch | None]
 

@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods._semi_supervised import average_weights, ramp_up
+from benchmarks.methods.common.semi_supervised import average_weights, ramp_up
 from benchmarks.methods.protocol import Method, MethodFactory
 
 

@@ -30,7 +30,7 @@ from torch.nn import functional
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.learner import Learner
 from benchmarks.harness.task import Task
-from benchmarks.methods._semi_supervised import balanced, endless, mix
+from benchmarks.methods.common.semi_supervised import balanced, endless, mix
 from benchmarks.methods.protocol import Method, MethodFactory
 
 NUM_NEIGHBORS = 200

@@ -5,12 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from noisy_toy import memorized, memorized_by_plain_training, softmax, trained
+from noisy_toy import memorized_by_plain_training, trained
+from toy_measures import memorized, softmax
 from toy_task import Toy, auroc, toy, train
 
 from benchmarks.methods import dividemix
-from benchmarks.methods._mixmatch import guess, refined, semi_supervised_loss
-from benchmarks.methods._semi_supervised import Mix, mix, sharpen
+from benchmarks.methods.common.mixmatch import guess, refined, semi_supervised_loss
+from benchmarks.methods.common.semi_supervised import Mix, mix, sharpen
 from benchmarks.methods.dividemix import Divided, DivideMix, clean_posterior, published_weight
 from benchmarks.methods.protocol import Method
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from noisy_toy import memorized, memorized_by_plain_training, softmax, trained
+from noisy_toy import memorized_by_plain_training, trained
+from toy_measures import memorized, softmax
 from toy_task import Toy, auroc, toy
 
 from benchmarks.methods.elr_plus import ELRPlus, elr_loss, refined

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from noisy_training import memorized, random_batch
+from toy_measures import memorized, random_batch
 from toy_task import Toy, accuracy, toy, train
 
 from benchmarks.methods.cross_entropy import CrossEntropy

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from noisy_training import memorized, memorized_by_cross_entropy, noisy_toy, random_batch
+from noisy_training import memorized_by_cross_entropy, noisy_toy
+from toy_measures import memorized, random_batch
 from toy_task import Toy, auroc, toy, train
 
 from benchmarks.harness.task import Scan

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from method_checks import assert_goes_on, plain_accuracy
 from torch import Tensor
+from toy_measures import assert_goes_on, plain_accuracy
 from toy_task import Toy, accuracy, auroc, toy, train
 
 from benchmarks.methods.joint_optimization import JointOptimization, joint_loss

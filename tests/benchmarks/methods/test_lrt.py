@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from method_checks import assert_goes_on, plain_accuracy
+from toy_measures import assert_goes_on, plain_accuracy
 from toy_task import Toy, accuracy, auroc, toy, train
 
 from benchmarks.methods.lrt import LRT, replace_rejected, retroactive_loss

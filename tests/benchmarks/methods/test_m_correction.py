@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from method_checks import assert_goes_on, plain_accuracy
 from sklearn.metrics import roc_auc_score
+from toy_measures import assert_goes_on, plain_accuracy
 from toy_task import Toy, accuracy, auroc, toy, train
 
 from benchmarks.harness.batches import Batch
-from benchmarks.methods.beta_mixture import fit_mixture, noise_table, scaled
+from benchmarks.methods.common.beta_mixture import fit_mixture, noise_table, scaled
 from benchmarks.methods.m_correction import MCorrection, MCorrectionMixing, corrected_targets, mixed, mixing_weights
 from mixnn_loader.functional import posterior_weights
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from method_checks import assert_goes_on, plain_accuracy
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
+from toy_measures import assert_goes_on, plain_accuracy
 from toy_task import Toy, accuracy, toy, train
 
 from benchmarks.harness.batches import Batch

@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from noisy_training import memorized, memorized_by_cross_entropy, noisy_toy, random_batch
+from noisy_training import memorized_by_cross_entropy, noisy_toy
 from torch import Tensor, nn
+from toy_measures import memorized, random_batch
 from toy_task import toy, train
 
 from benchmarks.harness.batches import Batch

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from method_checks import assert_goes_on, plain_accuracy
+from toy_measures import assert_goes_on, plain_accuracy
 from toy_task import Toy, accuracy, auroc, toy, train
 
 from benchmarks.harness.batches import Batch

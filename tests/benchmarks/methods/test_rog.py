@@ -10,7 +10,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 from toy_task import Toy, accuracy, toy, train
 
-from benchmarks.methods.gaussians import Gaussians
+from benchmarks.methods.common.gaussians import Gaussians
 from benchmarks.methods.rog import RoG, best_weights
 
 Array = npt.NDArray[Any]

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from noisy_training import memorized, memorized_by_cross_entropy, noisy_toy, random_batch
+from noisy_training import memorized_by_cross_entropy, noisy_toy
+from toy_measures import memorized, random_batch
 from toy_task import toy, train
 
 from benchmarks.methods.sce import SymmetricCrossEntropy

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from method_checks import assert_goes_on, plain_accuracy
+from toy_measures import assert_goes_on, plain_accuracy
 from toy_task import accuracy, auroc, toy, train
 
 from benchmarks.harness.batches import Batch

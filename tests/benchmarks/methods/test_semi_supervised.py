@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.methods._semi_supervised import average_weights, balanced, endless, mix, ramp_up, sharpen
+from benchmarks.methods.common.semi_supervised import average_weights, balanced, endless, mix, ramp_up, sharpen
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from noisy_toy import memorized, memorized_by_plain_training, trained
+from noisy_toy import memorized_by_plain_training, trained
+from toy_measures import memorized
 from toy_task import Toy, auroc, toy
 
 from benchmarks.harness.batches import Batch

@@ -1,4 +1,4 @@
-"""What the methods have in common that train two networks side by side; no method of its own."""
+"""What the methods have in common that train two networks side by side."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.harness.learner import Learner
 from benchmarks.harness.task import Task
 from benchmarks.methods.protocol import Method
 
@@ -27,6 +28,11 @@ class TwoNetworks(Method):
         self.epoch = 0
         self._batches = task.batches()
 
+    @property
+    def learners(self) -> tuple[Learner, Learner]:
+        """Both networks."""
+        return self.first, self.second
+
     def begin_epoch(self, epoch: int) -> None:
         """Note the epoch."""
         self.epoch = epoch
@@ -38,9 +44,17 @@ class TwoNetworks(Method):
     def end_epoch(self, epoch: int) -> None:
         """Lower both learning rates."""
         del epoch
-        self.first.scheduler.step()
-        self.second.scheduler.step()
+        for learner in self.learners:
+            learner.scheduler.step()
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the first network's softmax."""
         return torch.softmax(self.first(inputs), dim=1)
+
+
+class TwoNetworksTogether(TwoNetworks):
+    """The same, where both predict together."""
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Return the softmax of the networks' mean logits."""
+        return torch.softmax((self.first(inputs) + self.second(inputs)) / 2, dim=1)

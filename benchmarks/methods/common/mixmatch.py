@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.learner import Learner
-from benchmarks.methods._semi_supervised import sharpen
+from benchmarks.methods.common.semi_supervised import sharpen
 
 
 @torch.no_grad()

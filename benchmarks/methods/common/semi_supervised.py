@@ -1,4 +1,4 @@
-"""What the semi-supervised methods share: mixup, sharpening, averaged weights, balanced classes, a pair of networks."""
+"""What the semi-supervised methods share: mixup, sharpening, averaged weights, balanced classes."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -7,10 +7,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-from benchmarks.harness.learner import Learner
-from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import Method
 
 Item = TypeVar("Item")
 
@@ -90,37 +86,3 @@ def endless(items: Iterable[Item]) -> Iterator[Item]:
     """Go through items, such as a loader's batches in an order that is new each time, again and again."""
     while True:
         yield from items
-
-
-class TwoNetworks(Method):
-    """A method of two networks that start from other weights and predict together.
-
-    Attributes:
-        first: the first network, with its optimizer and schedule.
-        second: the other one.
-        epoch: the epoch in progress.
-    """
-
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.first, self.second = task.learner(), task.learner(member=1)
-        self.epoch = 0
-
-    @property
-    def learners(self) -> tuple[Learner, Learner]:
-        """Both networks."""
-        return self.first, self.second
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Note the epoch."""
-        self.epoch = epoch
-
-    def end_epoch(self, epoch: int) -> None:
-        """Lower the learning rates."""
-        del epoch
-        for learner in self.learners:
-            learner.scheduler.step()
-
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Return the softmax of the networks' mean logits."""
-        return torch.softmax((self.first(inputs) + self.second(inputs)) / 2, dim=1)
