@@ -1,4 +1,4 @@
-"""A toy task of which plain training memorizes most of the wrong labels, however long that takes."""
+"""The toy task in a training that is long enough for plain training to memorize most of the wrong labels."""
 
 from functools import cache
 

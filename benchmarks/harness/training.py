@@ -81,7 +81,7 @@ def train_and_measure(
             "plain_trainings": task.meter.units / (3 * task.epoch_size * task.num_epochs),
         },
         "figures": summary(epochs),
-        "labels": watch.label_figures(),
+        "labels": epochs[-1].get("labels", {}),
         "epochs": epochs,
     }
     if samples is not None and watch.samples is not None:

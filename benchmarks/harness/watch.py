@@ -69,7 +69,7 @@ class Watch:
         if self._predicts_training_data or epoch == self._method.num_epochs - 1:
             probabilities = self._probabilities(self._data.scan)
             found["training"] = memorization_figures(probabilities, self._given, self._data.labels)
-            found["labels"] = self.label_figures()
+            found["labels"] = self._label_figures()
             if self.samples is not None:
                 self.samples.look(epoch, probabilities)
         return found
@@ -80,7 +80,7 @@ class Watch:
     def _probabilities(self, dataset: Dataset[Any]) -> Tensor:
         return probabilities_of(self._method.predict, dataset, self._task.device, self._task.recipe.workers)
 
-    def label_figures(self) -> Figures:
+    def _label_figures(self) -> Figures:
         """Measure how well wrong labels are found and mended; empty where true labels are not known."""
         if not self._data.are_true:
             return {}

@@ -71,7 +71,6 @@ class ELRPlus(TwoNetworksTogether):
         # Learners for the sake of autocast; nothing optimizes these.
         self.first_average, self.second_average = task.learner(), task.learner(member=1)
         self.register_buffer("targets", torch.zeros(2, task.num_samples, task.num_classes))
-        self._batches = task.batches()
         ramp_epochs = task.epochs_of(RAMP_EPOCHS, 250 if has_many_classes else 200)
         self.ramp_steps = ramp_epochs * len(self._batches)
         self.steps = 0

@@ -176,7 +176,7 @@ def test_parts_go_together(name: str, loaded: Callable[..., Data]) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_number_of_training_samples(name: str, loaded: Callable[..., Data]) -> None:
     data = loaded(name, num_train=7)
-    assert len(data.train) == len(data.scan) == len(data.labels) == 7  # type: ignore[arg-type]
+    assert len(data.train) == len(data.scan) == len(data.labels) == 7  # type: ignore[arg-type]  # torch does not say that a dataset has a length
     assert [data.scan[row][1] for row in range(7)] == data.labels.tolist()
     assert len(set(data.labels.tolist())) > 1, "and not those of one class"
     assert data.given is None or len(data.given) == 7
@@ -192,7 +192,7 @@ def test_few_images_of_a_folder_are_always_the_same(tmp_path: Path, monkeypatch:
     first, second = (load("cifar10", tmp_path, PLAIN.with_changes({"num_train": 8})) for _ in range(2))
     assert torch.equal(first.labels, second.labels)
     assert len(set(first.labels.tolist())) > 4
-    reds = [made.scan.inputs[:, 0, 0, 0].tolist() for made in (first, second)]  # type: ignore[attr-defined]
+    reds = [made.scan.inputs[:, 0, 0, 0].tolist() for made in (first, second)]  # type: ignore[attr-defined]  # in memory here
     assert reds[0] == reds[1]
 
 
@@ -222,7 +222,7 @@ def test_food_that_tests_is_not_trained_on(loaded: Callable[..., Data]) -> None:
     data = loaded("food101n")
     assert data.labels.tolist() == [0] * 4 + [1] * 5 + [2] * 3
     verified = data.more_tests["verified"]
-    assert len(verified) == 1  # type: ignore[arg-type]
+    assert len(verified) == 1  # type: ignore[arg-type]  # torch does not say that a dataset has a length
     assert verified[0][1] == 0
 
 
@@ -254,7 +254,7 @@ def test_a_run_on_files_that_are_noisy_as_they_are(tmp_path: Path, monkeypatch: 
 def test_further_test_sets_have_figures_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def with_another(root: Path | None, recipe: Recipe) -> Data:
         data = DATASETS["digits"](root, recipe)
-        few = data.test.first(100)  # type: ignore[attr-defined]
+        few = data.test.first(100)  # type: ignore[attr-defined]  # in memory here
         return dataclasses.replace(data, more_tests={"few": few, "same": data.test})
 
     monkeypatch.setitem(DATASETS, "mnist", with_another)

@@ -27,7 +27,7 @@ def loss_of_step(method: MixNNReleased, batch: Batch) -> tuple[float, Tensor]:
     losses: list[Tensor] = []
     logits: list[Tensor] = []
     handle = method.learner.register_forward_hook(lambda *passed: logits.append(passed[2].detach()))
-    method.learner.step = losses.append  # type: ignore[assignment, method-assign]
+    method.learner.step = losses.append  # type: ignore[assignment, method-assign]  # to see the losses
     method.step(batch)
     handle.remove()
     return losses[0].item(), logits[-1]

@@ -25,7 +25,7 @@ def clouds(rate: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torc
     true = rng.integers(NUM_CLASSES, size=1500)
     features = centers[true] + rng.normal(size=(1500, NUM_FEATURES))
     given = np.where(rng.random(1500) < rate, (true + 1) % NUM_CLASSES, true)
-    return tuple(torch.from_numpy(part) for part in (features, true, given, centers))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(part) for part in (features, true, given, centers))  # type: ignore[return-value]  # four, as said
 
 
 def test_without_outliers_it_is_linear_discriminant_analysis() -> None:
