@@ -81,9 +81,7 @@ class Watch:
         return probabilities_of(self._method.predict, dataset, self._task.device, self._task.recipe.workers)
 
     def _label_figures(self) -> Figures:
-        """Measure how well wrong labels are found and mended; empty where true labels are not known."""
-        if not self._data.are_true:
-            return {}
+        """Measure how well wrong labels are found and mended."""
         score, corrected = self._method.clean_score(), self._method.corrected_labels()
         true, given = self._data.labels, self._given
         ranked = {} if score is None else ranking_figures(score.cpu(), given != true)
