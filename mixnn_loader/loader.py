@@ -67,6 +67,10 @@ class MixNNDataLoader(SampleRows):
         epoch_length: the batches of an epoch of the schedule, for training that is counted in steps; None: a pass, or
             N samples of a pass that does not end.
         momentum: α in [0, 1] of t <- α t + (1-α) p (Eq. 12).
+        early_learning: λ >= 0 of the early-learning term, which `MixNNLoss` then adds (Liu et al. 2020; see
+            `mixnn_loader.method.early_learning`); 0: none. The loader keeps a moving average e of the predictions of
+            each sample, from the first batch on.
+        early_learning_momentum: β in [0, 1] of e <- β e + (1-β) p.
         correct_neighbors: whether neighbors bring their corrected targets (section IV-E), or else their given labels
             (the last lines of Algorithm 1).
         neighbors: where they come from: ``"dataset"``, the nearest in the whole training set (the paper);
@@ -79,8 +83,9 @@ class MixNNDataLoader(SampleRows):
         search: ``"dataset"`` only: ``"exact"``; ``"cells"``, faster from about 10,000 samples on at a recall that is
             measured; ``"hnsw"``; an object with the method of `mixnn_loader.neighbors.NeighborSearch`; or ``"auto"``,
             which chooses between the first two.
-        weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"uniform"``, equal;
-            ``"beta"``, λ from Beta(1, 1) and the rest shared equally; or a function, see
+        weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"doubt"``, the same of
+            a sample that is surely wrong, nothing of its neighbors of one that is surely right, and in proportion in
+            between; ``"uniform"``, equal; ``"beta"``, λ from Beta(1, 1) and the rest shared equally; or a function, see
             `mixnn_loader.functional.Weighting`.
         scan: where the losses and representations that an epoch starts from come from: ``"epoch"``, a scan of the
             dataset (the paper); ``"running"``, what the model said of each sample when it was drawn in the epoch
@@ -154,6 +159,8 @@ class MixNNDataLoader(SampleRows):
         correction_epoch: int | Auto | None = "auto",
         epoch_length: int | None = None,
         momentum: float = 0.9,
+        early_learning: float = 0.0,
+        early_learning_momentum: float = 0.7,
         correct_neighbors: bool = True,
         neighbors: Neighbors | NeighborSource = "dataset",
         neighbor_pool: int | None = None,
@@ -186,6 +193,8 @@ class MixNNDataLoader(SampleRows):
             correction_epoch=correction_epoch,
             epoch_length=epoch_length,
             momentum=momentum,
+            early_learning=early_learning,
+            early_learning_momentum=early_learning_momentum,
             correct_neighbors=correct_neighbors,
             neighbors=neighbors,
             neighbor_pool=neighbor_pool,

@@ -19,6 +19,12 @@ def check_fraction(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a number in [0, 1], got {value!r}")
 
 
+def check_not_negative(name: str, value: object) -> None:
+    """Raise a `ValueError` that names the argument and its value unless it is a finite number, 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+        raise ValueError(f"{name} must be a number >= 0, got {value!r}")
+
+
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise a `ValueError` that names the argument, its value and the choices unless it is one of them."""
     if value not in choices:

@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 
-STATE_VERSION = 5
+STATE_VERSION = 6
 """Written into every state; a change of the format raises it.
 
 1: between epochs only, without representations. 2: with representations. 3: within an epoch, too. 4: with parts of
-epochs, and the batches in which samples were drawn. 5: with the first epochs of mixing and of correction.
+epochs, and the batches in which samples were drawn. 5: with the first epochs of mixing and of correction. 6: with the
+averages of predictions.
 """
 
 
@@ -45,6 +46,8 @@ def upgraded(state: Mapping[str, Any], num_batches: int | None = None) -> dict[s
             new = _from_3(new, num_batches)
         if version <= 4:
             new["phases"] = None
+        if version <= 5:
+            new["samples"] = {"averages": None, **new["samples"]}
     except KeyError as error:
         raise ValueError(f"the state, of version {version}, has no {error}; is the checkpoint whole?") from error
     except Exception as error:

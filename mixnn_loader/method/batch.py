@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
+from mixnn_loader.method.early_learning import EarlyLearning
 from mixnn_loader.method.mixing import mix_targets
 from mixnn_loader.method.receipt import Receipt
 
@@ -24,6 +25,7 @@ class MixNNTargets:
         weights: (B, K+1) float, λ of the sample (column 0) and β of its neighbors; a row sums to one.
         labels: (B,) int64, the labels as given by the dataset.
         groups: (B, K+1) int64, dataset indices of the sample itself (column 0) and of its neighbors.
+        early_learning: what `MixNNLoss` adds the early-learning term from; None: it adds none.
         receipt: by which the loss tells the loader that the batch has been trained on; None for targets of one's own.
     """
 
@@ -31,6 +33,7 @@ class MixNNTargets:
     weights: Tensor
     labels: Tensor
     groups: Tensor
+    early_learning: EarlyLearning | None = field(default=None, repr=False)
     receipt: Receipt | None = field(default=None, repr=False)
 
     @property
@@ -110,8 +113,10 @@ class MixNNTargets:
         )
 
     def _with(self, function: Callable[[Tensor], Tensor]) -> "MixNNTargets":
-        tensors: dict[str, Any] = {name: function(getattr(self, name)) for name in _TENSORS}
-        return replace(self, **tensors)
+        changes: dict[str, Any] = {name: function(getattr(self, name)) for name in _TENSORS}
+        if (early := self.early_learning) is not None:
+            changes["early_learning"] = replace(early, averages=function(early.averages))
+        return replace(self, **changes)
 
     @classmethod
     def __torch_function__(cls, function: Callable[..., Any], *_: Any) -> NoReturn:

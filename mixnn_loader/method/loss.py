@@ -24,12 +24,13 @@ _SURPRISES: dict[Surprise, str] = {
 
 
 class MixNNLoss(nn.Module):
-    """Cross-entropy against the mixed soft targets (Eq. 7).
+    """Cross-entropy against the mixed soft targets (Eq. 7), and the early-learning term where the loader has one.
 
     The loss of a sample is -Σ_c ỹ_c log softmax(logits)_c, which is the paper's λ CE(t_i) + Σ β CE(t_k). It is
     computed in float32 or wider whatever the logits' type is. During warm-up it equals
     `torch.nn.CrossEntropyLoss`, and so it does for plain class indices, so that one criterion serves training
-    and validation.
+    and validation. A loader with ``early_learning=λ`` adds λ log(1 - <ẽ, p̃>), see
+    `mixnn_loader.method.early_learning`, which is negative.
 
     Args:
         reduction: ``"mean"`` over the batch, or ``"none"`` for one loss a sample.
@@ -84,16 +85,18 @@ class MixNNLoss(nn.Module):
             )
         _check_fit(logits, target)
         if logits.requires_grad and not torch.compiler.is_compiling():
-            self._note(targets)
+            self._note(logits, targets)
         wide_logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if target.dim() == 1:
             return functional.cross_entropy(wide_logits, target.long(), reduction=self.reduction)
         # Where the target is zero, a class that the model rules out (a logit of -inf) must not give 0 * inf.
         log_probabilities = wide_logits.log_softmax(dim=1).masked_fill(target == 0, 0)
         losses = -(target * log_probabilities).sum(dim=1)
+        if isinstance(targets, MixNNTargets) and targets.early_learning is not None:
+            losses = losses + targets.early_learning.term(wide_logits, targets.weights)
         return losses.mean() if self.reduction == "mean" else losses
 
-    def _note(self, targets: MixNNTargets | Tensor) -> None:
+    def _note(self, logits: Tensor, targets: MixNNTargets | Tensor) -> None:
         """Tell the loader that the batch is trained on; say so where MixNN does not happen."""
         if isinstance(targets, Tensor):
             if targets.dim() == 1 and not self._warned_of_plain_labels and is_a_loader_idle():
@@ -104,7 +107,7 @@ class MixNNLoss(nn.Module):
                     "one (make_private, skip_first_batches, DataLoader(loader.dataset, ...)); wrap what it returned, "
                     "and iterate the MixNNDataLoader itself"
                 )
-        elif targets.receipt is not None and (surprise := targets.receipt.sign()) is not None:
+        elif targets.receipt is not None and (surprise := targets.receipt.sign(logits)) is not None:
             warn_user(_SURPRISES[surprise])
 
     def extra_repr(self) -> str:

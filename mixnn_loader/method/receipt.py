@@ -3,6 +3,8 @@
 import weakref
 from typing import Literal
 
+from torch import Tensor
+
 Surprise = Literal["replayed", "plain"]
 """What is wrong with a batch that is trained on: it was before, or it is of a pass in which nothing is mixed."""
 
@@ -52,22 +54,30 @@ class Journal:
 
 
 class Receipt:
-    """Whether one batch has been trained on.
+    """Whether one batch has been trained on, and what the model said of it then.
 
     Attributes:
         trained_on: whether the loss was taken of it, with gradients.
+        logits: (B, C), what the loss got when it was first taken; None before.
         plain: whether it is of a pass in which nothing is trained.
     """
 
     def __init__(self, journal: Journal | None = None, *, plain: bool = False) -> None:
         self.trained_on = False
+        self.logits: Tensor | None = None
         self.plain = plain
         self._journal = journal
 
-    def sign(self) -> Surprise | None:
-        """Note that the loss has been taken; return what is wrong with that, once a loader."""
+    def sign(self, logits: Tensor) -> Surprise | None:
+        """Note that the loss has been taken; return what is wrong with that, once a loader.
+
+        Args:
+            logits: (B, C), of what.
+        """
         found = None if self._journal is None else self._journal.note(self)
         self.trained_on = True
+        if self.logits is None:
+            self.logits = logits.detach()
         return found
 
     def __reduce__(self) -> tuple[type["Receipt"], tuple[()]]:

@@ -1,6 +1,6 @@
 """Step 4 of Algorithm 1: a loaded batch -> predictions, corrected targets, weights, mixed inputs and targets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from mixnn_loader.data.indexed import in_loaded_order
 from mixnn_loader.data.labels import class_labels
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
+from mixnn_loader.method.early_learning import EarlyLearning, prediction
 from mixnn_loader.method.mixing import mix
 from mixnn_loader.method.receipt import Journal
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average, places_in_batch
@@ -67,7 +68,8 @@ class BatchMixer:
         labels = self._checked_labels(received)
         changes: dict[str, Any] = {}
         if place.phase == "warm-up":
-            batch = self._unmixed(received, labels)
+            batch = self._unmixed(received, labels, early_learning=self._early_learning(received.groups[:, :1]))
+            changes["momentum"] = self._settings.early_learning_momentum if self._settings.early_learning > 0 else None
         else:
             batch, changes = self._mixed(received, labels, place)
         receipt = self._journal.receipt()
@@ -89,16 +91,22 @@ class BatchMixer:
         groups = received.groups if pairing.positions is None else pairing.grouped(received.groups[:, 0])
         labels = pairing.grouped(to_device(labels, groups.device))
 
+        places = pairing.positions
+        if places is None and (found := places_in_batch(loaded[:, 1:], loaded[:, 0])) is not None:
+            places = to_device(found, groups.device)
         soft_targets = self._known_targets(groups, labels)
         moved = None
         if place.phase == "correction" and predictions is not None:
             probabilities = mean_over_repeats(predictions.logits.softmax(dim=1), loaded[:, 0])
             moved = moving_average(soft_targets[:, 0], probabilities, settings.momentum)
-            places = pairing.positions
-            if places is None and (found := places_in_batch(loaded[:, 1:], loaded[:, 0])) is not None:
-                places = to_device(found, groups.device)
             soft_targets = _with_moved(soft_targets, moved, places)
         soft_targets = soft_targets.float()
+        early_learning, averages = self._early_learning(groups), None
+        if early_learning is not None and predictions is not None and early_learning.momentum is not None:
+            said = mean_over_repeats(prediction(predictions.logits), loaded[:, 0])
+            averages = moving_average(early_learning.averages[:, 0], said, early_learning.momentum)
+            kept = _with_moved(early_learning.averages, averages, places)
+            early_learning = replace(early_learning, averages=kept, momentum=None)
         if not settings.correct_neighbors:
             soft_targets[:, 1:] = _one_hot(labels[:, 1:], soft_targets.shape[2])
 
@@ -107,8 +115,9 @@ class BatchMixer:
         inputs = received.inputs
         if groups.shape[1] > 1:
             inputs = map_tensors(lambda rows: mix(rows[: len(loaded)], pairing.neighbors(rows), weights), inputs)
-        batch = MixNNBatch(inputs, MixNNTargets(soft_targets, weights, labels[:, 0], groups))
-        changes: dict[str, Any] = {"pairs": _count(pairing.found, labels, groups), "targets": moved}
+        batch = MixNNBatch(inputs, MixNNTargets(soft_targets, weights, labels[:, 0], groups, early_learning))
+        pairs = _count(pairing.found, labels, groups)
+        changes: dict[str, Any] = {"pairs": pairs, "targets": moved, "averages": averages}
         if predictions is not None and settings.credibility.running:
             changes["losses"] = losses_of(predictions, labels[:, 0])
             changes["representations"] = predictions.representations if settings.keeps_representations else None
@@ -134,19 +143,22 @@ class BatchMixer:
         self._table.check_labels(indices, labels)
         return labels
 
-    def _unmixed(self, received: ReceivedBatch, labels: Tensor) -> MixNNBatch:
+    def _unmixed(
+        self, received: ReceivedBatch, labels: Tensor, early_learning: EarlyLearning | None = None
+    ) -> MixNNBatch:
         groups = received.groups[:, :1]
         labels = to_device(labels[: len(groups)], groups.device)
         one_hot = _one_hot(labels, self._table.soft_targets.shape[1])
         weights = torch.ones(len(groups), 1, dtype=torch.float32, device=groups.device)
         inputs = map_tensors(lambda tensor: tensor[: len(groups)], received.inputs)
-        return MixNNBatch(inputs, MixNNTargets(one_hot.unsqueeze(1), weights, labels, groups))
+        return MixNNBatch(inputs, MixNNTargets(one_hot.unsqueeze(1), weights, labels, groups, early_learning))
 
     def _predict(self, inputs: Any, phase: Phase) -> Predictions | None:
         """Step 4a, only where something is made of it."""
         settings = self._settings
         need_representations = settings.source.sees == "batch" or settings.keeps_representations
-        if phase != "correction" and not settings.credibility.running and not need_representations:
+        is_needed = phase == "correction" or settings.credibility.running or settings.early_learning > 0
+        if not is_needed and not need_representations:
             return None
         with record_function("mixnn_loader.predict"):
             return self._view.predict(inputs, need_representations=need_representations)
@@ -157,6 +169,14 @@ class BatchMixer:
         # Their rows are zero until the label is written down, and never again.
         is_new = (kept == 0).all(dim=2, keepdim=True)
         return torch.where(is_new, _one_hot(labels, kept.shape[2]).to(kept.dtype), kept)
+
+    def _early_learning(self, groups: Tensor) -> EarlyLearning | None:
+        """Return what the loss needs of the averages of groups (B, K+1), as they are kept."""
+        settings, table = self._settings, self._table
+        if settings.early_learning == 0:
+            return None
+        averages = rows_beside(table.make_averages(), groups).float()
+        return EarlyLearning(averages, settings.early_learning, settings.early_learning_momentum)
 
     def _log_posteriors(self, groups: Tensor) -> Tensor:
         # Of a sample that was not scanned nothing is known: it counts as surely wrong.
@@ -170,11 +190,11 @@ def rows_beside(values: Tensor, indices: Tensor) -> Tensor:
 
 
 def _with_moved(soft_targets: Tensor, moved: Tensor, places: Tensor | None) -> Tensor:
-    """Put the moved targets of a batch in place of those from before.
+    """Put the moved targets of a batch, or its moved averages, in place of those from before.
 
     Args:
         soft_targets: (B, K+1, C) of the groups.
-        moved: (B, C).
+        moved: (B, C), of the samples of the batch.
         places: (B, K), where in the batch a neighbor is, -1 where it is not; None: none is.
     """
     neighbors = soft_targets[:, 1:]

@@ -91,6 +91,7 @@ class SampleTable:
         losses: (N,), NaN where no loss was taken.
         log_clean_probability: (N,), log P(clean), NaN where it is not known.
         soft_targets: (N, C), t. Rows are zero until the label has been seen.
+        averages: (N, C), e, the moving averages of predictions; there only while they are needed.
         representations: (N, d), there only while they are needed.
         last_batch: (N,), the number of the training batch in which the sample was drawn last, counted over the whole
             run and distinct on every process; -1 where it has not been drawn.
@@ -106,6 +107,7 @@ class SampleTable:
     losses = Column(torch.float32, torch.nan, on="state")
     log_clean_probability = Column(torch.float32, torch.nan, on="state")
     soft_targets = Column(None, 0, on="state", wide=True)
+    averages = Column(None, 0, on="state", wide=True)
     representations = Column(None, 0, on="model", wide=True)
     last_batch = Column(torch.int32, -1, on="cpu")
     unshared = Column(torch.bool, 0, on="cpu")
@@ -208,6 +210,14 @@ class SampleTable:
             self._add("representations", width, device=device)
         return self.representations
 
+    def make_averages(self) -> Tensor:
+        """Return the averages (N, C), after making room for them where there are none; C must be known."""
+        if not self.has("averages"):
+            shape, device = (len(self), self.soft_targets.shape[1]), self.losses.device
+            announce("averages", shape, self._layout.target_dtype, device, "state_device= and target_dtype=")
+            self._add("averages", shape[1], device=device)
+        return self.averages
+
     def check_labels(self, indices: Tensor, labels: Tensor) -> None:
         """Check that the labels of samples are what they were.
 
@@ -254,14 +264,24 @@ class SampleTable:
         first = first_of_each(indices)
         if first is not None:
             losses = losses[to_device(first, losses.device)]
-        kept = self.losses
-        kept[to_device(indices, kept.device)] = to_device(losses, kept.device, kept.dtype)
+        self.write("losses", indices, losses)
         if representations is None:
             return
         if first is not None:
             representations = representations[to_device(first, representations.device)]
-        kept = self.make_representations(representations.shape[1], representations.device)
-        kept[to_device(indices, kept.device)] = to_device(representations, kept.device, kept.dtype)
+        self.make_representations(representations.shape[1], representations.device)
+        self.write("representations", indices, representations)
+
+    def write(self, name: str, indices: Tensor, rows: Tensor) -> None:
+        """Write rows of a column that is there; nothing waits for the device.
+
+        Args:
+            name: the column's.
+            indices: (n,) int64 on the CPU, dataset indices.
+            rows: (n, ...) of any type, on any device.
+        """
+        kept = self._rows[name]
+        kept[to_device(indices, kept.device)] = to_device(rows, kept.device, kept.dtype)
 
     def record_drawn(self, indices: Tensor, rank: int, num_processes: int) -> None:
         """Take in that a batch has been drawn.
@@ -393,4 +413,5 @@ class SampleTable:
     def _dtype(self, column: Column) -> torch.dtype:
         if column.dtype is not None:
             return column.dtype
-        return self._layout.target_dtype if column.name == "soft_targets" else self._layout.representation_dtype
+        layout = self._layout
+        return layout.representation_dtype if column.name == "representations" else layout.target_dtype

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from mixnn_loader._utils.checks import check_count, check_fraction
+from mixnn_loader._utils.checks import check_count, check_fraction, check_not_negative
 from mixnn_loader.method.weights import Weighting, weighting_of
 from mixnn_loader.neighbors.protocol import NeighborSearch
 from mixnn_loader.neighbors.source import NeighborSource, NoNeighbors
@@ -44,6 +44,8 @@ class Settings:
     correction_epoch: int | Auto | None
     epoch_length: int | None
     momentum: float
+    early_learning: float
+    early_learning_momentum: float
     correct_neighbors: bool
     neighbors: str | NeighborSource
     neighbor_pool: int | None
@@ -77,6 +79,8 @@ class Settings:
                 "no label would be corrected"
             )
         check_fraction("momentum", self.momentum)
+        check_fraction("early_learning_momentum", self.early_learning_momentum)
+        check_not_negative("early_learning", self.early_learning)
         if not isinstance(self.correct_neighbors, (bool, np.bool_)):
             raise ValueError(f"correct_neighbors must be True or False, got {self.correct_neighbors!r}")
         # NumPy's numbers are welcome, but not everything that these go to takes them.

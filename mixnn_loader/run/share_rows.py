@@ -33,36 +33,35 @@ def share_predictions(table: SampleTable, rows: Tensor, processes: Processes, de
     return rows_of
 
 
-def average_targets(table: SampleTable, rows_of: list[Tensor], processes: Processes) -> None:
-    """Take over the soft targets that the other processes have moved.
+def average_rows(values: Tensor, rows_of: list[Tensor], processes: Processes) -> None:
+    """Take over the soft targets, or averages of predictions, that the other processes have moved.
 
     A sample that several have moved, such as those with which `torch.utils.data.DistributedSampler` fills up its last
     batch, gets the mean of what they made of it. They started from one target: it is a step towards the mean of their
     predictions, as for a sample that is in a batch twice.
 
     Args:
-        table: the per-sample rows.
+        values: (N, C), changed in place.
         rows_of: (n,) int64 on the CPU of each process, distinct: the samples that it has moved.
         processes: which share the samples.
     """
-    targets = table.soft_targets
-    counts = torch.zeros(len(targets), dtype=torch.int64, device="cpu")
+    counts = torch.zeros(len(values), dtype=torch.int64, device="cpu")
     for rows in rows_of:
         counts[rows] += 1
     shared = counts > 1
     own = rows_of[processes.rank]
     # Of those that just one has moved there is nothing to add up, and rounding would add up.
-    sums = torch.zeros(int(shared.sum()), targets.shape[1], dtype=torch.float64, device=targets.device)
+    sums = torch.zeros(int(shared.sum()), values.shape[1], dtype=torch.float64, device=values.device)
     place = shared.cumsum(dim=0) - 1  # of a shared sample in `sums`
     shared_of = [rows[shared[rows]] for rows in rows_of]
-    for chunk, parts in processes.exchange(targets[own[shared[own]].to(targets.device)]):
+    for chunk, parts in processes.exchange(values[own[shared[own]].to(values.device)]):
         # One process after the other, so that the sums are the same everywhere, to the last bit.
         for rows, part in zip(shared_of, parts, strict=True):
-            sums[place[rows[chunk]].to(targets.device)] += part
-    _share(targets, rows_of, processes)
+            sums[place[rows[chunk]].to(values.device)] += part
+    _share(values, rows_of, processes)
     everyone = shared.nonzero().flatten()
-    means = sums / counts[everyone].to(targets.device).unsqueeze(1)
-    targets[everyone.to(targets.device)] = means.to(targets.dtype)
+    means = sums / counts[everyone].to(values.device).unsqueeze(1)
+    values[everyone.to(values.device)] = means.to(values.dtype)
 
 
 def _share_labels(table: SampleTable, rows_of: list[Tensor], processes: Processes) -> None:

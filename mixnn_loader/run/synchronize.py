@@ -13,7 +13,7 @@ from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.run.epoch import Epoch
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Settings
-from mixnn_loader.run.share_rows import average_targets, share_predictions
+from mixnn_loader.run.share_rows import average_rows, share_predictions
 
 _START, _END = 0, 1
 
@@ -88,7 +88,9 @@ class Synchronizer:
         self._compare(_END, epoch)
         rows_of = share_predictions(self._table, self._table.take_unshared(), self._processes, self._view.device)
         if epoch.phase == "correction":
-            average_targets(self._table, rows_of, self._processes)
+            average_rows(self._table.soft_targets, rows_of, self._processes)
+        if self._settings.early_learning > 0:
+            average_rows(self._table.make_averages(), rows_of, self._processes)
         trained = torch.tensor([epoch.trained], dtype=torch.int64, device="cpu")
         epoch.share_pairs(lambda pairs: self._processes.gather(pairs.to(self._view.device).unsqueeze(0)).sum(dim=0))
         return int(self._processes.gather(trained).max())

@@ -34,6 +34,11 @@ def cross_entropies(logits: Floats, targets: Floats) -> Floats:
     return losses
 
 
+def clipped(probabilities: Floats) -> Floats:
+    """Probabilities (B, C), none of them nearer to 0 or 1 than 1e-4."""
+    return np.minimum(np.maximum(probabilities, 1e-4), 1 - 1e-4)
+
+
 def one_hot(labels: Integers, num_classes: int) -> Floats:
     """(N, C) rows of ŷ."""
     return np.eye(num_classes)[labels]
@@ -116,10 +121,21 @@ class Mixed:
     soft_targets: Floats  # (B, K + 1, C), the sample's own target first
     inputs: Floats  # (B, ...)
     targets: Floats  # (B, C)
+    averages: Floats  # (B, C), of predictions
+    strength: float  # of the early-learning term
+    momentum: float | None  # with which the averages have yet to take in the training step's prediction
 
     def losses(self, logits: Floats) -> Floats:
-        """Eq. 7 of each sample, (B,), for the logits (B, C) of the mixed inputs."""
-        return cross_entropies(logits, self.targets)
+        """Eq. 7 and the early-learning term of each sample, (B,), for the logits (B, C) of the mixed inputs."""
+        losses = cross_entropies(logits, self.targets)
+        if self.strength == 0:
+            return losses
+        for b, probabilities in enumerate(clipped(softmax(logits))):
+            average = self.averages[b]
+            if self.momentum is not None:
+                average = self.momentum * average + (1 - self.momentum) * probabilities / probabilities.sum()
+            losses[b] += self.strength * np.log(1 - average @ probabilities)
+        return losses
 
     def losses_in_two_terms(self, logits: Floats) -> Floats:
         """Eq. 7 as the paper first writes it: λ CE(t_i) + Σ_k β^k CE(t_k), (B,)."""
@@ -134,6 +150,7 @@ class Reference:
     """Algorithm 1 over recorded model outputs.
 
     ``samples`` is (N, ...), ``labels`` (N,) as given. ``soft_targets`` is t of Eq. 12 and starts as one-hot labels.
+    ``averages`` is the average of predictions of early-learning regularization (Liu et al. 2020) and starts at zero.
     """
 
     samples: Floats
@@ -144,11 +161,16 @@ class Reference:
     correction_epoch: int | None
     momentum: float
     uniform: bool = False
+    doubt: bool = False
+    early_learning: float = 0.0
+    early_learning_momentum: float = 0.7
     soft_targets: Floats = field(init=False)
+    averages: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         """Start every soft target at the given label."""
         self.soft_targets = one_hot(self.labels, self.num_classes)
+        self.averages = np.zeros_like(self.soft_targets)
 
     def given_label_losses(self, logits: Floats, indices: Integers) -> Floats:
         """Cross-entropy of some samples (B,) against their given labels, (B,)."""
@@ -163,6 +185,9 @@ class Reference:
             soft_targets=labels[:, None],
             inputs=self.samples[indices],
             targets=labels,
+            averages=self.averages[indices],
+            strength=self.early_learning,
+            momentum=self.early_learning_momentum,
         )
 
     def batch(
@@ -174,6 +199,7 @@ class Reference:
         ``neighbors`` (B, K) the batch's neighbors as sample indices or MISSING.
         """
         self.correct(epoch, indices, probabilities)
+        self.average(indices, probabilities)
         weights = np.stack([self.weights(i, row, posteriors) for i, row in zip(indices, neighbors, strict=True)])
         return self.mix(indices, neighbors, weights)
 
@@ -182,7 +208,7 @@ class Reference:
         batch_size, slots = weights.shape
         soft_targets = np.zeros((batch_size, slots, self.num_classes))
         inputs = np.zeros((batch_size, *self.samples.shape[1:]))
-        targets = np.zeros((batch_size, self.num_classes))
+        targets, averages = np.zeros((2, batch_size, self.num_classes))
         for b in range(batch_size):
             members = [indices[b], *neighbors[b]]
             for slot, member in enumerate(members):
@@ -191,21 +217,33 @@ class Reference:
                 soft_targets[b, slot] = self.soft_targets[member]
                 inputs[b] += weights[b, slot] * self.samples[member]  # Eq. 4
                 targets[b] += weights[b, slot] * self.soft_targets[member]  # Eq. 5
-        return Mixed(neighbors, weights, soft_targets, inputs, targets)
+                averages[b] += weights[b, slot] * self.averages[member]
+        return Mixed(neighbors, weights, soft_targets, inputs, targets, averages, self.early_learning, None)
 
     def correct(self, epoch: int, indices: Integers, probabilities: Floats) -> None:
         """Eq. 12 from E_s on, sample by sample; one that occurs several times takes a step towards its mean p."""
         if self.correction_epoch is None or epoch < self.correction_epoch:
             return
+        self.move(self.soft_targets, indices, probabilities, self.momentum)
+
+    def average(self, indices: Integers, probabilities: Floats) -> None:
+        """Take predictions (B, C) into the averages."""
+        likely = clipped(probabilities)
+        likely /= likely.sum(axis=1, keepdims=True)
+        self.move(self.averages, indices, likely, self.early_learning_momentum)
+
+    def move(self, rows: Floats, indices: Integers, probabilities: Floats, momentum: float) -> None:
+        """Move the rows of some samples towards probabilities (B, C), each sample once."""
         for i in sorted(set(indices.tolist())):
             predictions = [p for j, p in zip(indices, probabilities, strict=True) if j == i]
             mean = sum(predictions, np.zeros(self.num_classes)) / len(predictions)
-            self.soft_targets[i] = self.momentum * self.soft_targets[i] + (1 - self.momentum) * mean
+            rows[i] = momentum * rows[i] + (1 - momentum) * mean
 
     def weights(self, i: int, neighbors: Integers, posteriors: Floats) -> Floats:
         """Eq. 10 and 11 as the paper prints them: each member's share of ΣP.
 
-        Equal shares where `uniform`, and where the paper's ratio would be 0/0.
+        Equal shares where `uniform`, and where the paper's ratio would be 0/0. Where `doubt`, the sample keeps its P
+        and only what is left of it is shared.
         """
         members = [i, *neighbors.tolist()]
         shares = []
@@ -216,4 +254,8 @@ class Reference:
                 shares.append(1.0 if self.uniform else float(posteriors[member]))
         if sum(shares) == 0:
             shares = [float(member != MISSING) for member in members]
-        return np.array(shares) / sum(shares)
+        weights = np.array(shares) / sum(shares)
+        if self.doubt:
+            weights *= 1 - posteriors[i]
+            weights[0] += posteriors[i]
+        return weights

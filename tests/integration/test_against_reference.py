@@ -8,7 +8,7 @@ the comparison, P(clean).
 import copy
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from integration.reference import (
     Reference,
     Schedule,
     clean_posteriors,
+    cross_entropies,
     nearest,
     one_hot,
     softmax,
@@ -34,6 +35,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, TensorDataset, 
 from toy import tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, MixNNTargets
+from mixnn_loader.method.early_learning import EarlyLearning
 
 NUM_SAMPLES, NUM_FEATURES, NUM_CLASSES = 242, 6, 3
 BATCH_SIZE = 60  # the last batch has 2 samples
@@ -132,13 +134,14 @@ def train(loader: MixNNDataLoader, model: nn.Module, optimizer: torch.optim.Opti
 def make_reference(dataset: TensorDataset, **arguments: Any) -> Reference:
     samples, labels = dataset.tensors
     uniform = arguments.get("weighting") == "uniform"
-    hyper_parameters = ("num_neighbors", "warmup_epochs", "correction_epoch", "momentum")
+    hyper_parameters = ("num_neighbors", "warmup_epochs", "correction_epoch", "momentum", "early_learning")
     return Reference(
         samples.double().numpy(),
         labels.numpy(),
         NUM_CLASSES,
         uniform=uniform,
-        **{name: arguments[name] for name in hyper_parameters},
+        doubt=arguments.get("weighting") == "doubt",
+        **{name: arguments[name] for name in hyper_parameters if name in arguments},
     )
 
 
@@ -200,7 +203,9 @@ def check(
     for number, epoch in enumerate(epochs[: reference.warmup_epochs]):
         assert epoch.number == number
         for step in epoch.steps:
-            check_step(step, reference.warmup_batch(step.batch.targets.indices.numpy()), reference)
+            indices = step.batch.targets.indices.numpy()
+            check_step(step, reference.warmup_batch(indices), reference)
+            reference.average(indices, softmax(step.logits.double().numpy()))
     known = answers_known(epochs, reference, schedule or Schedule())
     for number, (at_start, at_end) in enumerate(known, start=reference.warmup_epochs):
         epoch = epochs[number]
@@ -263,6 +268,7 @@ PAPER: dict[str, Any] = {"num_neighbors": 1, "warmup_epochs": 1, "correction_epo
 THREE = PAPER | {"num_neighbors": 3}
 UNIFORM = THREE | {"weighting": "uniform"}
 RUNNING: dict[str, Any] = {"scan": "running"}
+EARLY: dict[str, Any] = {"early_learning": 3.0, "weighting": "doubt"}
 
 
 @pytest.mark.parametrize(
@@ -282,6 +288,11 @@ RUNNING: dict[str, Any] = {"scan": "running"}
         pytest.param(PAPER | RUNNING | {"neighbors": "batch"}, in_batch, id="running, in the batch"),
         pytest.param(THREE | RUNNING | {"neighbors": "random"}, anywhere, id="running, random partners"),
         pytest.param(THREE | RUNNING | {"scan_every": 2}, in_dataset, id="running, every other epoch"),
+        pytest.param(THREE | EARLY | {"warmup_epochs": 2}, in_dataset, id="early learning"),
+        pytest.param(PAPER | EARLY | RUNNING | {"neighbors": "batch"}, in_batch, id="early learning, in the batch"),
+        pytest.param(
+            PAPER | EARLY | {"correction_epoch": None, "early_learning": 1.0}, in_dataset, id="early learning alone"
+        ),
     ],
 )
 def test_every_batch_of_a_training_run(arguments: dict[str, Any], find_neighbors: FindNeighbors) -> None:
@@ -320,7 +331,7 @@ def order_of(epochs: list[Epoch]) -> list[list[list[int]]]:
     [
         pytest.param(PAPER, in_dataset, id="one neighbor in the dataset"),
         pytest.param(UNIFORM | {"neighbors": "batch"}, in_batch, id="three neighbors in the batch"),
-        pytest.param(PAPER | RUNNING, in_dataset, id="running, one neighbor in the dataset"),
+        pytest.param(PAPER | EARLY | RUNNING, in_dataset, id="running, one neighbor in the dataset"),
         pytest.param(PAPER | RUNNING | {"neighbors": "batch"}, in_batch, id="running, one neighbor in the batch"),
     ],
 )
@@ -505,6 +516,34 @@ def assert_identical(actual: Any, expected: Any) -> None:
 
 
 @settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(0, 4), st.integers(2, 6), st.sampled_from([None, 0.7]))
+def test_the_early_learning_term_is_that_of_numpy(
+    seed: int, batch_size: int, num_neighbors: int, num_classes: int, momentum: float | None
+) -> None:
+    rng = np.random.default_rng(seed)
+    logits = 5 * rng.normal(size=(batch_size, num_classes))
+    kept = rng.dirichlet(np.ones(num_classes), (batch_size, num_neighbors + 1)) * rng.uniform(size=(batch_size, 1, 1))
+    weights = rng.dirichlet(np.ones(num_neighbors + 1), batch_size)
+    mixed = Mixed(
+        neighbors=np.zeros((batch_size, num_neighbors), dtype=np.int64),
+        weights=weights,
+        soft_targets=rng.dirichlet(np.ones(num_classes), (batch_size, num_neighbors + 1)),
+        inputs=np.zeros((batch_size, 1)),
+        targets=np.zeros((batch_size, num_classes)),
+        averages=np.einsum("bk,bkc->bc", weights, kept),
+        strength=3.0,
+        momentum=momentum,
+    )
+    early_learning = EarlyLearning(torch.from_numpy(kept), 3.0, momentum)
+    targets = replace(targets_of(mixed), early_learning=early_learning)
+    leaf = torch.from_numpy(logits).requires_grad_()
+
+    losses = MixNNLoss(reduction="none")(leaf, targets)
+    term = mixed.losses(logits) - cross_entropies(logits, mixed.targets)
+    assert_close(losses.detach(), mixed.losses_in_two_terms(logits) + term, tolerance=1e-6)
+
+
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(0, 4), st.integers(2, 6))
 def test_the_loss_is_equation_7_in_two_terms(seed: int, batch_size: int, num_neighbors: int, num_classes: int) -> None:
     rng = np.random.default_rng(seed)
@@ -515,13 +554,11 @@ def test_the_loss_is_equation_7_in_two_terms(seed: int, batch_size: int, num_nei
         soft_targets=rng.dirichlet(np.ones(num_classes), (batch_size, num_neighbors + 1)),
         inputs=np.zeros((batch_size, 1)),
         targets=np.zeros((batch_size, num_classes)),
+        averages=np.zeros((batch_size, num_classes)),
+        strength=0.0,
+        momentum=None,
     )
-    targets = MixNNTargets(
-        soft_targets=torch.from_numpy(mixed.soft_targets),
-        weights=torch.from_numpy(mixed.weights),
-        labels=torch.zeros(batch_size, dtype=torch.int64),
-        groups=torch.cat([torch.arange(batch_size).unsqueeze(1), torch.from_numpy(mixed.neighbors)], dim=1),
-    )
+    targets = targets_of(mixed)
     expected = mixed.losses_in_two_terms(logits)
     leaf = torch.from_numpy(logits).requires_grad_()
 
@@ -531,6 +568,16 @@ def test_the_loss_is_equation_7_in_two_terms(seed: int, batch_size: int, num_nei
     loss.backward()
     assert leaf.grad is not None
     assert_close(leaf.grad, gradient(mixed, logits), tolerance=1e-6)
+
+
+def targets_of(mixed: Mixed) -> MixNNTargets:
+    batch_size = len(mixed.weights)
+    return MixNNTargets(
+        soft_targets=torch.from_numpy(mixed.soft_targets),
+        weights=torch.from_numpy(mixed.weights),
+        labels=torch.zeros(batch_size, dtype=torch.int64),
+        groups=torch.cat([torch.arange(batch_size).unsqueeze(1), torch.from_numpy(mixed.neighbors)], dim=1),
+    )
 
 
 def gradient(mixed: Mixed, logits: Floats) -> Floats:

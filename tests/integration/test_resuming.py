@@ -293,7 +293,7 @@ def test_states_of_older_versions(version: int) -> None:
 @pytest.mark.parametrize("version", [0, 6, "4", None])
 def test_states_of_other_versions_are_refused(version: Any) -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
-    with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 5.* upgrade"):
+    with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 6.* upgrade"):
         loader.load_state_dict({**loader.state_dict(), "version": version})
 
 

@@ -22,7 +22,7 @@ from toy import NUM_CLASSES, Points, mlp, tensors_of
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader.run.sample_table import Layout, SampleTable
-from mixnn_loader.run.share_rows import average_targets
+from mixnn_loader.run.share_rows import average_rows
 
 NUM_SAMPLES = 41  # two processes get 21 samples each, three get 14: one sample is drawn twice
 EPOCHS = 4
@@ -374,7 +374,7 @@ def half_precision(rank: int, size: int) -> Tensor:
     table.soft_targets.copy_(torch.rand(50, 4, generator=torch.Generator().manual_seed(1)))
     before, everyone = table.soft_targets.clone(), torch.arange(50)
     for _ in range(20):
-        average_targets(table, [everyone] * size, Processes())
+        average_rows(table.soft_targets, [everyone] * size, Processes())
     change: Tensor = table.soft_targets - before
     return change
 

@@ -1,0 +1,55 @@
+"""Early-learning regularization: hold on to what the model predicted before it began to memorize.
+
+Liu, Niles-Weed, Razavian and Fernandez-Granda, "Early-learning regularization prevents memorization of noisy labels",
+NeurIPS 2020: e_i <- β e_i + (1-β) p_i, starting from zero, and λ mean log(1 - <e_i, p_i>) is added to the loss. Here
+samples are mixed, and their averages e with them, by the same weights.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mixnn_loader.method.mixing import mix_targets
+from mixnn_loader.method.soft_targets import moving_average
+
+CLIP = 1e-4
+"""Probabilities stay this far from 0 and 1, so that the logarithm has an end."""
+
+
+@dataclass(frozen=True, eq=False)
+class EarlyLearning:
+    """What the loss needs for the term of one batch of B samples with K neighbors each, over C classes.
+
+    Attributes:
+        averages: (B, K+1, C) float, e of the sample itself (column 0) and of its neighbors. A row sums to one at most:
+            less in the first epochs, as the average starts from zero.
+        strength: λ >= 0.
+        momentum: β in [0, 1], where the averages have yet to take in a prediction, which is then that of the training
+            step; None where they have taken in the loader's own.
+    """
+
+    averages: Tensor
+    strength: float
+    momentum: float | None
+
+    def term(self, logits: Tensor, weights: Tensor) -> Tensor:
+        """Compute λ log(1 - <ẽ, p̃>) of each sample, at most 0; the gradient goes through p̃ alone.
+
+        Args:
+            logits: (B, C) float32 or wider, the model's output for the mixed inputs.
+            weights: (B, K+1) float, which mix the averages as they mixed the inputs.
+
+        Returns:
+            (B,).
+        """
+        mixed = mix_targets(self.averages.to(logits.dtype), weights.to(logits.dtype))
+        if self.momentum is not None:
+            mixed = moving_average(mixed, prediction(logits.detach()), self.momentum)
+        probabilities = logits.softmax(dim=1).clamp(CLIP, 1 - CLIP)
+        return self.strength * (1 - (mixed * probabilities).sum(dim=1)).log()
+
+
+def prediction(logits: Tensor) -> Tensor:
+    """Return what an average takes in, (B, C): the clipped softmax of logits (B, C), rows summing to one."""
+    probabilities = logits.softmax(dim=1).clamp(CLIP, 1 - CLIP)
+    return probabilities / probabilities.sum(dim=1, keepdim=True)
