@@ -10,19 +10,17 @@ nearest_neighbors: the neighbors of all rows.
 from torch import Tensor
 
 from mixnn_loader.method.clean_probability import log_clean_posterior
+from mixnn_loader.method.credibility import Credibility, Estimate, Evidence
 from mixnn_loader.method.mixing import mix, mix_targets
 from mixnn_loader.method.soft_targets import moving_average
 from mixnn_loader.method.weights import Weighting, posterior_weights
 from mixnn_loader.neighbors import NeighborSearch, NeighborSource, resolve_search, search_all
-from mixnn_loader.run.credibility import Credibility, EpochScan, Estimate, Evidence, RunningScan
 
 __all__ = [
     "Credibility",
-    "EpochScan",
     "Estimate",
     "Evidence",
     "NeighborSource",
-    "RunningScan",
     "Weighting",
     "clean_posterior",
     "mix",

@@ -20,13 +20,13 @@ from mixnn_loader.data.members import given_members
 from mixnn_loader.data.unpack import Unpack
 from mixnn_loader.data.user_loader import as_data_loader, check_map_style, length_of, num_samples, samplers_of
 from mixnn_loader.method.batch import MixNNBatch
+from mixnn_loader.method.credibility import Credibilities, Credibility
 from mixnn_loader.method.weights import Weighting, Weightings
 from mixnn_loader.model.hooks import FeatureLayer
 from mixnn_loader.model.prepare import Prepare
 from mixnn_loader.neighbors import NeighborSearch, NeighborSource
 from mixnn_loader.neighbors.sources import Neighbors
 from mixnn_loader.run.copies import check_picklable, deep_copied
-from mixnn_loader.run.credibility import Credibility, Scan
 from mixnn_loader.run.describe import described
 from mixnn_loader.run.epoch import Record
 from mixnn_loader.run.part import Part
@@ -34,7 +34,7 @@ from mixnn_loader.run.parts import Surroundings, assembled
 from mixnn_loader.run.plain_pass import PlainPasses
 from mixnn_loader.run.sample_rows import SampleRows
 from mixnn_loader.run.sample_table import SampleTable
-from mixnn_loader.run.settings import Auto, Settings
+from mixnn_loader.run.settings import Auto, Scan, Settings
 from mixnn_loader.run.training_pass import TrainingPass
 
 
@@ -87,10 +87,11 @@ class MixNNDataLoader(SampleRows):
             a sample that is surely wrong, nothing of its neighbors of one that is surely right, and in proportion in
             between; ``"uniform"``, equal; ``"beta"``, λ from Beta(1, 1) and the rest shared equally; or a function, see
             `mixnn_loader.functional.Weighting`.
+        credibility: how P(clean) is estimated: ``"mixture"``, by two normal distributions over the losses (Eq. 8, 9),
+            or an object like `mixnn_loader.functional.Credibility`.
         scan: where the losses and representations that an epoch starts from come from: ``"epoch"``, a scan of the
             dataset (the paper); ``"running"``, what the model said of each sample when it was drawn in the epoch
-            before, with the augmentation of that draw, so that only the first epoch after warm-up scans; or an object
-            like `mixnn_loader.functional.Credibility`.
+            before, with the augmentation of that draw, so that only the first epoch after warm-up scans.
         scan_every: n >= 1: scan, and search, in the first epoch after warm-up and every n-th from there. In between,
             ``scan="epoch"`` leaves P and neighbors as they are, and ``"running"`` the neighbors. None: in every epoch
             with ``"epoch"``; with ``"running"`` scan once, and search in every epoch.
@@ -166,7 +167,8 @@ class MixNNDataLoader(SampleRows):
         neighbor_pool: int | None = None,
         search: str | NeighborSearch = "auto",
         weighting: Weightings | Weighting = "mixture",
-        scan: Scan | Credibility = "epoch",
+        credibility: Credibilities | Credibility = "mixture",
+        scan: Scan = "epoch",
         scan_every: int | None = None,
         scan_dataset: Any = None,
         members: Any = None,
@@ -200,6 +202,7 @@ class MixNNDataLoader(SampleRows):
             neighbor_pool=neighbor_pool,
             search=search,
             weighting=weighting,
+            credibility=credibility,
             scan=scan,
             scan_every=scan_every,
             seed=seed,

@@ -24,7 +24,7 @@ MODULES = {
         *("image_folder", "in_memory_folder", "mnist", "read_images", "webvision_mini"),
     ],
     "mixnn_loader.functional": [
-        *("Credibility", "EpochScan", "Estimate", "Evidence", "NeighborSource", "RunningScan", "Weighting"),
+        *("Credibility", "Estimate", "Evidence", "NeighborSource", "Weighting"),
         *("clean_posterior", "mix", "mix_targets", "moving_average", "nearest_neighbors", "posterior_weights"),
     ],
     "mixnn_loader.neighbors": [
@@ -49,11 +49,14 @@ LOADER_KEYWORDS: list[tuple[str, Any]] = [
     ("correction_epoch", "auto"),
     ("epoch_length", None),
     ("momentum", 0.9),
+    ("early_learning", 0.0),
+    ("early_learning_momentum", 0.7),
     ("correct_neighbors", True),
     ("neighbors", "dataset"),
     ("neighbor_pool", None),
     ("search", "auto"),
     ("weighting", "mixture"),
+    ("credibility", "mixture"),
     ("scan", "epoch"),
     ("scan_every", None),
     ("scan_dataset", None),

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixnn_loader.method.credibility import Estimate
 from mixnn_loader.neighbors.complete import Found
 from mixnn_loader.neighbors.source import Pairs
-from mixnn_loader.run.credibility import Estimate
 
 TOLERANCE = 1e-2
 """How far a row of weights may be from one: they may be in half precision."""
@@ -107,18 +107,18 @@ def checked_weights(weights: Any, found: Tensor, *, thoroughly: bool = False) ->
 
 
 def checked_estimate(estimate: Any, num_members: int) -> Estimate:
-    """Check what the ``estimate`` of ``scan=`` returned."""
+    """Check what the ``estimate`` of ``credibility=`` returned."""
     log_posterior = estimate[0] if isinstance(estimate, tuple) and len(estimate) == 2 else None
     fits = isinstance(log_posterior, Tensor) and log_posterior.is_floating_point()
     if log_posterior is None or not fits or log_posterior.shape != (num_members,):
         raise ValueError(
-            f"the estimate of scan= must return an Estimate, with log P(clean) as a floating-point tensor of shape "
-            f"({num_members},), got {_shown(estimate if log_posterior is None else log_posterior)}"
+            "the estimate of credibility= must return an Estimate, with log P(clean) as a floating-point tensor of "
+            f"shape ({num_members},), got {_shown(estimate if log_posterior is None else log_posterior)}"
         )
     if not (log_posterior <= 0).all():  # a NaN is not, either
         raise ValueError(
-            "the estimate of scan= must return log P(clean), at most 0 and never NaN (-inf for a label that is surely "
-            f"wrong), got {float(log_posterior[~(log_posterior <= 0)][0])}; take the logarithm of probabilities"
+            "the estimate of credibility= must return log P(clean), at most 0 and never NaN (-inf for a label that is "
+            f"surely wrong), got {float(log_posterior[~(log_posterior <= 0)][0])}; take the logarithm of probabilities"
         )
     return Estimate(*estimate)
 

@@ -18,10 +18,10 @@ from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.data.indexed import LoadedBatch, NeighborBatchSampler, rebuilt
 from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.data.to_device import Receiver
+from mixnn_loader.method.credibility import Estimate, Evidence
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_estimate, checked_found
-from mixnn_loader.run.credibility import Estimate, Evidence
 from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import scan
@@ -111,7 +111,7 @@ class Estimator:
         table.to(self._view.device)
         met = self._met(members)
         scans = settings.scans(epoch) or self._lacks_something(members) or not met.any()
-        if not scans and not settings.credibility.running:
+        if not scans and not settings.is_running:
             return {}
 
         started = time.perf_counter()
@@ -226,7 +226,7 @@ class Estimator:
         rows = to_device(members, table.losses.device)
         losses = table.losses[rows].masked_fill(~usable, torch.nan)
         evidence = Evidence(members, table.given_labels[members], losses)
-        answer = self._settings.credibility.estimate(evidence, self._warn)
+        answer = self._settings.estimator.estimate(evidence, self._warn)
         log_posterior, mixture = checked_estimate(answer, len(members))
         log_posterior = to_device(log_posterior, losses.device, torch.float32)
         log_posterior = log_posterior.masked_fill(~usable, -torch.inf)  # whatever an own estimate says of them

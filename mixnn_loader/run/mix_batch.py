@@ -118,7 +118,7 @@ class BatchMixer:
         batch = MixNNBatch(inputs, MixNNTargets(soft_targets, weights, labels[:, 0], groups, early_learning))
         pairs = _count(pairing.found, labels, groups)
         changes: dict[str, Any] = {"pairs": pairs, "targets": moved, "averages": averages}
-        if predictions is not None and settings.credibility.running:
+        if predictions is not None and settings.is_running:
             changes["losses"] = losses_of(predictions, labels[:, 0])
             changes["representations"] = predictions.representations if settings.keeps_representations else None
         return batch, changes
@@ -157,7 +157,7 @@ class BatchMixer:
         """Step 4a, only where something is made of it."""
         settings = self._settings
         need_representations = settings.source.sees == "batch" or settings.keeps_representations
-        is_needed = phase == "correction" or settings.credibility.running or settings.early_learning > 0
+        is_needed = phase == "correction" or settings.is_running or settings.early_learning > 0
         if not is_needed and not need_representations:
             return None
         with record_function("mixnn_loader.predict"):

@@ -19,10 +19,10 @@ from mixnn_loader.data.labels import class_labels
 from mixnn_loader.data.members import makes_own_batches
 from mixnn_loader.data.rehearse import load_once
 from mixnn_loader.data.to_device import ReceivedBatch, Receiver
+from mixnn_loader.method.credibility import Evidence
 from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_drawn, checked_estimate, checked_found, checked_pairs, checked_weights
-from mixnn_loader.run.credibility import Evidence
 from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import losses_of
@@ -134,7 +134,7 @@ class Rehearsal:
         if losses.isfinite().any():  # else there is nothing to estimate from, and maybe only in this batch
             with warnings.catch_warnings():  # so few samples say nothing
                 warnings.simplefilter("ignore")
-                estimate = _copied(self._settings.credibility).estimate(
+                estimate = _copied(self._settings.estimator).estimate(
                     Evidence(distinct, labels[first], losses), WarnOnce()
                 )
             checked_estimate(estimate, len(distinct))

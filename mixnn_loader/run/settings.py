@@ -1,19 +1,20 @@
 """The method's hyper-parameters: their ranges, and what follows from them."""
 
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from mixnn_loader._utils.checks import check_count, check_fraction, check_not_negative
+from mixnn_loader._utils.checks import check_choice, check_count, check_fraction, check_not_negative
+from mixnn_loader.method.credibility import Credibility, credibility_of
 from mixnn_loader.method.weights import Weighting, weighting_of
 from mixnn_loader.neighbors.protocol import NeighborSearch
 from mixnn_loader.neighbors.source import NeighborSource, NoNeighbors
 from mixnn_loader.neighbors.sources import neighbor_source
-from mixnn_loader.run.credibility import Credibility, credibility_of
 from mixnn_loader.run.place import Phase
 
 Auto = Literal["auto"]
+Scan = Literal["epoch", "running"]
 
 WARMUP_EPOCHS = 10
 CORRECTION_EPOCH = 60
@@ -31,7 +32,7 @@ class Settings:
     Attributes:
         source: where neighbors come from, made of ``neighbors``, ``neighbor_pool`` and ``search``.
         weigh: how weights follow from credibility, made of ``weighting``.
-        credibility: what the credibility of a label is estimated from, made of ``scan`` and ``scan_every``.
+        estimator: how the credibility of labels is estimated, made of ``credibility``.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -51,12 +52,13 @@ class Settings:
     neighbor_pool: int | None
     search: str | NeighborSearch
     weighting: str | Weighting
-    scan: str | Credibility
+    credibility: str | Credibility
+    scan: str
     scan_every: int | None
     seed: int
     source: NeighborSource = field(init=False, repr=False)
     weigh: Weighting = field(init=False, repr=False)
-    credibility: Credibility = field(init=False, repr=False)
+    estimator: Credibility = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_count("num_neighbors", self.num_neighbors)
@@ -78,6 +80,9 @@ class Settings:
                 f"correction_epoch must be None, or smaller than epochs ({self.epochs}), got {self.correction_epoch}: "
                 "no label would be corrected"
             )
+        check_choice("scan", self.scan, get_args(Scan))
+        if self.scan_every is not None:
+            check_count("scan_every", self.scan_every, 1, "None or an integer")
         check_fraction("momentum", self.momentum)
         check_fraction("early_learning_momentum", self.early_learning_momentum)
         check_not_negative("early_learning", self.early_learning)
@@ -102,7 +107,7 @@ class Settings:
         # Made once: an object may keep something from one batch for the next.
         object.__setattr__(self, "source", NoNeighbors() if self.num_neighbors == 0 else source)
         object.__setattr__(self, "weigh", weighting_of(self.weighting))
-        object.__setattr__(self, "credibility", credibility_of(self.scan, self.scan_every))
+        object.__setattr__(self, "estimator", credibility_of(self.credibility))
 
     @property
     def warmup(self) -> int:
@@ -131,18 +136,22 @@ class Settings:
     @property
     def keeps_representations(self) -> bool:
         """Whether the representations met during an epoch are kept, for the next one's search."""
-        return self.source.sees == "dataset" and self.credibility.running and self.credibility.every is None
+        return self.source.sees == "dataset" and self.is_running and not self.scans_again
+
+    @property
+    def is_running(self) -> bool:
+        """Whether what the model says of each training batch is kept in place of a later scan."""
+        return self.scan == "running"
 
     @property
     def scans_again(self) -> bool:
         """Whether there is more than one scan."""
-        return self.credibility.every is not None
+        return self.scan == "epoch" or self.scan_every is not None
 
     def scans(self, epoch: int) -> bool:
         """Whether an epoch after warm-up starts with a scan of the dataset."""
         after_warmup = epoch - self.warmup
-        every = self.credibility.every
-        return after_warmup == 0 if every is None else after_warmup % every == 0
+        return after_warmup % (self.scan_every or 1) == 0 if self.scans_again else after_warmup == 0
 
     def phase(self, epoch: int) -> Phase:
         """Name what an epoch does; epochs are counted from 0 and include warm-up."""

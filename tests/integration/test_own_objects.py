@@ -86,9 +86,6 @@ def only_the_likely(log_posteriors: Tensor, found: Tensor, rng: np.random.Genera
 class Ranks(Credibility):
     """P falls with the rank of the loss, from one to zero."""
 
-    def __init__(self) -> None:
-        self.running, self.every = False, 2
-
     def estimate(self, evidence: Evidence, warn: Any) -> Estimate:
         del warn
         ranks = evidence.losses.nan_to_num(nan=torch.inf).argsort().argsort()
@@ -164,7 +161,7 @@ def test_only_the_likely_are_trusted() -> None:
 
 
 def test_credibility_by_rank() -> None:
-    loader, _ = trained(scan=Ranks())
+    loader, _ = trained(credibility=Ranks(), scan_every=2)
     order = loader.losses.argsort()
     assert (loader.clean_probability[order].diff() < 0).all()
     assert [record["scan"] for record in loader.history] == [None, "epoch", None, "epoch", None]
@@ -173,7 +170,7 @@ def test_credibility_by_rank() -> None:
 
 
 def test_all_of_them_together() -> None:
-    loader, seen = trained(neighbors=Cosine(), weighting=only_the_likely, scan=Ranks())
+    loader, seen = trained(neighbors=Cosine(), weighting=only_the_likely, credibility=Ranks())
     assert len(seen[-1]) == 5
     assert "Cosine" in repr(loader)
 
@@ -192,8 +189,8 @@ class Half:
         ("neighbors", Cosine, "neighbors must be a name or an object, got the class Cosine: call it first"),
         ("weighting", 0.5, "weighting must be"),
         ("weighting", Ranks, "weighting must be .* got the class Ranks: call it first"),
-        ("scan", Half(), "scan must be"),
-        ("scan", Ranks, "scan must be"),
+        ("credibility", Half(), "credibility must be"),
+        ("credibility", Ranks, "credibility must be"),
         ("search", 7, "search must be"),
     ],
 )
@@ -215,7 +212,7 @@ MAKE: dict[str, Callable[[], dict[str, Any]]] = {
     "all": lambda: {
         "neighbors": Cosine(),
         "weighting": only_the_likely,
-        "scan": Ranks(),
+        "credibility": Ranks(),
         "num_neighbors": 3,
         "momentum": 0.5,
         "epochs": 100,
@@ -250,8 +247,8 @@ class Returning(Credibility):
 
 @pytest.mark.parametrize("value", [0.25, torch.nan])
 def test_probabilities_in_place_of_their_logarithms_are_refused(value: float) -> None:
-    loader = MixNNDataLoader(Points(), mlp(), batch_size=8, scan=Returning(value))
-    with pytest.raises(ValueError, match=r"estimate of scan= must return log P\(clean\), at most 0 .* the logarithm"):
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8, credibility=Returning(value))
+    with pytest.raises(ValueError, match=r"credibility= must return log P\(clean\), at most 0 .* the logarithm"):
         next(iter(loader))
 
 
@@ -260,7 +257,7 @@ def test_a_sample_that_is_not_finite_is_not_mixed_whatever_the_estimate_says() -
     points = Points()
     points.inputs[3] = torch.nan
     loader = MixNNDataLoader(
-        points, mlp(), batch_size=8, warmup_epochs=0, num_neighbors=3, neighbors="random", scan=Returning(0.0)
+        points, mlp(), batch_size=8, warmup_epochs=0, num_neighbors=3, neighbors="random", credibility=Returning(0.0)
     )
     for inputs, targets in loader:
         assert inputs[targets.indices != 3].isfinite().all()

@@ -16,6 +16,7 @@ NAMES = [
     "losses",
     "log_clean_probability",
     "soft_targets",
+    "averages",
     "representations",
     "last_batch",
     "unshared",
@@ -41,6 +42,7 @@ def filled() -> SampleTable:
     table.losses[:3] = torch.tensor([0.1, 0.2, 0.3])
     table.log_clean_probability[:3] = torch.tensor([0.9, 0.5, 0.1])
     table.soft_targets[1] = torch.tensor([0.7, 0.2, 0.1])
+    table.make_averages()[2] = torch.tensor([0.1, 0.0, 0.2])
     table.make_representations(2, torch.device("cpu")).copy_(torch.arange(8.0).reshape(4, 2))
     table.record_drawn(torch.tensor([2, 0]), rank=1, num_processes=2)
     return table
@@ -94,7 +96,7 @@ def test_to_moves_what_batches_are_made_of() -> None:
     state = filled()
     state.to(torch.device("meta"))
     on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
-    assert on_meta == ["losses", "log_clean_probability", "soft_targets", "representations"]
+    assert on_meta == ["losses", "log_clean_probability", "soft_targets", "averages", "representations"]
 
 
 def test_round_trip_through_a_file() -> None:
@@ -176,12 +178,13 @@ def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("device", "moved"),
     [
-        (None, ["losses", "log_clean_probability", "soft_targets", "representations"]),
+        (None, ["losses", "log_clean_probability", "soft_targets", "averages", "representations"]),
         (torch.device("cpu"), ["representations"]),
     ],
 )
 def test_representations_always_go_to_the_model(device: torch.device | None, moved: list[str]) -> None:
     state = sample_table(4, 2, 3, device=device)
+    state.make_averages()
     state.record_predictions(torch.tensor([0]), torch.tensor([0.1]), torch.ones(1, 5))
     state.record_drawn(torch.tensor([0]), rank=0, num_processes=2)
     state.to(torch.device("meta"))

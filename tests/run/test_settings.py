@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from mixnn_loader._utils.checks import check_count
+from mixnn_loader.method.credibility import MixtureCredibility
 from mixnn_loader.method.weights import UniformWeights
 from mixnn_loader.neighbors import NearestInBatch, NearestInDataset
-from mixnn_loader.run.credibility import RunningScan
 from mixnn_loader.run.settings import Settings
 
 DEFAULTS: dict[str, Any] = {
@@ -21,7 +21,10 @@ DEFAULTS: dict[str, Any] = {
     "neighbors": "dataset",
     "neighbor_pool": None,
     "search": "auto",
+    "early_learning": 0.0,
+    "early_learning_momentum": 0.7,
     "weighting": "mixture",
+    "credibility": "mixture",
     "scan": "epoch",
     "scan_every": None,
     "seed": 0,
@@ -61,6 +64,10 @@ def settings(**changes: Any) -> Settings:
         ({"num_neighbors": 2, "neighbor_pool": 0}, "neighbor_pool must be None or >= num_neighbors (2), got 0"),
         ({"epochs": 5, "warmup_epochs": 5}, "warmup_epochs must be smaller than epochs (5), got 5"),
         ({"neighbors": "batch", "neighbor_pool": 5}, "neighbor_pool must be None with neighbors='batch', got 5"),
+        ({"early_learning": -1.0}, "early_learning must be a number >= 0, got -1.0"),
+        ({"early_learning": float("inf")}, "early_learning must be a number >= 0, got inf"),
+        ({"early_learning": True}, "early_learning must be a number >= 0, got True"),
+        ({"early_learning_momentum": 1.1}, "early_learning_momentum must be a number in [0, 1], got 1.1"),
         ({"scan": "never"}, "scan must be one of 'epoch', 'running', got 'never'"),
         ({"scan_every": 0}, "scan_every must be None or an integer >= 1, got 0"),
         ({"scan_every": 2.0}, "scan_every must be None or an integer >= 1, got 2.0"),
@@ -149,8 +156,8 @@ def test_what_is_said_counts_more_than_the_proportions() -> None:
         ({"neighbors": 3}, "neighbors must be one of 'dataset', .* got 3, which has no sees, pool_size"),
         ({"weighting": None}, "weighting must be one of 'mixture', .* or a function .*, got None"),
         ({"weighting": UniformWeights}, "weighting must be .* got the class UniformWeights: call it first"),
-        ({"scan": None}, "scan must be one of 'epoch', 'running' or an object with .*, got None"),
-        ({"scan": RunningScan}, "scan must be one of"),
+        ({"credibility": None}, "credibility must be one of 'mixture' or an object with .*, got None"),
+        ({"credibility": MixtureCredibility}, "credibility must be one of"),
     ],
 )
 def test_an_object_that_is_none_of_the_protocol_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -162,7 +169,6 @@ def test_objects_take_their_own_arguments() -> None:
     for changes, name in (
         ({"neighbors": NearestInDataset(), "neighbor_pool": 5}, "neighbor_pool"),
         ({"neighbors": NearestInDataset(), "search": "exact"}, "search"),
-        ({"scan": RunningScan(), "scan_every": 2}, "scan_every"),
     ):
         with pytest.raises(ValueError, match=f"{name} must be .* with"):
             settings(**changes)
