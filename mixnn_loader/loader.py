@@ -34,7 +34,7 @@ from mixnn_loader.run.parts import Surroundings, assembled
 from mixnn_loader.run.plain_pass import PlainPasses
 from mixnn_loader.run.sample_rows import SampleRows
 from mixnn_loader.run.sample_table import SampleTable
-from mixnn_loader.run.settings import Auto, Scan, Settings
+from mixnn_loader.run.settings import Auto, Correction, Scan, Settings
 from mixnn_loader.run.training_pass import TrainingPass
 
 
@@ -68,9 +68,13 @@ class MixNNDataLoader(SampleRows):
             N samples of a pass that does not end.
         momentum: α in [0, 1] of t <- α t + (1-α) p (Eq. 12).
         early_learning: λ >= 0 of the early-learning term, which `MixNNLoss` then adds (Liu et al. 2020; see
-            `mixnn_loader.method.early_learning`); 0: none. The loader keeps a moving average e of the predictions of
-            each sample, from the first batch on.
-        early_learning_momentum: β in [0, 1] of e <- β e + (1-β) p.
+            `mixnn_loader.method.early_learning`); 0: none.
+        prediction_momentum: β in [0, 1] of e <- β e + (1-β) p, the moving average of the predictions of a sample. It
+            is kept where something is made of it, from the first batch on; in warm-up p is that of the training step,
+            which `MixNNLoss` tells the loader.
+        correct_by: what the soft targets follow from ``correction_epoch`` on: ``"prediction"``, each prediction (Eq.
+            12); or ``"credibility"``, at the start of each epoch: t = P ŷ + (1-P) ê with the given label ŷ and ê, the
+            squares of e, scaled to a sum of one.
         correct_neighbors: whether neighbors bring their corrected targets (section IV-E), or else their given labels
             (the last lines of Algorithm 1).
         neighbors: where they come from: ``"dataset"``, the nearest in the whole training set (the paper);
@@ -85,16 +89,20 @@ class MixNNDataLoader(SampleRows):
             which chooses between the first two.
         weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"doubt"``, the same of
             a sample that is surely wrong, nothing of its neighbors of one that is surely right, and in proportion in
-            between; ``"uniform"``, equal; ``"beta"``, λ from Beta(1, 1) and the rest shared equally; or a function, see
-            `mixnn_loader.functional.Weighting`.
-        credibility: how P(clean) is estimated: ``"mixture"``, by two normal distributions over the losses (Eq. 8, 9),
-            or an object like `mixnn_loader.functional.Credibility`.
+            between; ``"uniform"``, equal; ``"beta"``, λ from Beta(1, 1) and the rest shared equally; ``"mixup"``, the
+            same with λ or 1-λ, whichever is larger; or a function, see `mixnn_loader.functional.Weighting`.
+        credibility: how P(clean) is estimated: ``"mixture"``, by two normal distributions over the losses (Eq. 8, 9);
+            ``"agreement"``, the likelihood of the given label against that of the likeliest, by e; or an object like
+            `mixnn_loader.functional.Credibility`.
         scan: where the losses and representations that an epoch starts from come from: ``"epoch"``, a scan of the
             dataset (the paper); ``"running"``, what the model said of each sample when it was drawn in the epoch
-            before, with the augmentation of that draw, so that only the first epoch after warm-up scans.
+            before, with the augmentation of that draw, so that only the first epoch after warm-up scans;
+            ``"training"``, what it says of the mixed sample in the training step itself, which `MixNNLoss` tells the
+            loader: no forward pass is made besides, and nothing is known of a sample that has less than half of a mix.
+            There are no representations then: partners are drawn at random, or searched in the epochs that scan.
         scan_every: n >= 1: scan, and search, in the first epoch after warm-up and every n-th from there. In between,
             ``scan="epoch"`` leaves P and neighbors as they are, and ``"running"`` the neighbors. None: in every epoch
-            with ``"epoch"``; with ``"running"`` scan once, and search in every epoch.
+            with ``"epoch"``; with ``"running"`` scan once, and search in every epoch; with ``"training"`` never.
         members: the dataset indices of the training data, or a boolean mask of length N: no other sample is scanned or
             mixed into others; None: those that the sampler declares, if it is of a type of PyTorch's own, else those
             that have been drawn.
@@ -161,7 +169,8 @@ class MixNNDataLoader(SampleRows):
         epoch_length: int | None = None,
         momentum: float = 0.9,
         early_learning: float = 0.0,
-        early_learning_momentum: float = 0.7,
+        prediction_momentum: float = 0.7,
+        correct_by: Correction = "prediction",
         correct_neighbors: bool = True,
         neighbors: Neighbors | NeighborSource = "dataset",
         neighbor_pool: int | None = None,
@@ -196,7 +205,8 @@ class MixNNDataLoader(SampleRows):
             epoch_length=epoch_length,
             momentum=momentum,
             early_learning=early_learning,
-            early_learning_momentum=early_learning_momentum,
+            prediction_momentum=prediction_momentum,
+            correct_by=correct_by,
             correct_neighbors=correct_neighbors,
             neighbors=neighbors,
             neighbor_pool=neighbor_pool,

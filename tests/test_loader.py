@@ -388,7 +388,7 @@ def test_nothing_is_kept_alive(steps: int, workers: dict[str, Any]) -> None:
         ("autocast_dtype", "bf16", "autocast_dtype must be None or a floating-point torch.dtype, got 'bf16'"),
         ("num_classes", 0, "num_classes must be None or an integer >= 1, got 0"),
         ("autocast_dtype", torch.int8, r"autocast_dtype must be None or a floating-point torch.dtype, got torch.int8"),
-        ("scan", "once", "scan must be one of 'epoch', 'running', got 'once'"),
+        ("scan", "once", "scan must be one of 'epoch', 'running', 'training', got 'once'"),
         ("scan_every", 0, "scan_every must be None or an integer >= 1, got 0"),
         ("scan_every", "2", "scan_every must be None or an integer >= 1, got '2'"),
         ("state_device", "gpu", "state_device must be None or a torch device such as 'cuda:0', got 'gpu'"),

@@ -2,14 +2,16 @@
 
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from mixnn_loader._utils.checks import check_choice
 from mixnn_loader._utils.warn_once import WarnOnce
-from mixnn_loader.method.clean_probability import log_clean_posterior
+from mixnn_loader.method.clean_probability import NEUTRAL_POSTERIOR, log_clean_posterior
+from mixnn_loader.method.early_learning import CLIP
 from mixnn_loader.method.gaussian_mixture import Mixture
 
-Credibilities = Literal["mixture"]
+Credibilities = Literal["mixture", "agreement"]
 
 
 class Evidence(NamedTuple):
@@ -19,11 +21,14 @@ class Evidence(NamedTuple):
         indices: (n,) int64 on the CPU, their dataset indices.
         labels: (n,) int64 on the CPU, as given; -1 where none has been seen yet.
         losses: (n,) float32, cross-entropy against these; NaN where it is not finite or not known.
+        averages: (n, C) float, the moving averages of predictions, on the device of the losses; zero where there was
+            none yet. None where they are not kept.
     """
 
     indices: Tensor
     labels: Tensor
     losses: Tensor
+    averages: Tensor | None = None
 
 
 class Estimate(NamedTuple):
@@ -40,7 +45,13 @@ class Estimate(NamedTuple):
 
 @runtime_checkable
 class Credibility(Protocol):
-    """Says how credible each label is, once an epoch. An object with this method can be passed as ``credibility=``."""
+    """Says how credible each label is, once an epoch. An object with these members can be passed as ``credibility=``.
+
+    Attributes:
+        uses_averages: whether the moving averages of predictions are to be kept for it.
+    """
+
+    uses_averages: bool = False
 
     def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
         """Estimate log P(clean).
@@ -52,7 +63,7 @@ class Credibility(Protocol):
         ...
 
 
-class MixtureCredibility:
+class MixtureCredibility(Credibility):
     """By a mixture of two normal distributions over the losses (the paper, Eq. 8, 9)."""
 
     def __repr__(self) -> str:
@@ -61,6 +72,33 @@ class MixtureCredibility:
     def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
         """See `log_clean_posterior`."""
         return Estimate(*log_clean_posterior(evidence.losses, warn))
+
+
+class AgreementCredibility(Credibility):
+    """By the moving average of predictions: the likelihood of the given label against that of the likeliest one.
+
+    P is 1 where the model has gone for the given label, whatever its confidence. It needs no distribution of losses,
+    and so holds with no wrong labels at all, or with most of them wrong. The ratio is SSR's (Feng, Tzimiropoulos and
+    Patras 2022), of predictions in place of the votes of neighbors.
+    """
+
+    uses_averages = True
+
+    def __repr__(self) -> str:
+        return "AgreementCredibility()"
+
+    def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
+        """Estimate log P(clean); a half where the model has said nothing of a sample yet."""
+        del warn
+        averages = evidence.averages
+        if averages is None:
+            raise RuntimeError("the moving averages of predictions were not kept")
+        labels = evidence.labels.clamp(min=0).to(averages.device)
+        own = averages.float().gather(1, labels.unsqueeze(1)).squeeze(1)
+        likeliest = averages.float().amax(dim=1)
+        tiny = torch.finfo(torch.float32).tiny
+        ratio = torch.where(likeliest > 0, own / likeliest.clamp_min(tiny), NEUTRAL_POSTERIOR)
+        return Estimate(ratio.clamp_min(CLIP).log(), None)
 
 
 def credibility_of(credibility: str | Credibility) -> Credibility:
@@ -72,10 +110,11 @@ def credibility_of(credibility: str | Credibility) -> Credibility:
     """
     if isinstance(credibility, str):
         check_choice("credibility", credibility, get_args(Credibilities))
-        return MixtureCredibility()
+        ready: dict[str, Credibility] = {"mixture": MixtureCredibility(), "agreement": AgreementCredibility()}
+        return ready[credibility]
     if isinstance(credibility, type) or not isinstance(credibility, Credibility):
         raise TypeError(
-            f"credibility must be one of {', '.join(map(repr, get_args(Credibilities)))} or an object with the method "
-            f"of mixnn_loader.functional.Credibility, got {credibility!r}"
+            f"credibility must be one of {', '.join(map(repr, get_args(Credibilities)))} or an object with "
+            f"uses_averages and estimate, as of mixnn_loader.functional.Credibility, got {credibility!r}"
         )
     return credibility

@@ -29,6 +29,31 @@ def moving_average(soft_targets: Tensor, probabilities: Tensor, momentum: float)
     return torch.where(finite, after.to(soft_targets.dtype), soft_targets)
 
 
+def credible_targets(labels: Tensor, averages: Tensor, log_posterior: Tensor) -> Tensor:
+    """Return the given label as far as it is credible, and what the model has said of the sample for the rest.
+
+    t = P ŷ + (1 - P) ê, with ê the average of predictions, sharpened: its squares, of sum one.
+
+    Args:
+        labels: (B,) int64, as given, beside the averages.
+        averages: (B, C) float, the moving averages of predictions; a row of zeros where there was none.
+        log_posterior: (B,) float, log P(clean), beside the averages.
+
+    Returns:
+        (B, C) float32; the label alone where nothing was predicted.
+
+    Example:
+        >>> credible_targets(torch.tensor([0]), torch.tensor([[0.1, 0.3]]), torch.tensor([0.5]).log())
+        tensor([[0.5500, 0.4500]])
+    """
+    squares = averages.float().square()
+    total = squares.sum(dim=1, keepdim=True)
+    given = torch.zeros_like(squares).scatter_(1, labels.unsqueeze(1), 1)
+    likely = torch.where(total > 0, squares / total.clamp_min(torch.finfo(torch.float32).tiny), given)
+    credible = log_posterior.exp().unsqueeze(1)
+    return credible * given + (1 - credible) * likely
+
+
 def mean_over_repeats(probabilities: Tensor, indices: Tensor) -> Tensor:
     """Give every occurrence of a sample the mean of its predictions.
 

@@ -77,7 +77,21 @@ class BetaWeights:
         return beta_weights(to_device(own_weights, found.device), found)
 
 
-Weightings = Literal["mixture", "doubt", "uniform", "beta"]
+class MixupWeights:
+    """A random λ of at least a half for the sample, whatever the credibility of labels: mixup, as MixMatch has it."""
+
+    def __repr__(self) -> str:
+        return "MixupWeights()"
+
+    def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
+        """See `beta_weights`."""
+        del log_posteriors
+        drawn = rng.random(len(found), dtype=np.float32)
+        own_weights = torch.from_numpy(np.maximum(drawn, 1 - drawn))
+        return beta_weights(to_device(own_weights, found.device), found)
+
+
+Weightings = Literal["mixture", "doubt", "uniform", "beta", "mixup"]
 
 
 def weighting_of(weighting: str | Weighting) -> Weighting:
@@ -94,6 +108,7 @@ def weighting_of(weighting: str | Weighting) -> Weighting:
             "doubt": DoubtWeights(),
             "uniform": UniformWeights(),
             "beta": BetaWeights(),
+            "mixup": MixupWeights(),
         }
         return ready[weighting]
     if isinstance(weighting, type) or not callable(weighting):
@@ -166,7 +181,7 @@ def beta_weights(own_weights: Tensor, found: Tensor) -> Tensor:
     """A random λ for the sample, the rest shared equally among its neighbors (ablation "random weights").
 
     Args:
-        own_weights: (B,) float, λ drawn from Beta(1, 1), the uniform distribution on [0, 1].
+        own_weights: (B,) float, λ in [0, 1], drawn from Beta(1, 1), the uniform distribution.
         found: (B, K) bool. Where a sample has no neighbor at all, λ is one.
 
     Returns:

@@ -19,6 +19,7 @@ from mixnn_loader.data.indexed import LoadedBatch, NeighborBatchSampler, rebuilt
 from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.data.to_device import Receiver
 from mixnn_loader.method.credibility import Estimate, Evidence
+from mixnn_loader.method.soft_targets import credible_targets
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_estimate, checked_found
@@ -31,7 +32,7 @@ from mixnn_loader.run.share_rows import share_predictions
 SCAN_BATCH_SIZE = 128
 """Batch size of the scan where the user's batch sampler has none of its own."""
 
-_CHUNK_ROWS = 65_536
+CHUNK_ROWS = 65_536
 """Representations are looked at in chunks: a mask of all of them would take a quarter of their memory."""
 
 
@@ -111,8 +112,13 @@ class Estimator:
         table.to(self._view.device)
         met = self._met(members)
         scans = settings.scans(epoch) or self._lacks_something(members) or not met.any()
-        if not scans and not settings.is_running:
+        if not scans and settings.scan == "epoch":
             return {}
+        if settings.scan == "training" and epoch > 0 and not met.any():
+            raise RuntimeError(
+                "scan='training' goes by the logits that MixNNLoss is given, and it was given none: take the loss by "
+                "MixNNLoss()(logits, targets), not compiled, or pass scan='running'"
+            )
 
         started = time.perf_counter()
         if scans:
@@ -124,6 +130,8 @@ class Estimator:
         scanned = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
             log_posterior, mixture = self._fit(members, usable)
+        if settings.correct_by == "credibility" and settings.phase(epoch) == "correction":
+            self._correct(members)
         fitted = time.perf_counter()
         backend, recall = None, None
         if table.has("representations"):
@@ -132,7 +140,7 @@ class Estimator:
         posterior = log_posterior[usable].exp()
         tells_apart = mixture is not None or bool((posterior != posterior[0]).any())
         return {
-            "scan": "epoch" if scans else "running",
+            "scan": "epoch" if scans else settings.scan,
             "noise_rate": 1 - float(posterior.mean()) if tells_apart else None,
             "means": mixture and mixture.means,
             "variances": mixture and mixture.variances,
@@ -201,7 +209,7 @@ class Estimator:
         if table.has("representations"):
             if table.representations.dtype == torch.float16:
                 overflow = "; representation_dtype=torch.float16 holds none beyond 65,504"
-            chunks = torch.split(table.representations, _CHUNK_ROWS)
+            chunks = torch.split(table.representations, CHUNK_ROWS)
             finite = torch.cat([chunk.isfinite().all(dim=1) for chunk in chunks])
             usable &= to_device(finite[to_device(members, finite.device)], usable.device)
         num_usable = int(usable.sum())
@@ -222,11 +230,12 @@ class Estimator:
 
     def _fit(self, members: Tensor, usable: Tensor) -> Estimate:
         """Step 2: estimate log P(clean) of the members (n,), and write it to the table."""
-        table = self._table
+        settings, table = self._settings, self._table
         rows = to_device(members, table.losses.device)
         losses = table.losses[rows].masked_fill(~usable, torch.nan)
-        evidence = Evidence(members, table.given_labels[members], losses)
-        answer = self._settings.estimator.estimate(evidence, self._warn)
+        averages = table.make_averages()[rows] if settings.estimator.uses_averages else None
+        evidence = Evidence(members, table.given_labels[members], losses, averages)
+        answer = settings.estimator.estimate(evidence, self._warn)
         log_posterior, mixture = checked_estimate(answer, len(members))
         log_posterior = to_device(log_posterior, losses.device, torch.float32)
         log_posterior = log_posterior.masked_fill(~usable, -torch.inf)  # whatever an own estimate says of them
@@ -234,6 +243,16 @@ class Estimator:
         table.log_clean_probability.fill_(torch.nan)
         table.log_clean_probability[rows] = log_posterior
         return Estimate(log_posterior, mixture)
+
+    def _correct(self, members: Tensor) -> None:
+        """Make new targets of the members (n,) of labels, averages and P."""
+        table = self._table
+        averages = table.make_averages()
+        for some in torch.split(members, CHUNK_ROWS):
+            rows = to_device(some, averages.device)
+            labels = to_device(table.given_labels[some], averages.device)
+            targets = credible_targets(labels, averages[rows], table.log_clean_probability[rows])
+            table.write("soft_targets", some, targets)
 
     def _search(self, rows: Tensor) -> tuple[str | None, float | None]:
         """Step 3: find the neighbors of the dataset's ``rows`` (n,) among each other; the backend and its recall."""

@@ -1,6 +1,6 @@
 """Step 4 of Algorithm 1: a loaded batch -> predictions, corrected targets, weights, mixed inputs and targets."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,10 +20,11 @@ from mixnn_loader.method.receipt import Journal
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average, places_in_batch
 from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.run.answers import checked_pairs, checked_weights
-from mixnn_loader.run.place import Phase, Place
+from mixnn_loader.run.place import Place
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import losses_of
 from mixnn_loader.run.settings import Settings
+from mixnn_loader.run.training_step import TrainingStep
 from mixnn_loader.run.update import Update
 
 
@@ -69,7 +70,7 @@ class BatchMixer:
         changes: dict[str, Any] = {}
         if place.phase == "warm-up":
             batch = self._unmixed(received, labels, early_learning=self._early_learning(received.groups[:, :1]))
-            changes["momentum"] = self._settings.early_learning_momentum if self._settings.early_learning > 0 else None
+            changes["step"] = self._step(place)
         else:
             batch, changes = self._mixed(received, labels, place)
         receipt = self._journal.receipt()
@@ -86,7 +87,7 @@ class BatchMixer:
     def _mixed(self, received: ReceivedBatch, labels: Tensor, place: Place) -> tuple[MixNNBatch, dict[str, Any]]:
         settings, loaded = self._settings, received.loaded.groups
         own_inputs = map_tensors(lambda rows: rows[: len(loaded)], received.inputs)
-        predictions = self._predict(own_inputs, place.phase)
+        predictions = self._predict(own_inputs, place)
         pairing = self._pair(received, predictions, place)
         groups = received.groups if pairing.positions is None else pairing.grouped(received.groups[:, 0])
         labels = pairing.grouped(to_device(labels, groups.device))
@@ -96,17 +97,19 @@ class BatchMixer:
             places = to_device(found, groups.device)
         soft_targets = self._known_targets(groups, labels)
         moved = None
-        if place.phase == "correction" and predictions is not None:
+        if self._moves_targets(place) and predictions is not None:
             probabilities = mean_over_repeats(predictions.logits.softmax(dim=1), loaded[:, 0])
             moved = moving_average(soft_targets[:, 0], probabilities, settings.momentum)
             soft_targets = _with_moved(soft_targets, moved, places)
         soft_targets = soft_targets.float()
         early_learning, averages = self._early_learning(groups), None
-        if early_learning is not None and predictions is not None and early_learning.momentum is not None:
+        if settings.keeps_averages and predictions is not None:
+            known = rows_beside(self._table.make_averages(), groups).float()
             said = mean_over_repeats(prediction(predictions.logits), loaded[:, 0])
-            averages = moving_average(early_learning.averages[:, 0], said, early_learning.momentum)
-            kept = _with_moved(early_learning.averages, averages, places)
-            early_learning = replace(early_learning, averages=kept, momentum=None)
+            averages = moving_average(known[:, 0], said, settings.prediction_momentum)
+            if early_learning is not None:
+                known = _with_moved(known, averages, places)
+                early_learning = EarlyLearning(known, settings.early_learning, momentum=None)
         if not settings.correct_neighbors:
             soft_targets[:, 1:] = _one_hot(labels[:, 1:], soft_targets.shape[2])
 
@@ -118,6 +121,8 @@ class BatchMixer:
         batch = MixNNBatch(inputs, MixNNTargets(soft_targets, weights, labels[:, 0], groups, early_learning))
         pairs = _count(pairing.found, labels, groups)
         changes: dict[str, Any] = {"pairs": pairs, "targets": moved, "averages": averages}
+        if predictions is None:
+            changes["step"] = self._step(place, weights)
         if predictions is not None and settings.is_running:
             changes["losses"] = losses_of(predictions, labels[:, 0])
             changes["representations"] = predictions.representations if settings.keeps_representations else None
@@ -153,11 +158,13 @@ class BatchMixer:
         inputs = map_tensors(lambda tensor: tensor[: len(groups)], received.inputs)
         return MixNNBatch(inputs, MixNNTargets(one_hot.unsqueeze(1), weights, labels, groups, early_learning))
 
-    def _predict(self, inputs: Any, phase: Phase) -> Predictions | None:
+    def _predict(self, inputs: Any, place: Place) -> Predictions | None:
         """Step 4a, only where something is made of it."""
         settings = self._settings
         need_representations = settings.source.sees == "batch" or settings.keeps_representations
-        is_needed = phase == "correction" or settings.is_running or settings.early_learning > 0
+        is_needed = settings.scan != "training" and (
+            self._moves_targets(place) or settings.is_running or settings.keeps_averages
+        )
         if not is_needed and not need_representations:
             return None
         with record_function("mixnn_loader.predict"):
@@ -170,13 +177,27 @@ class BatchMixer:
         is_new = (kept == 0).all(dim=2, keepdim=True)
         return torch.where(is_new, _one_hot(labels, kept.shape[2]).to(kept.dtype), kept)
 
+    def _moves_targets(self, place: Place) -> bool:
+        return place.phase == "correction" and self._settings.correct_by == "prediction"
+
+    def _step(self, place: Place, weights: Tensor | None = None) -> TrainingStep:
+        """Say what is taken from the training step, where the loader makes no predictions of its own."""
+        settings = self._settings
+        goes_by_it = settings.scan == "training"
+        return TrainingStep(
+            weights=weights,
+            averages_momentum=settings.prediction_momentum if settings.keeps_averages else None,
+            targets_momentum=settings.momentum if goes_by_it and self._moves_targets(place) else None,
+            losses=goes_by_it,
+        )
+
     def _early_learning(self, groups: Tensor) -> EarlyLearning | None:
         """Return what the loss needs of the averages of groups (B, K+1), as they are kept."""
         settings, table = self._settings, self._table
         if settings.early_learning == 0:
             return None
         averages = rows_beside(table.make_averages(), groups).float()
-        return EarlyLearning(averages, settings.early_learning, settings.early_learning_momentum)
+        return EarlyLearning(averages, settings.early_learning, settings.prediction_momentum)
 
     def _log_posteriors(self, groups: Tensor) -> Tensor:
         # Of a sample that was not scanned nothing is known: it counts as surely wrong.

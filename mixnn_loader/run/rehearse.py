@@ -20,6 +20,7 @@ from mixnn_loader.data.members import makes_own_batches
 from mixnn_loader.data.rehearse import load_once
 from mixnn_loader.data.to_device import ReceivedBatch, Receiver
 from mixnn_loader.method.credibility import Evidence
+from mixnn_loader.method.early_learning import prediction
 from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_drawn, checked_estimate, checked_found, checked_pairs, checked_weights
@@ -134,9 +135,10 @@ class Rehearsal:
         if losses.isfinite().any():  # else there is nothing to estimate from, and maybe only in this batch
             with warnings.catch_warnings():  # so few samples say nothing
                 warnings.simplefilter("ignore")
-                estimate = _copied(self._settings.estimator).estimate(
-                    Evidence(distinct, labels[first], losses), WarnOnce()
-                )
+                said = prediction(predictions.logits)[to_device(first, losses.device)]
+                averages = said if self._settings.estimator.uses_averages else None
+                evidence = Evidence(distinct, labels[first], losses, averages)
+                estimate = _copied(self._settings.estimator).estimate(evidence, WarnOnce())
             checked_estimate(estimate, len(distinct))
 
     def _weigh(self, found: Tensor, rng: np.random.Generator) -> None:

@@ -14,7 +14,8 @@ from mixnn_loader.neighbors.sources import neighbor_source
 from mixnn_loader.run.place import Phase
 
 Auto = Literal["auto"]
-Scan = Literal["epoch", "running"]
+Scan = Literal["epoch", "running", "training"]
+Correction = Literal["prediction", "credibility"]
 
 WARMUP_EPOCHS = 10
 CORRECTION_EPOCH = 60
@@ -46,7 +47,8 @@ class Settings:
     epoch_length: int | None
     momentum: float
     early_learning: float
-    early_learning_momentum: float
+    prediction_momentum: float
+    correct_by: str
     correct_neighbors: bool
     neighbors: str | NeighborSource
     neighbor_pool: int | None
@@ -84,7 +86,8 @@ class Settings:
         if self.scan_every is not None:
             check_count("scan_every", self.scan_every, 1, "None or an integer")
         check_fraction("momentum", self.momentum)
-        check_fraction("early_learning_momentum", self.early_learning_momentum)
+        check_fraction("prediction_momentum", self.prediction_momentum)
+        check_choice("correct_by", self.correct_by, get_args(Correction))
         check_not_negative("early_learning", self.early_learning)
         if not isinstance(self.correct_neighbors, (bool, np.bool_)):
             raise ValueError(f"correct_neighbors must be True or False, got {self.correct_neighbors!r}")
@@ -103,6 +106,12 @@ class Settings:
             raise ValueError(
                 f"neighbors={source!r} searches {searched} neighbors a sample: its pool_size must be 0 or >= "
                 f"num_neighbors ({self.num_neighbors}), and with one its sees must be 'dataset', got {source.sees!r}"
+            )
+        never_sees = source.sees == "batch" or (source.sees == "dataset" and self.scan_every is None)
+        if self.scan == "training" and self.num_neighbors > 0 and never_sees:
+            raise ValueError(
+                f"scan='training' gives no representations, by which neighbors={self.neighbors!r} are found; take "
+                "others, neighbors='random-batch' or 'random', or scan='running'"
             )
         # Made once: an object may keep something from one batch for the next.
         object.__setattr__(self, "source", NoNeighbors() if self.num_neighbors == 0 else source)
@@ -140,8 +149,13 @@ class Settings:
 
     @property
     def is_running(self) -> bool:
-        """Whether what the model says of each training batch is kept in place of a later scan."""
+        """Whether what the model says of each batch, in a pass of the loader's own, stands for a later scan."""
         return self.scan == "running"
+
+    @property
+    def keeps_averages(self) -> bool:
+        """Whether averages of predictions are kept."""
+        return self.early_learning > 0 or self.estimator.uses_averages or self.correct_by == "credibility"
 
     @property
     def scans_again(self) -> bool:
@@ -151,7 +165,9 @@ class Settings:
     def scans(self, epoch: int) -> bool:
         """Whether an epoch after warm-up starts with a scan of the dataset."""
         after_warmup = epoch - self.warmup
-        return after_warmup % (self.scan_every or 1) == 0 if self.scans_again else after_warmup == 0
+        if self.scans_again:
+            return after_warmup % (self.scan_every or 1) == 0
+        return self.is_running and after_warmup == 0
 
     def phase(self, epoch: int) -> Phase:
         """Name what an epoch does; epochs are counted from 0 and include warm-up."""

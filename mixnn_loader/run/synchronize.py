@@ -89,7 +89,7 @@ class Synchronizer:
         rows_of = share_predictions(self._table, self._table.take_unshared(), self._processes, self._view.device)
         if epoch.phase == "correction":
             average_rows(self._table.soft_targets, rows_of, self._processes)
-        if self._settings.early_learning > 0:
+        if self._settings.keeps_averages:
             average_rows(self._table.make_averages(), rows_of, self._processes)
         trained = torch.tensor([epoch.trained], dtype=torch.int64, device="cpu")
         epoch.share_pairs(lambda pairs: self._processes.gather(pairs.to(self._view.device).unsqueeze(0)).sum(dim=0))

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mixnn_loader._utils.processes import Processes
-from mixnn_loader._utils.transfer import to_device
-from mixnn_loader.method.early_learning import prediction
 from mixnn_loader.method.receipt import Receipt
-from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average
 from mixnn_loader.run.epoch import Epoch
 from mixnn_loader.run.sample_table import SampleTable
+from mixnn_loader.run.training_step import TrainingStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +23,8 @@ class Update:
         labels: (n,) int64 on the CPU, these labels.
         targets: (B, C) of the table's type, the moved targets, the same for every occurrence of a sample; None: they
             are not moved.
-        averages: (B, C) float, the moved averages of predictions, likewise; None: they are not moved, or only when the
-            batch has been trained on.
-        momentum: β, by which the averages take in what the model says in the training step, of a batch that is not
-            mixed; None: they do not.
+        averages: (B, C) float, the moved averages of predictions, likewise.
+        step: what is taken from the training step; None: nothing.
         losses: (B,) float; None: not recorded.
         representations: (B, d) float; None: not recorded.
         pairs: (2,) counts of pairs, as `Epoch.pairs`; None where there are none.
@@ -41,7 +37,7 @@ class Update:
     labels: Tensor
     targets: Tensor | None = None
     averages: Tensor | None = None
-    momentum: float | None = None
+    step: TrainingStep | None = None
     losses: Tensor | None = None
     representations: Tensor | None = None
     pairs: Tensor | None = None
@@ -60,19 +56,12 @@ class Update:
             table.record_predictions(self.indices, self.losses, self.representations)
         if self.targets is not None:
             table.write("soft_targets", self.indices, self.targets)
-        if (averages := self._moved_averages(table)) is not None:
+        if self.averages is not None:
             table.make_averages()
-            table.write("averages", self.indices, averages)
+            table.write("averages", self.indices, self.averages)
+        logits, batch_size = self.receipt.logits, len(self.indices)
+        if self.step is not None and logits is not None and len(logits) == batch_size:
+            self.step.write(table, self.indices, self.labels[:batch_size], logits)
         if self.pairs is not None:
             epoch.add_pairs(self.pairs)
         epoch.trained += 1
-
-    def _moved_averages(self, table: SampleTable) -> Tensor | None:
-        """Return the averages (B, C) after this batch; None where they stay as they are."""
-        logits = self.receipt.logits
-        if self.averages is not None or self.momentum is None or logits is None or len(logits) != len(self.indices):
-            return self.averages
-        kept = table.make_averages()
-        before = to_device(kept[to_device(self.indices, kept.device)], logits.device)
-        said = mean_over_repeats(prediction(logits.float()), self.indices)
-        return moving_average(before, said, self.momentum)

@@ -163,7 +163,7 @@ class Reference:
     uniform: bool = False
     doubt: bool = False
     early_learning: float = 0.0
-    early_learning_momentum: float = 0.7
+    prediction_momentum: float = 0.7
     soft_targets: Floats = field(init=False)
     averages: Floats = field(init=False)
 
@@ -187,7 +187,7 @@ class Reference:
             targets=labels,
             averages=self.averages[indices],
             strength=self.early_learning,
-            momentum=self.early_learning_momentum,
+            momentum=self.prediction_momentum,
         )
 
     def batch(
@@ -230,7 +230,7 @@ class Reference:
         """Take predictions (B, C) into the averages."""
         likely = clipped(probabilities)
         likely /= likely.sum(axis=1, keepdims=True)
-        self.move(self.averages, indices, likely, self.early_learning_momentum)
+        self.move(self.averages, indices, likely, self.prediction_momentum)
 
     def move(self, rows: Floats, indices: Integers, probabilities: Floats, momentum: float) -> None:
         """Move the rows of some samples towards probabilities (B, C), each sample once."""

@@ -1,0 +1,74 @@
+"""What the training step itself says of its samples, in place of a forward pass of the loader's own."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mixnn_loader._utils.transfer import to_device
+from mixnn_loader.method.early_learning import prediction
+from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average
+from mixnn_loader.run.sample_table import SampleTable
+
+LEAST_SHARE = 0.5
+"""A mix says something of a sample that makes up this share of it, or more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStep:
+    """What is taken from the logits that `mixnn_loader.MixNNLoss` gets for one batch of B samples.
+
+    Attributes:
+        weights: (B, K+1) float, those of the mixes; None: nothing is mixed.
+        averages_momentum: of the averages of predictions; None: they are not kept.
+        targets_momentum: of the soft targets (Eq. 12); None: they are not moved.
+        losses: whether losses are kept.
+    """
+
+    weights: Tensor | None = None
+    averages_momentum: float | None = None
+    targets_momentum: float | None = None
+    losses: bool = False
+
+    def write(self, table: SampleTable, indices: Tensor, labels: Tensor, logits: Tensor) -> None:
+        """Write it down.
+
+        Args:
+            table: the per-sample rows.
+            indices: (B,) int64 on the CPU, the batch's dataset indices.
+            labels: (B,) int64 on the CPU, their given labels.
+            logits: (B, C) float.
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        counts = self._counts(indices, logits.device)
+        if self.averages_momentum is not None:
+            table.make_averages()
+            _move(table, "averages", indices, prediction(logits), self.averages_momentum, counts)
+        if self.targets_momentum is not None:
+            _move(table, "soft_targets", indices, logits.softmax(dim=1), self.targets_momentum, counts)
+        if self.losses:
+            losses = functional.cross_entropy(logits, to_device(labels, logits.device), reduction="none")
+            kept = table.losses
+            before = to_device(kept[to_device(indices, kept.device)], losses.device)
+            table.record_predictions(indices, losses if counts is None else torch.where(counts, losses, before), None)
+
+    def _counts(self, indices: Tensor, device: torch.device) -> Tensor | None:
+        """Tell of which samples the mixes say something, (B,) bool; None: of all.
+
+        A sample that is in the batch more than once has to make up enough of each of its mixes.
+        """
+        if self.weights is None:
+            return None
+        enough = (self.weights[:, :1] >= LEAST_SHARE).float()
+        return (mean_over_repeats(enough, indices) == 1).squeeze(1).to(device)
+
+
+def _move(
+    table: SampleTable, name: str, indices: Tensor, towards: Tensor, momentum: float, counts: Tensor | None
+) -> None:
+    """Move the rows of a batch towards (B, C), those that count."""
+    kept = table.rows_of(name)
+    before = to_device(kept[to_device(indices, kept.device)], towards.device)
+    after = moving_average(before, mean_over_repeats(towards, indices), momentum)
+    table.write(name, indices, after if counts is None else torch.where(counts.unsqueeze(1), after, before))
