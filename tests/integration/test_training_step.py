@@ -1,0 +1,198 @@
+"""A loader that goes by the training step itself, against NumPy: it makes no forward pass of its own."""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from integration.reference import Floats, Integers, Reference, cross_entropies, one_hot, softmax
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler
+from toy import NUM_CLASSES, Points, mlp
+
+from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
+
+EPOCHS, WARMUP, CORRECTION = 6, 2, 4
+BASIS: dict[str, Any] = {
+    "warmup_epochs": WARMUP,
+    "correction_epoch": CORRECTION,
+    "scan": "training",
+    "neighbors": "random-batch",
+    "num_classes": NUM_CLASSES,
+}
+BY_AGREEMENT: dict[str, Any] = BASIS | {
+    "weighting": "mixup",
+    "credibility": "agreement",
+    "correct_by": "credibility",
+    "early_learning": 3.0,
+}
+BY_LOSSES: dict[str, Any] = BASIS | {"weighting": "doubt", "num_neighbors": 2, "early_learning": 1.0}
+
+
+class Watched(nn.Module):
+    """Counts its forward passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = mlp()
+        self.passes = 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.passes += 1
+        logits: Tensor = self.model(inputs)
+        return logits
+
+
+def make(model: nn.Module, *, replacement: bool = False, **arguments: Any) -> MixNNDataLoader:
+    points = Points(60)
+    sampler = RandomSampler(points, replacement, generator=torch.Generator().manual_seed(1))
+    return MixNNDataLoader(DataLoader(points, 16, sampler=sampler), model, **arguments)
+
+
+def steps(loader: MixNNDataLoader, model: nn.Module, epochs: int) -> Iterator[tuple[int, MixNNBatch, Floats, float]]:
+    """The user's loop: (epoch, batch, logits of the training step, loss) of each."""
+    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.1), MixNNLoss()
+    for epoch in range(epochs):
+        for batch in loader:
+            logits = model(batch.inputs)
+            loss = criterion(logits, batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield epoch, batch, logits.detach().double().numpy(), loss.item()
+
+
+class Expected(Reference):
+    """What the loader knows, by the logits of the training steps."""
+
+    def __init__(self, **arguments: Any) -> None:
+        points = Points(60)
+        super().__init__(
+            points.inputs.double().numpy(),
+            points.labels.numpy(),
+            NUM_CLASSES,
+            num_neighbors=arguments.get("num_neighbors", 1),
+            warmup_epochs=WARMUP,
+            correction_epoch=CORRECTION,
+            momentum=0.9,
+            early_learning=arguments["early_learning"],
+        )
+        self.last_losses = np.full(60, np.nan)
+        self.moves = "correct_by" not in arguments
+
+    def agreement(self) -> Floats:
+        """P of everybody who has been drawn."""
+        most = self.averages.max(axis=1)
+        own = self.averages[np.arange(60), self.labels]
+        return np.array([max(o / m, 1e-4) if m > 0 else np.nan for o, m in zip(own, most, strict=True)])
+
+    def correct_all(self, posteriors: Floats) -> None:
+        """Put what was predicted in place of labels as far as they are not credible."""
+        for i, (average, credible) in enumerate(zip(self.averages, posteriors, strict=True)):
+            given = one_hot(self.labels[i : i + 1], NUM_CLASSES)[0]
+            if average.sum() == 0:
+                continue
+            likely = average**2 / (average**2).sum()
+            self.soft_targets[i] = credible * given + (1 - credible) * likely
+
+    def take(self, epoch: int, indices: Integers, weights: Floats, logits: Floats) -> None:
+        """Take in a training step, of the samples that make up half of all their mixes or more."""
+        counts = np.array([all(weights[j, 0] >= 0.5 for j in np.flatnonzero(indices == i)) for i in indices])
+        if not counts.any():
+            return
+        drawn, probabilities = indices[counts], softmax(logits[counts])
+        self.average(drawn, probabilities)
+        if self.moves:
+            self.correct(epoch, drawn, probabilities)
+        losses = cross_entropies(logits[counts], one_hot(self.labels[drawn], NUM_CLASSES))
+        for i, loss in zip(drawn[::-1], losses[::-1], strict=True):  # of a sample drawn twice the first counts
+            self.last_losses[i] = loss
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+@pytest.mark.parametrize("arguments", [BY_AGREEMENT, BY_LOSSES], ids=["by agreement", "by losses"])
+def test_everything_follows_from_the_training_steps(arguments: dict[str, Any], replacement: bool) -> None:
+    torch.manual_seed(0)
+    model = Watched()
+    loader = make(model, replacement=replacement, **arguments)
+    expected, epoch_before, count, tried = Expected(**arguments), -1, 0, 0
+
+    for epoch, batch, logits, loss in steps(loader, model, EPOCHS):
+        count += 1
+        if count == 1:
+            tried = model.passes - 1  # what comes late is tried on the first batch
+        if epoch != epoch_before and epoch >= WARMUP and "credibility" in arguments:
+            posteriors = expected.agreement()
+            np.testing.assert_allclose(loader.clean_probability, posteriors, atol=1e-5)
+            if epoch >= CORRECTION:
+                expected.correct_all(posteriors)
+        epoch_before = epoch
+        targets = batch.targets
+        indices, weights = targets.indices.numpy(), targets.weights.double().numpy()
+        mixed = expected.mix(indices, targets.neighbors.numpy(), weights)
+        mixed.momentum = expected.prediction_momentum
+        np.testing.assert_allclose(targets.soft_targets, mixed.soft_targets, atol=1e-5)
+        np.testing.assert_allclose(batch.inputs, mixed.inputs, atol=1e-5)
+        assert loss == pytest.approx(mixed.losses(logits).mean(), abs=1e-5)
+        expected.take(epoch, indices, weights, logits)
+
+    np.testing.assert_allclose(loader.losses, expected.last_losses, atol=1e-4)
+    np.testing.assert_allclose(loader.soft_targets, expected.soft_targets, atol=1e-5)
+    assert model.passes == tried + count
+    assert [record["scan"] for record in loader.history] == [None] * WARMUP + ["training"] * (EPOCHS - WARMUP)
+    movement = np.abs(expected.soft_targets - one_hot(expected.labels, NUM_CLASSES)).max()
+    assert movement > 0.05
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_a_resumed_run_is_the_uninterrupted_one(stop: int) -> None:
+    def run(loader: MixNNDataLoader, model: nn.Module, epochs: int) -> list[float]:
+        return [loss for *_, loss in steps(loader, model, epochs)]
+
+    torch.manual_seed(0)
+    whole_model = mlp()
+    whole = run(make(whole_model, **BY_AGREEMENT), whole_model, EPOCHS)
+
+    torch.manual_seed(0)
+    model = mlp()
+    loader = make(model, **BY_AGREEMENT)
+    losses = run(loader, model, stop)
+    file = io.BytesIO()
+    torch.save((loader.state_dict(), model.state_dict(), torch.get_rng_state()), file)
+    torch.manual_seed(5)
+    file.seek(0)
+    state, weights, random_state = torch.load(file)
+    model = mlp(seed=3)
+    model.load_state_dict(weights)
+    loader = make(model, **BY_AGREEMENT)
+    loader.load_state_dict(state)
+    torch.set_rng_state(random_state)
+    assert losses + run(loader, model, EPOCHS - stop) == whole
+
+
+def test_a_loss_of_ones_own_is_found_out() -> None:
+    model = mlp()
+    loader = make(model, **BY_AGREEMENT)
+    for _ in range(WARMUP):
+        for inputs, targets in loader:
+            nn.functional.cross_entropy(model(inputs), targets.mixed).backward()
+    with pytest.raises(RuntimeError, match=r"scan='training' goes by the logits that MixNNLoss is given.*'running'"):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"neighbors": "batch"}, {"neighbors": "dataset"}, {"neighbors": "dataset", "neighbor_pool": 3}]
+)
+def test_neighbors_that_are_found_by_representations_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"scan='training' gives no representations.*neighbors='random-batch'"):
+        MixNNDataLoader(Points(), mlp(), scan="training", **arguments)
+
+
+def test_without_warm_up_the_first_epoch_scans() -> None:
+    model = mlp()
+    loader = make(model, **BY_AGREEMENT | {"warmup_epochs": 0})
+    for _ in steps(loader, model, 2):
+        pass
+    assert [record["scan"] for record in loader.history] == ["epoch", "training"]
