@@ -199,9 +199,15 @@ def test_objects_of_another_kind_are_named(argument: str, value: Any, message: s
         MixNNDataLoader(Points(), mlp(), **{argument: value})
 
 
-@pytest.mark.parametrize("argument", ["neighbors", "weighting", "scan", "search"])
+@pytest.mark.parametrize("argument", ["neighbors", "weighting", "credibility", "scan", "search"])
 def test_names_stay_names(argument: str) -> None:
-    names: dict[str, Any] = {"neighbors": "batch", "weighting": "beta", "scan": "running", "search": "exact"}
+    names: dict[str, Any] = {
+        "neighbors": "batch",
+        "weighting": "beta",
+        "credibility": "agreement",
+        "scan": "running",
+        "search": "exact",
+    }
     assert f"{argument}={names[argument]!r}" in repr(MixNNDataLoader(Points(), mlp(), **{argument: names[argument]}))
     with pytest.raises(ValueError, match=rf"{argument} must be .*'something else'"):
         MixNNDataLoader(Points(), mlp(), **dict[str, Any]({argument: "something else"}))

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixnn_loader.method.weights import beta_weights, posterior_weights, uniform_weights
+from mixnn_loader.method.weights import MixupWeights, beta_weights, doubt_weights, posterior_weights, uniform_weights
 
 PROBABILITIES = st.floats(0, 1, width=32)
 FAR_FROM_UNDERFLOW = st.just(0.0) | st.floats(2.0**-60, 1, width=32)
@@ -121,7 +121,40 @@ def test_beta_weights_share_the_rest_equally(weighing: tuple[Tensor, Tensor]) ->
     np.testing.assert_allclose(weights, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("weigh", [posterior_weights, lambda p, found: beta_weights(p[:, 0], found)])
+@settings(deadline=None)
+@given(weighings(FAR_FROM_UNDERFLOW))
+def test_a_sample_is_mixed_as_far_as_it_is_doubted(weighing: tuple[Tensor, Tensor]) -> None:
+    posteriors, found = weighing
+    members = np.where(present(found), posteriors.double().numpy(), 0)
+    defined = members.sum(axis=1) > 0
+    own = posteriors[:, :1].double().numpy()
+    weights = doubt_weights(posteriors.log(), found)
+    assert_weights(weights, found)
+    expected = (1 - own[defined]) * shares(members[defined])
+    expected[:, :1] += own[defined]
+    np.testing.assert_allclose(weights[defined], expected, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(weighings(), st.integers(0, 2**32))
+def test_mixup_leaves_a_sample_at_least_a_half(weighing: tuple[Tensor, Tensor], seed: int) -> None:
+    posteriors, found = weighing
+    weights = MixupWeights()(posteriors.log(), found, np.random.default_rng(seed))
+    assert_weights(weights, found)
+    assert (weights[:, 0] >= 0.5).all()
+    others, exists = weights[:, 1:].numpy(), found.numpy()
+    for row, there in zip(others, exists, strict=True):
+        np.testing.assert_allclose(row[there], row[there].mean() if there.any() else 0, atol=1e-6)
+
+
+def test_the_share_of_mixup_is_uniform_above_a_half() -> None:
+    found = torch.ones(4000, 1, dtype=torch.bool)
+    own = MixupWeights()(torch.zeros(4000, 2), found, np.random.default_rng(0))[:, 0].sort().values
+    expected = torch.linspace(0.5, 1, 4000)
+    torch.testing.assert_close(own, expected, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("weigh", [posterior_weights, doubt_weights, lambda p, found: beta_weights(p[:, 0], found)])
 def test_weighing_changes_no_input(weigh: Callable[[Tensor, Tensor], Tensor]) -> None:
     posteriors, found = torch.tensor([[0.5, 0.2], [0.0, 0.9]]), torch.tensor([[False], [True]])
     before = posteriors.clone(), found.clone()

@@ -56,7 +56,7 @@ def settings(**changes: Any) -> Settings:
             {"neighbors": "nearest"},
             "neighbors must be one of 'dataset', 'batch', 'random', 'random-batch', got 'nearest'",
         ),
-        ({"weighting": "even"}, "weighting must be one of 'mixture', 'uniform', 'beta', got 'even'"),
+        ({"weighting": "even"}, "weighting must be one of 'mixture', 'doubt', 'uniform', 'beta', 'mixup', got 'even'"),
         ({"epochs": 0}, "epochs must be None or an integer >= 1, got 0"),
         ({"epoch_length": 1.5}, "epoch_length must be None or an integer >= 1, got 1.5"),
         ({"correct_neighbors": 1}, "correct_neighbors must be True or False, got 1"),
@@ -157,7 +157,7 @@ def test_what_is_said_counts_more_than_the_proportions() -> None:
         ({"neighbors": 3}, "neighbors must be one of 'dataset', .* got 3, which has no sees, pool_size"),
         ({"weighting": None}, "weighting must be one of 'mixture', .* or a function .*, got None"),
         ({"weighting": UniformWeights}, "weighting must be .* got the class UniformWeights: call it first"),
-        ({"credibility": None}, "credibility must be one of 'mixture' or an object with .*, got None"),
+        ({"credibility": None}, "credibility must be one of 'mixture', 'agreement' or an object with .*, got None"),
         ({"credibility": MixtureCredibility}, "credibility must be one of"),
     ],
 )
