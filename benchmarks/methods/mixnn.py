@@ -1,4 +1,4 @@
-"""MixNN: as the paper has it, and as the README recommends.
+"""MixNN: as the paper has it, as the README recommends, and by the library's recipes.
 
 Lu & He, "MixNN: Combating Noisy Labels in Deep Learning by Mixing with Nearest Neighbours", 2021: K = 1, α = 0.9,
 W = 10 and E_s = 60 of 300 epochs on CIFAR-10 (W = 30 on CIFAR-100). W and E_s are those of the recipe here, W the same
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.harness.task import Task
 from benchmarks.methods.protocol import Method, MethodFactory
-from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, recipes
 
 
 class MixNN(Method):
@@ -82,4 +82,9 @@ def recommended(task: Task, **arguments: Any) -> MixNN:
     return MixNN(task, **{"neighbors": "batch", "scan": "running"} | arguments)
 
 
-METHODS: dict[str, MethodFactory] = {"mixnn": MixNN, "mixnn-recommended": recommended}
+def robust(task: Task, **arguments: Any) -> MixNN:
+    """Train by the recipe of that name."""
+    return MixNN(task, **recipes.robust(task.num_epochs) | arguments)
+
+
+METHODS: dict[str, MethodFactory] = {"mixnn": MixNN, "mixnn-recommended": recommended, "mixnn-robust": robust}
