@@ -73,8 +73,8 @@ class MixNNDataLoader(SampleRows):
             is kept where something is made of it, from the first batch on; in warm-up p is that of the training step,
             which `MixNNLoss` tells the loader.
         correct_by: what the soft targets follow from ``correction_epoch`` on: ``"prediction"``, each prediction (Eq.
-            12); or ``"credibility"``, at the start of each epoch: t = P ŷ + (1-P) ê with the given label ŷ and ê, the
-            squares of e, scaled to a sum of one.
+            12); or ``"credibility"``, at the start of an epoch: t = P ŷ + (1-P) q with the given label ŷ, and q what is
+            likely in its place, by the vote of neighbors or else by e.
         correct_neighbors: whether neighbors bring their corrected targets (section IV-E), or else their given labels
             (the last lines of Algorithm 1).
         neighbors: where they come from: ``"dataset"``, the nearest in the whole training set (the paper);
@@ -92,8 +92,9 @@ class MixNNDataLoader(SampleRows):
             between; ``"uniform"``, equal; ``"beta"``, λ from Beta(1, 1) and the rest shared equally; ``"mixup"``, the
             same with λ or 1-λ, whichever is larger; or a function, see `mixnn_loader.functional.Weighting`.
         credibility: how P(clean) is estimated: ``"mixture"``, by two normal distributions over the losses (Eq. 8, 9);
-            ``"agreement"``, the likelihood of the given label against that of the likeliest, by e; or an object like
-            `mixnn_loader.functional.Credibility`.
+            ``"agreement"``, the likelihood of the given label against that of the likeliest, by e; ``"vote"``, the same
+            by the given labels of up to 200 neighbors, see `mixnn_loader.method.votes`, whom the loader searches in the
+            epochs that scan; or an object like `mixnn_loader.functional.Credibility`.
         scan: where the losses and representations that an epoch starts from come from: ``"epoch"``, a scan of the
             dataset (the paper); ``"running"``, what the model said of each sample when it was drawn in the epoch
             before, with the augmentation of that draw, so that only the first epoch after warm-up scans;

@@ -19,7 +19,7 @@ LAYERS = [
 ]
 """Lowest first. A room imports from itself and from lower layers, never from another of its own layer."""
 
-FACADES = {"__init__", "functional", "noise", "plots"}
+FACADES = {"__init__", "functional", "noise", "plots", "recipes"}
 """Public names for what stands in a room: they import, and nothing in the package imports them."""
 
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}

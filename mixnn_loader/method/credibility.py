@@ -5,13 +5,18 @@ from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
-from mixnn_loader._utils.checks import check_choice
+from mixnn_loader._utils.checks import check_choice, check_count, check_not_negative
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.method.clean_probability import NEUTRAL_POSTERIOR, log_clean_posterior
 from mixnn_loader.method.early_learning import CLIP
 from mixnn_loader.method.gaussian_mixture import Mixture
+from mixnn_loader.method.soft_targets import sharpened
+from mixnn_loader.method.votes import num_voters
 
-Credibilities = Literal["mixture", "agreement"]
+LEAST_LOG_POSTERIOR = -80.0
+"""Of a label that no neighbor has; its exponential is still a number in float32."""
+
+Credibilities = Literal["mixture", "agreement", "vote"]
 
 
 class Evidence(NamedTuple):
@@ -23,12 +28,15 @@ class Evidence(NamedTuple):
         losses: (n,) float32, cross-entropy against these; NaN where it is not finite or not known.
         averages: (n, C) float, the moving averages of predictions, on the device of the losses; zero where there was
             none yet. None where they are not kept.
+        votes: (n, C) float32, the shares of the labels among a sample's neighbors, on the device of the losses, see
+            `mixnn_loader.method.votes.vote_shares`. None where they are not asked.
     """
 
     indices: Tensor
     labels: Tensor
     losses: Tensor
     averages: Tensor | None = None
+    votes: Tensor | None = None
 
 
 class Estimate(NamedTuple):
@@ -37,10 +45,13 @@ class Estimate(NamedTuple):
     Attributes:
         log_posterior: (n,) float32, log P(clean), at most 0.
         mixture: what it was derived from, for the history; None where it was something else.
+        likely: (n, C) float, what the same evidence makes of the label, rows summing to one; None where it makes
+            nothing of it. ``correct_by="credibility"`` puts it in place of a label that is not credible.
     """
 
     log_posterior: Tensor
     mixture: Mixture | None
+    likely: Tensor | None = None
 
 
 @runtime_checkable
@@ -49,9 +60,15 @@ class Credibility(Protocol):
 
     Attributes:
         uses_averages: whether the moving averages of predictions are to be kept for it.
+        uses_votes: whether neighbors are to be asked for it, in each epoch that has representations.
     """
 
     uses_averages: bool = False
+    uses_votes: bool = False
+
+    def num_voters(self, num_samples: int, num_classes: int) -> int:
+        """Return how many neighbors of each sample to ask."""
+        return num_voters(num_samples, num_classes)
 
     def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
         """Estimate log P(clean).
@@ -98,7 +115,50 @@ class AgreementCredibility(Credibility):
         likeliest = averages.float().amax(dim=1)
         tiny = torch.finfo(torch.float32).tiny
         ratio = torch.where(likeliest > 0, own / likeliest.clamp_min(tiny), NEUTRAL_POSTERIOR)
-        return Estimate(ratio.clamp_min(CLIP).log(), None)
+        return Estimate(ratio.clamp_min(CLIP).log(), None, sharpened(averages, labels))
+
+
+class VoteCredibility(Credibility):
+    """By the vote of neighbors: the share of the given label against that of the most frequent one, sharpened.
+
+    Args:
+        num_neighbors: how many vote; None: 200, and fewer where classes are small, see
+            `mixnn_loader.method.votes.num_voters`.
+        sharpness: the power that shares, and their ratio, are raised to: a wrong label is often half as frequent as the
+            right one.
+
+    Raises:
+        ValueError: an argument is outside its range.
+    """
+
+    uses_votes = True
+
+    def __init__(self, num_neighbors: int | None = None, sharpness: float = 8.0) -> None:
+        if num_neighbors is not None:
+            check_count("num_neighbors", num_neighbors, 1, "None or an integer")
+        check_not_negative("sharpness", sharpness)
+        self._num_neighbors = num_neighbors
+        self._sharpness = sharpness
+
+    def __repr__(self) -> str:
+        return f"VoteCredibility(num_neighbors={self._num_neighbors}, sharpness={self._sharpness})"
+
+    def num_voters(self, num_samples: int, num_classes: int) -> int:
+        """Return how many neighbors of each sample to ask."""
+        if self._num_neighbors is None:
+            return num_voters(num_samples, num_classes)
+        return min(self._num_neighbors, num_samples - 1)
+
+    def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
+        """Estimate log P(clean)."""
+        del warn
+        votes = evidence.votes
+        if votes is None:
+            raise RuntimeError("the neighbors were not asked")
+        labels = evidence.labels.clamp(min=0).to(votes.device)
+        own = votes.gather(1, labels.unsqueeze(1)).squeeze(1)
+        log_posterior = self._sharpness * (own / votes.amax(dim=1)).log()
+        return Estimate(log_posterior.clamp_min(LEAST_LOG_POSTERIOR), None, sharpened(votes, labels, self._sharpness))
 
 
 def credibility_of(credibility: str | Credibility) -> Credibility:
@@ -110,11 +170,15 @@ def credibility_of(credibility: str | Credibility) -> Credibility:
     """
     if isinstance(credibility, str):
         check_choice("credibility", credibility, get_args(Credibilities))
-        ready: dict[str, Credibility] = {"mixture": MixtureCredibility(), "agreement": AgreementCredibility()}
+        ready: dict[str, Credibility] = {
+            "mixture": MixtureCredibility(),
+            "agreement": AgreementCredibility(),
+            "vote": VoteCredibility(),
+        }
         return ready[credibility]
     if isinstance(credibility, type) or not isinstance(credibility, Credibility):
         raise TypeError(
             f"credibility must be one of {', '.join(map(repr, get_args(Credibilities)))} or an object with "
-            f"uses_averages and estimate, as of mixnn_loader.functional.Credibility, got {credibility!r}"
+            f"the members of mixnn_loader.functional.Credibility, got {credibility!r}"
         )
     return credibility

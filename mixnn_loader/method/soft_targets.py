@@ -29,29 +29,46 @@ def moving_average(soft_targets: Tensor, probabilities: Tensor, momentum: float)
     return torch.where(finite, after.to(soft_targets.dtype), soft_targets)
 
 
-def credible_targets(labels: Tensor, averages: Tensor, log_posterior: Tensor) -> Tensor:
-    """Return the given label as far as it is credible, and what the model has said of the sample for the rest.
-
-    t = P ŷ + (1 - P) ê, with ê the average of predictions, sharpened: its squares, of sum one.
+def credible_targets(labels: Tensor, likely: Tensor, log_posterior: Tensor) -> Tensor:
+    """Return the given label as far as it is credible, and what is likely for the rest: t = P ŷ + (1 - P) q.
 
     Args:
-        labels: (B,) int64, as given, beside the averages.
-        averages: (B, C) float, the moving averages of predictions; a row of zeros where there was none.
-        log_posterior: (B,) float, log P(clean), beside the averages.
+        labels: (B,) int64, as given, on the same device.
+        likely: (B, C) float, q, rows summing to one.
+        log_posterior: (B,) float, log P(clean), on the same device.
 
     Returns:
-        (B, C) float32; the label alone where nothing was predicted.
+        (B, C) float32.
 
     Example:
-        >>> credible_targets(torch.tensor([0]), torch.tensor([[0.1, 0.3]]), torch.tensor([0.5]).log())
+        >>> credible_targets(torch.tensor([0]), torch.tensor([[0.1, 0.9]]), torch.tensor([0.5]).log())
         tensor([[0.5500, 0.4500]])
     """
-    squares = averages.float().square()
-    total = squares.sum(dim=1, keepdim=True)
-    given = torch.zeros_like(squares).scatter_(1, labels.unsqueeze(1), 1)
-    likely = torch.where(total > 0, squares / total.clamp_min(torch.finfo(torch.float32).tiny), given)
     credible = log_posterior.exp().unsqueeze(1)
-    return credible * given + (1 - credible) * likely
+    targets = (1 - credible) * likely.float()
+    return targets.scatter_add_(1, labels.unsqueeze(1), credible)
+
+
+def sharpened(likely: Tensor, labels: Tensor, power: float = 2.0) -> Tensor:
+    """Raise likelihoods to a power, and scale them to a sum of one.
+
+    Args:
+        likely: (B, C) float, at least 0.
+        labels: (B,) int64, what is taken where nothing is likely, on the same device.
+        power: at least 0.
+
+    Returns:
+        (B, C) float32, rows summing to one.
+
+    Example:
+        >>> sharpened(torch.tensor([[0.1, 0.3], [0.0, 0.0]]), torch.tensor([0, 0]))
+        tensor([[0.1000, 0.9000],
+                [1.0000, 0.0000]])
+    """
+    most = likely.float().amax(dim=1, keepdim=True)
+    scaled = (likely.float() / most.clamp_min(torch.finfo(torch.float32).tiny)).pow(power)
+    given = torch.zeros_like(scaled).scatter_(1, labels.unsqueeze(1), 1)
+    return torch.where(most > 0, scaled / scaled.sum(dim=1, keepdim=True), given)
 
 
 def mean_over_repeats(probabilities: Tensor, indices: Tensor) -> Tensor:

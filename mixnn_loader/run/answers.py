@@ -108,7 +108,7 @@ def checked_weights(weights: Any, found: Tensor, *, thoroughly: bool = False) ->
 
 def checked_estimate(estimate: Any, num_members: int) -> Estimate:
     """Check what the ``estimate`` of ``credibility=`` returned."""
-    log_posterior = estimate[0] if isinstance(estimate, tuple) and len(estimate) == 2 else None
+    log_posterior = estimate[0] if isinstance(estimate, tuple) and len(estimate) in (2, 3) else None
     fits = isinstance(log_posterior, Tensor) and log_posterior.is_floating_point()
     if log_posterior is None or not fits or log_posterior.shape != (num_members,):
         raise ValueError(
@@ -120,7 +120,15 @@ def checked_estimate(estimate: Any, num_members: int) -> Estimate:
             "the estimate of credibility= must return log P(clean), at most 0 and never NaN (-inf for a label that is "
             f"surely wrong), got {float(log_posterior[~(log_posterior <= 0)][0])}; take the logarithm of probabilities"
         )
-    return Estimate(*estimate)
+    answer = Estimate(*estimate)
+    likely: Any = answer.likely
+    is_table = isinstance(likely, Tensor) and likely.is_floating_point() and likely.dim() == 2
+    if likely is not None and not (is_table and len(likely) == num_members):
+        raise ValueError(
+            f"the estimate of credibility= must return None or floating-point likely labels ({num_members}, C), got "
+            f"{_shown(likely)}"
+        )
+    return answer
 
 
 def _are_integers(values: Any, shape: tuple[int, ...]) -> TypeGuard[Tensor]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.profiler import record_function
 from torch.utils.data import DataLoader
 
@@ -19,8 +20,11 @@ from mixnn_loader.data.indexed import LoadedBatch, NeighborBatchSampler, rebuilt
 from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.data.to_device import Receiver
 from mixnn_loader.method.credibility import Estimate, Evidence
-from mixnn_loader.method.soft_targets import credible_targets
+from mixnn_loader.method.soft_targets import credible_targets, sharpened
+from mixnn_loader.method.votes import vote_shares
 from mixnn_loader.model.predictor import ModelView
+from mixnn_loader.neighbors.choose import resolve_search
+from mixnn_loader.neighbors.complete import search_all
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_estimate, checked_found
 from mixnn_loader.run.members import Members
@@ -112,7 +116,7 @@ class Estimator:
         table.to(self._view.device)
         met = self._met(members)
         scans = settings.scans(epoch) or self._lacks_something(members) or not met.any()
-        if not scans and settings.scan == "epoch":
+        if not scans and (settings.scan == "epoch" or (self._asks and not table.has("representations"))):
             return {}
         if settings.scan == "training" and epoch > 0 and not met.any():
             raise RuntimeError(
@@ -128,15 +132,21 @@ class Estimator:
             members = members[met]
         usable = self._usable(members)
         scanned = time.perf_counter()
+        backend, recall, votes = None, None, None
+        if self._asks:
+            with record_function("mixnn_loader.vote"):
+                votes, backend, recall = self._vote(members, usable)
+        asked = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
-            log_posterior, mixture = self._fit(members, usable)
+            log_posterior, mixture, likely = self._fit(members, usable, votes)
         if settings.correct_by == "credibility" and settings.phase(epoch) == "correction":
-            self._correct(members)
+            self._correct(members, likely)
         fitted = time.perf_counter()
-        backend, recall = None, None
-        if table.has("representations"):
+        if self._searches and table.has("representations"):
             with record_function("mixnn_loader.search"):
                 backend, recall = self._search(members[usable.cpu()])
+        if not settings.keeps_representations:
+            table.drop_representations()
         posterior = log_posterior[usable].exp()
         tells_apart = mixture is not None or bool((posterior != posterior[0]).any())
         return {
@@ -149,8 +159,8 @@ class Estimator:
             "search": backend,
             "search_recall": recall,
             "scan_seconds": scanned - started,
-            "mixture_seconds": fitted - scanned,
-            "search_seconds": time.perf_counter() - fitted,
+            "mixture_seconds": fitted - asked,
+            "search_seconds": time.perf_counter() - fitted + asked - scanned,
         }
 
     def candidates(self) -> Candidates:
@@ -166,6 +176,10 @@ class Estimator:
     @property
     def _searches(self) -> bool:
         return self._settings.source.sees == "dataset" and self._settings.pool_size > 0
+
+    @property
+    def _asks(self) -> bool:
+        return self._settings.estimator.uses_votes
 
     def _met(self, members: Tensor) -> Tensor:
         """Mark the members (n,) of whom something is known, (n,) bool: not those drawn only from this epoch on."""
@@ -195,7 +209,7 @@ class Estimator:
                     self._receiver.one_ahead(batches, self._view.device),
                     self._view,
                     self._table,
-                    need_representations=self._searches,
+                    need_representations=self._settings.needs_representations,
                 )
         if self._processes.size > 1:
             scanned = torch.from_numpy(self._batches.own_indices())
@@ -228,31 +242,66 @@ class Estimator:
             )
         return usable
 
-    def _fit(self, members: Tensor, usable: Tensor) -> Estimate:
+    def _vote(self, members: Tensor, usable: Tensor) -> tuple[Tensor, str | None, float | None]:
+        """Ask the neighbors, by angle, of the members (n,): shares of the labels (n, C), the backend and its recall.
+
+        Of a member that is not usable nobody is asked: each label is as likely.
+        """
+        settings, table = self._settings, self._table
+        rows = members[usable.cpu()]
+        num_classes = table.soft_targets.shape[1]
+        representations = table.representations
+        if len(rows) < len(table):
+            representations = representations[to_device(rows, representations.device)]
+        labels = to_device(table.given_labels[rows], representations.device)
+        votes = torch.full((len(members), num_classes), 1 / num_classes, dtype=torch.float32, device=usable.device)
+        k = min(settings.estimator.num_voters(len(rows), num_classes), len(rows) - 1)
+        if k < 1:
+            return votes, None, None
+        directions = functional.normalize(representations, dim=1)
+        search = resolve_search(settings.search, num_rows=len(rows), device=directions.device)
+        found = search_all(search, directions, k, self._own_queries(directions))
+        neighbors = to_device(self._processes.gather(found.neighbors.cpu()), labels.device)
+        votes[usable] = to_device(vote_shares(neighbors, labels, num_classes), votes.device)
+        return votes, found.backend, found.recall
+
+    def _own_queries(self, rows: Tensor) -> Tensor | None:
+        """Return the numbers of the rows that this process answers for; None: all."""
+        if self._processes.size == 1:
+            return None
+        numbers = torch.arange(len(rows), dtype=torch.int64, device=rows.device)
+        return numbers.tensor_split(self._processes.size)[self._processes.rank]
+
+    def _fit(self, members: Tensor, usable: Tensor, votes: Tensor | None) -> Estimate:
         """Step 2: estimate log P(clean) of the members (n,), and write it to the table."""
         settings, table = self._settings, self._table
         rows = to_device(members, table.losses.device)
         losses = table.losses[rows].masked_fill(~usable, torch.nan)
         averages = table.make_averages()[rows] if settings.estimator.uses_averages else None
-        evidence = Evidence(members, table.given_labels[members], losses, averages)
+        if votes is not None:
+            votes = to_device(votes, losses.device)
+        evidence = Evidence(members, table.given_labels[members], losses, averages, votes)
         answer = settings.estimator.estimate(evidence, self._warn)
-        log_posterior, mixture = checked_estimate(answer, len(members))
+        log_posterior, mixture, likely = checked_estimate(answer, len(members))
         log_posterior = to_device(log_posterior, losses.device, torch.float32)
         log_posterior = log_posterior.masked_fill(~usable, -torch.inf)  # whatever an own estimate says of them
         log_posterior = self._processes.first(log_posterior)  # other hardware may round differently
         table.log_clean_probability.fill_(torch.nan)
         table.log_clean_probability[rows] = log_posterior
-        return Estimate(log_posterior, mixture)
+        return Estimate(log_posterior, mixture, likely)
 
-    def _correct(self, members: Tensor) -> None:
-        """Make new targets of the members (n,) of labels, averages and P."""
+    def _correct(self, members: Tensor, likely: Tensor | None) -> None:
+        """Make new targets of the members (n,): of labels, P, and what is likely (n, C), or else was predicted."""
         table = self._table
-        averages = table.make_averages()
-        for some in torch.split(members, CHUNK_ROWS):
-            rows = to_device(some, averages.device)
-            labels = to_device(table.given_labels[some], averages.device)
-            targets = credible_targets(labels, averages[rows], table.log_clean_probability[rows])
-            table.write("soft_targets", some, targets)
+        device = table.losses.device
+        for places in torch.split(torch.arange(len(members), dtype=torch.int64, device="cpu"), CHUNK_ROWS):
+            some = members[places]
+            rows, labels = to_device(some, device), to_device(table.given_labels[some], device)
+            if likely is None:
+                of_some = sharpened(table.make_averages()[rows], labels)
+            else:
+                of_some = to_device(likely[to_device(places, likely.device)], device)
+            table.write("soft_targets", some, credible_targets(labels, of_some, table.log_clean_probability[rows]))
 
     def _search(self, rows: Tensor) -> tuple[str | None, float | None]:
         """Step 3: find the neighbors of the dataset's ``rows`` (n,) among each other; the backend and its recall."""
@@ -266,10 +315,7 @@ class Estimator:
         if len(rows) < len(table):
             representations = representations[to_device(rows, representations.device)]
         if num_found > 0:
-            queries = None
-            if self._processes.size > 1:  # each process answers for its share
-                numbers = torch.arange(len(rows), dtype=torch.int64, device=representations.device)
-                queries = numbers.tensor_split(self._processes.size)[self._processes.rank]
+            queries = self._own_queries(representations)
             answer = settings.source.search(representations, num_found, queries)
             num_queries = len(rows) if queries is None else len(queries)
             found, backend, recall = checked_found(answer, num_queries, num_found, len(rows))

@@ -136,9 +136,11 @@ class Rehearsal:
             with warnings.catch_warnings():  # so few samples say nothing
                 warnings.simplefilter("ignore")
                 said = prediction(predictions.logits)[to_device(first, losses.device)]
-                averages = said if self._settings.estimator.uses_averages else None
-                evidence = Evidence(distinct, labels[first], losses, averages)
-                estimate = _copied(self._settings.estimator).estimate(evidence, WarnOnce())
+                estimator = _copied(self._settings.estimator)
+                averages = said if estimator.uses_averages else None
+                votes = said if estimator.uses_votes else None
+                evidence = Evidence(distinct, labels[first], losses, averages, votes)
+                estimate = estimator.estimate(evidence, WarnOnce())
             checked_estimate(estimate, len(distinct))
 
     def _weigh(self, found: Tensor, rng: np.random.Generator) -> None:

@@ -107,16 +107,22 @@ class Settings:
                 f"neighbors={source!r} searches {searched} neighbors a sample: its pool_size must be 0 or >= "
                 f"num_neighbors ({self.num_neighbors}), and with one its sees must be 'dataset', got {source.sees!r}"
             )
+        estimator = credibility_of(self.credibility)
         never_sees = source.sees == "batch" or (source.sees == "dataset" and self.scan_every is None)
         if self.scan == "training" and self.num_neighbors > 0 and never_sees:
             raise ValueError(
                 f"scan='training' gives no representations, by which neighbors={self.neighbors!r} are found; take "
                 "others, neighbors='random-batch' or 'random', or scan='running'"
             )
+        if self.scan == "training" and estimator.uses_votes and self.scan_every is None:
+            raise ValueError(
+                f"scan_every must be an integer >= 1 with scan='training' and credibility={self.credibility!r}, got "
+                "None: neighbors are asked in the epochs that scan"
+            )
         # Made once: an object may keep something from one batch for the next.
         object.__setattr__(self, "source", NoNeighbors() if self.num_neighbors == 0 else source)
         object.__setattr__(self, "weigh", weighting_of(self.weighting))
-        object.__setattr__(self, "estimator", credibility_of(self.credibility))
+        object.__setattr__(self, "estimator", estimator)
 
     @property
     def warmup(self) -> int:
@@ -145,7 +151,8 @@ class Settings:
     @property
     def keeps_representations(self) -> bool:
         """Whether the representations met during an epoch are kept, for the next one's search."""
-        return self.source.sees == "dataset" and self.is_running and not self.scans_again
+        searches = self.source.sees == "dataset" or self.estimator.uses_votes
+        return searches and self.is_running and not self.scans_again
 
     @property
     def is_running(self) -> bool:
@@ -155,7 +162,13 @@ class Settings:
     @property
     def keeps_averages(self) -> bool:
         """Whether averages of predictions are kept."""
-        return self.early_learning > 0 or self.estimator.uses_averages or self.correct_by == "credibility"
+        corrects_by_them = self.correct_by == "credibility" and not self.estimator.uses_votes
+        return self.early_learning > 0 or self.estimator.uses_averages or corrects_by_them
+
+    @property
+    def needs_representations(self) -> bool:
+        """Whether neighbors are searched in the dataset, to be mixed with or to be asked."""
+        return self.pool_size > 0 or self.estimator.uses_votes
 
     @property
     def scans_again(self) -> bool:
