@@ -382,7 +382,11 @@ def test_nothing_is_kept_alive(steps: int, workers: dict[str, Any]) -> None:
         ("momentum", "high", r"momentum must be a number in \[0, 1\], got 'high'"),
         ("momentum", 1.2, r"momentum must be a number in \[0, 1\], got 1.2"),
         ("neighbors", "epoch", "neighbors must be one of 'dataset', 'batch', 'random', 'random-batch', got 'epoch'"),
-        ("weighting", "posterior", "weighting must be one of 'mixture', 'doubt', 'uniform', 'beta', 'mixup', got 'posterior'"),
+        (
+            "weighting",
+            "posterior",
+            "weighting must be one of 'mixture', 'doubt', 'uniform', 'beta', 'mixup', got 'posterior'",
+        ),
         ("search", "faiss", 'search must be "auto", "exact", .*"hnsw" or an object.*got \'faiss\''),
         ("device", "gpu", "device must be None or a torch device such as 'cuda:0', got 'gpu'"),
         ("autocast_dtype", "bf16", "autocast_dtype must be None or a floating-point torch.dtype, got 'bf16'"),

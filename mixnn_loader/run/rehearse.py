@@ -135,7 +135,7 @@ class Rehearsal:
         if losses.isfinite().any():  # else there is nothing to estimate from, and maybe only in this batch
             with warnings.catch_warnings():  # so few samples say nothing
                 warnings.simplefilter("ignore")
-                said = prediction(predictions.logits)[to_device(first, losses.device)]
+                said = prediction(predictions.logits.nan_to_num())[to_device(first, losses.device)]
                 estimator = _copied(self._settings.estimator)
                 averages = said if estimator.uses_averages else None
                 votes = said if estimator.uses_votes else None
