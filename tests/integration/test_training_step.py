@@ -177,7 +177,7 @@ def test_a_loss_of_ones_own_is_found_out() -> None:
     loader = make(model, **BY_AGREEMENT)
     for _ in range(WARMUP):
         for inputs, targets in loader:
-            nn.functional.cross_entropy(model(inputs), targets.mixed).backward()
+            torch.autograd.backward(nn.functional.cross_entropy(model(inputs), targets.mixed))
     with pytest.raises(RuntimeError, match=r"scan='training' goes by the logits that MixNNLoss is given.*'running'"):
         next(iter(loader))
 
