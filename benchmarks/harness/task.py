@@ -14,7 +14,8 @@ from benchmarks.harness.batches import Batches, IndexedSamples, as_batch
 from benchmarks.harness.cost import Meter
 from benchmarks.harness.learner import Learner
 from benchmarks.harness.networks import NETWORKS, Network
-from benchmarks.harness.recipes import Recipe, factor
+from benchmarks.harness.recipes import Recipe
+from benchmarks.harness.schedules import factor
 from mixnn_loader.datasets.balanced import ClassBalancedBatchSampler
 
 SCAN_BATCH_SIZE = 500

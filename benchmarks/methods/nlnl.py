@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
-from benchmarks.harness.recipes import factor
+from benchmarks.harness.schedules import factor
 from benchmarks.harness.task import Task
 from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 
