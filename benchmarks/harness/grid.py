@@ -1,7 +1,7 @@
 """Many runs from one TOML file.
 
-Top-level entries hold for all runs; each ``[[runs]]`` table adds its own. An entry of `RunSettings` may be a list: then
-there is a run for each combination, of ``method``, ``rate``, ``seed`` and so on.
+Top-level entries hold for all runs that have none of their own; each ``[[runs]]`` table adds its own. An entry of
+`RunSettings` may be a list: then there is a run for each combination, of ``method``, ``rate``, ``seed`` and so on.
 
     dataset = "mnist"
     seed = [0, 1, 2]

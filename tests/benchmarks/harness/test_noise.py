@@ -32,5 +32,5 @@ def test_what_a_kind_has_no_meaning_for_is_refused() -> None:
     labels = torch.tensor([0, 1])
     with pytest.raises(ValueError, match="asymmetric noise is that of CIFAR-10 and CIFAR-100, not of 2 classes"):
         corrupt(labels, "asymmetric", 0.4, 2, seed=0)
-    with pytest.raises(ValueError, match="noise must be one of symmetric, .*, got 'loud'"):
+    with pytest.raises(ValueError, match=r"noise must be one of symmetric, .*, got 'loud'"):
         corrupt(labels, "loud", 0.4, 2, seed=0)
