@@ -137,6 +137,8 @@ def test_targets_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(dividemix, "mix", noting_mix)
     method.step(Divided(member, labeled, unlabeled, 2.0))
+    assert method.first.training
+    assert not method.second.training
     torch.testing.assert_close(seen, [expected])
 
 
