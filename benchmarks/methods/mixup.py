@@ -5,8 +5,8 @@ Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
 x = λ x_a + (1 - λ) x_b, L = λ CE(p(x), y_a) + (1 - λ) CE(p(x), y_b). The b are a permutation of the batch;
 λ ~ Beta(α, α) is drawn once a batch.
 
-α = 1 in the official code (facebookresearch/mixup-cifar10). Larger values mix more evenly, and are better under heavy
-noise: the paper tries 8 and 32, as we remember it, and the code of Arazo et al. (ICML 2019) has 32.
+α = 1 in the official code (facebookresearch/mixup-cifar10). Larger values mix more evenly, and are better under wrong
+labels: the paper chooses from 1, 2, 8 and 32 there, and the code of Arazo et al. (ICML 2019) has 32.
 
 Cost: 1 plain training.
 """

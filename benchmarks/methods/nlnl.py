@@ -15,7 +15,8 @@ stand against the 300 of a plain training in MixNN's comparison:
 w_y = (size of the largest class) / (size of class y), among the samples that are trained on from the fourth on. All of
 p is from the forward passes of training. In the first three the learning rate is constant, at the recipe's highest
 (0.02 published); the last two follow the recipe's schedule (published: 0.1, a tenth of it after 192 and 288 epochs).
-Losses are means over the samples that are selected, in the fourth weighted means, all as in the official code.
+Losses are means over the samples that are selected, in the third and the fourth weighted means, all as in the official
+code.
 
 Cost: 10.4 plain trainings; ``length`` makes all five shorter.
 """

@@ -72,9 +72,20 @@ def test_nothing_is_dropped_before_the_first_pruning() -> None:
     assert Truncated(task).clean_score() is None
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(120, list(range(39, 120, 10))), (24, list(range(7, 24, 2)))])
-def test_prunes_in_the_published_epochs(epochs: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("num_classes", "epochs", "expected"),
+    [
+        (10, 120, list(range(39, 120, 10))),
+        (10, 24, list(range(7, 24, 2))),
+        (100, 150, list(range(79, 150, 10))),
+        (100, 30, list(range(15, 30, 2))),
+    ],
+)
+def test_prunes_in_the_published_epochs(
+    num_classes: int, epochs: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = toy(epochs=epochs, num_samples=8).task
+    task.num_classes = num_classes
     method, pruned, now = Truncated(task), list[int](), 0
 
     def scan(_: object) -> Scan:
