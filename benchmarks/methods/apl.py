@@ -27,12 +27,12 @@ from torch.nn import functional
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
 from benchmarks.methods.gce import label_probability
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 LOG_ZERO = math.log(1e-4)
 
 
-class ActivePassive(SingleNetwork):
+class ActivePassive(LossMethod):
     """L = α active + β passive.
 
     Args:

@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 
-class Bootstrap(SingleNetwork):
+class Bootstrap(LossMethod):
     """Cross-entropy with a mix of the given label and the prediction.
 
     Args:

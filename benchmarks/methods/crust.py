@@ -39,7 +39,7 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch, IndexedSamples, as_batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 
 def facility_location(similarities: npt.NDArray[np.float32], size: int) -> list[int]:
@@ -70,7 +70,7 @@ def facility_location(similarities: npt.NDArray[np.float32], size: int) -> list[
     return chosen
 
 
-class Crust(SingleNetwork):
+class Crust(LossMethod):
     """Coresets of gradients.
 
     Args:

@@ -29,12 +29,12 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 NUM_BATCHES, BATCH_SIZE = 10, 128
 
 
-class D2L(SingleNetwork):
+class D2L(LossMethod):
     """Training with an eye on the dimension.
 
     Args:

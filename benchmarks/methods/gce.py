@@ -21,13 +21,13 @@ from torch import Tensor
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 TINY = 1e-7
 """The gradient of p^q is infinite at 0."""
 
 
-class GeneralizedCrossEntropy(SingleNetwork):
+class GeneralizedCrossEntropy(LossMethod):
     """L_q of every sample.
 
     Args:

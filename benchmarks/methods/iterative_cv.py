@@ -24,7 +24,7 @@ both with Adam and steps of their own; here with the recipe's optimizer and sche
 Cost: 2.5 to 3 plain trainings, of them 2 |S| / N for co-teaching.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from torch.nn import functional
 from benchmarks.harness.batches import Batch, Batches
 from benchmarks.harness.task import Task
 from benchmarks.methods.co_teaching import teach_each_other
+from benchmarks.methods.common.semi_supervised import endless
 from benchmarks.methods.common.two_networks import TwoNetworks
 from benchmarks.methods.protocol import MethodFactory
 
@@ -129,7 +130,7 @@ class IterativeCV(TwoNetworks):
         if self.epoch - self.selection_epochs <= self.task.epochs_of(self._by_noise(80, 40, 40), 200) or size == 0:
             return ((batch, None) for batch in self._loader(self.selected))
         others = self._loader(self.candidate, batch_size=size, stream=1)
-        return zip(self._loader(self.selected), _endless(others), strict=False)
+        return zip(self._loader(self.selected), endless(others), strict=False)
 
     def step(self, pair: Pair) -> None:
         """Take a step with the network of cross-validation, or with both of co-teaching."""
@@ -201,11 +202,6 @@ class IterativeCV(TwoNetworks):
         ratio = min(2.0, self.noise_rate.item() / (1 - self.noise_rate.item()))
         count = int(ratio * int(self.agrees[indices].sum()))
         self.discarded[indices[self.probability[indices].argsort()[:count]]] = True
-
-
-def _endless(batches: Batches) -> Iterator[Batch]:
-    while True:
-        yield from batches
 
 
 def _joined(batch: Batch, other: Batch) -> Batch:

@@ -26,14 +26,14 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 PUBLISHED_EPOCHS = 180
 DELAY = 5
 HEAVY_NOISE = 0.8
 
 
-class LRT(SingleNetwork):
+class LRT(LossMethod):
     """Training with the test.
 
     Args:

@@ -95,10 +95,6 @@ class MCorrection(SingleNetwork):
             return loss
         return loss + regularization * divergence_from_uniform(logits)
 
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of samples that are not mixed; `step` does not need it."""
-        return functional.cross_entropy(logits, batch.labels)
-
     @torch.no_grad()
     def own_predictions(self, inputs: Tensor) -> Tensor:
         """Return z (B, C) of samples before they are mixed, one-hot."""

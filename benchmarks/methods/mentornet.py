@@ -25,13 +25,13 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 ALL_UNTIL, SELF_PACED_UNTIL = 0.19, 0.9
 DROP_HALF_UNTIL, DROP_FIRST, DROP_LATER = 0.17, 0.5, 0.05
 
 
-class MentorNet(SingleNetwork):
+class MentorNet(LossMethod):
     """The self-paced curriculum.
 
     Args:

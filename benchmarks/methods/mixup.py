@@ -12,7 +12,6 @@ Cost: 1 plain training.
 """
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
@@ -32,17 +31,14 @@ class Mixup(SingleNetwork):
         super().__init__(task)
         self.alpha = alpha
 
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy with the batch's labels."""
-        return functional.cross_entropy(logits, batch.labels)
-
     def step(self, batch: Batch) -> None:
         """Mix the batch with itself, and take a step."""
         batch = batch.to(self.task.device)
         share = torch.distributions.Beta(self.alpha, self.alpha).sample().item()
         other = batch.select(torch.randperm(len(batch)).to(self.task.device))
         logits = self.learner(share * batch.inputs + (1 - share) * other.inputs)
-        self.learner.step(share * self.loss(logits, batch) + (1 - share) * self.loss(logits, other))
+        ours, theirs = (functional.cross_entropy(logits, part.labels) for part in (batch, other))
+        self.learner.step(share * ours + (1 - share) * theirs)
 
 
 METHODS: dict[str, MethodFactory] = {"mixup": Mixup}

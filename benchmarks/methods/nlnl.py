@@ -28,9 +28,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
-from benchmarks.harness.recipes import factor
+from benchmarks.harness.schedules import factor
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 NL, SEL_NL, SEL_PL, PSEUDO, FINAL = range(5)
 PUBLISHED_EPOCHS, PUBLISHED_PLAIN = (720, 720, 720, 480, 480), 300
@@ -42,7 +42,7 @@ def class_weights(labels: Tensor, num_classes: int) -> Tensor:
     return torch.where(counts > 0, counts.max() / counts.clamp(min=1), 0.0)
 
 
-class NLNL(SingleNetwork):
+class NLNL(LossMethod):
     """Negative learning, selective negative and positive learning, and pseudo-labels.
 
     Args:

@@ -20,10 +20,10 @@ from torch.nn import functional
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
 from benchmarks.methods.gce import label_probability
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 
-class SymmetricCrossEntropy(SingleNetwork):
+class SymmetricCrossEntropy(LossMethod):
     """L = α CE + β RCE.
 
     Args:

@@ -54,11 +54,7 @@ class SparseOverParameterization(SingleNetwork):
         self.register_buffer("u", START * torch.randn(task.num_samples, 1, generator=generator))
         self.register_buffer("v", START * torch.randn(task.num_samples, task.num_classes, generator=generator))
 
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean loss with the noise as it is."""
-        return self.loss_with(logits, batch.labels, self.u[batch.indices], self.v[batch.indices])
-
-    def loss_with(self, logits: Tensor, labels: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, labels: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """Return the mean loss.
 
         Args:
@@ -80,7 +76,7 @@ class SparseOverParameterization(SingleNetwork):
         """Take a step with the network, and one with u and v of these samples."""
         batch = batch.to(self.task.device)
         u, v = self.u[batch.indices].requires_grad_(), self.v[batch.indices].requires_grad_()
-        self.learner.step(self.loss_with(self.learner(batch.inputs), batch.labels, u, v))
+        self.learner.step(self.loss(self.learner(batch.inputs), batch.labels, u, v))
         for table, rows, lr in ((self.u, u, self.lr_u), (self.v, v, self.lr_v)):
             assert rows.grad is not None
             table[batch.indices] = rows.detach() - lr * rows.grad

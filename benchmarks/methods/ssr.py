@@ -32,7 +32,7 @@ from benchmarks.harness.batches import Batch
 from benchmarks.harness.learner import Learner
 from benchmarks.harness.task import Task
 from benchmarks.methods.common.semi_supervised import balanced, endless, mix
-from benchmarks.methods.protocol import Method, MethodFactory
+from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 
 NUM_NEIGHBORS = 200
 ROWS_AT_ONCE = 1000
@@ -50,7 +50,7 @@ class Selected(NamedTuple):
     every: Batch | None
 
 
-class SSR(Method):
+class SSR(SingleNetwork):
     """Selection by neighbors' votes and relabeling by confidence.
 
     Args:
@@ -82,7 +82,7 @@ class SSR(Method):
         self.selection_threshold, self.alpha, self.consistency = selection_threshold, alpha, consistency
         half_a_class = max(1, task.num_samples // (2 * task.num_classes))
         self.num_neighbors = num_neighbors or min(NUM_NEIGHBORS, half_a_class)
-        network = task.network()
+        network = self.learner.network
         with torch.random.fork_rng():
             torch.manual_seed(task.seed)
             self.projector = perceptron(network.head.in_features).to(task.device)
@@ -96,7 +96,7 @@ class SSR(Method):
 
     def begin_epoch(self, epoch: int) -> None:
         """Relabel, and select what to train on."""
-        del epoch
+        super().begin_epoch(epoch)
         scan, given = self.task.scan(self.learner), self.task.labels
         self.relabeled.copy_(relabel(scan.logits.softmax(dim=1), given, self.relabel_threshold))
         votes = neighbor_votes(scan.representations, self.relabeled, self.task.num_classes, self.num_neighbors)
@@ -133,15 +133,6 @@ class SSR(Method):
             wanted = self.projector(self.learner.logits_and_representations(batch.inputs)[1])
         found = self.projector(self.learner.logits_and_representations(batch.views[0])[1])
         return -functional.cosine_similarity(self.predictor(found), wanted, dim=1).mean()
-
-    def end_epoch(self, epoch: int) -> None:
-        """Lower the learning rate."""
-        del epoch
-        self.learner.scheduler.step()
-
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Return the network's softmax."""
-        return torch.softmax(self.learner(inputs), dim=1)
 
     def clean_score(self) -> Tensor:
         """Return the vote for the given label relative to the largest vote."""

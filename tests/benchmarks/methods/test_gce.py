@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from noisy_training import memorized_by_cross_entropy, noisy_toy
+from noisy_toys import long_toy, memorized_by_cross_entropy
 from toy_measures import memorized, random_batch
 from toy_task import Toy, auroc, toy, train
 
@@ -20,7 +20,7 @@ def label_probabilities(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarra
 @pytest.fixture(scope="module")
 def made() -> Toy:
     """Return a task at half of noise."""
-    return noisy_toy()
+    return long_toy()
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_kept_samples_are_cleaner(made: Toy, trained: Truncated) -> None:
 
 
 def test_both_forms_memorize_less_than_cross_entropy(made: Toy, trained: Truncated) -> None:
-    plain = train(GeneralizedCrossEntropy(noisy_toy().task))
-    limit = memorized_by_cross_entropy() - 0.1
+    plain = train(GeneralizedCrossEntropy(long_toy().task))
+    limit = memorized_by_cross_entropy(long_toy) - 0.1
     assert memorized(plain, made) < limit
     assert memorized(trained, made) < limit
