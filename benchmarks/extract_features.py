@@ -64,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parts["given"] = given
         ours, by_chance = agreement(parts["train"].float(), train.targets, given)
         print(
-            f"{100 * (given != train.targets).double().mean():.1f} % wrong; of these, the second choice of a classifier "
-            f"is the given label in {100 * ours:.1f} %, of shuffled ones in {100 * by_chance:.1f} %",
+            f"{100 * (given != train.targets).double().mean():.1f} % of the labels are wrong; the second choice of a "
+            f"classifier is the given one of them in {100 * ours:.1f} %, of shuffled ones in {100 * by_chance:.1f} %",
             file=sys.stderr,
         )
     torch.save(parts, args.output)

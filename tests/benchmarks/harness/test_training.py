@@ -195,6 +195,22 @@ def test_a_method_steps_in_train_mode_and_predicts_in_eval_mode(monkeypatch: pyt
     assert seen == {("step", True), ("predict", False)}
 
 
+@pytest.mark.parametrize(("noise", "told"), [("symmetric", 0.4), ("given", 0.25)])
+def test_who_has_to_be_told_a_rate_is_told_that_of_the_labels(
+    noise: str, told: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = torch.arange(8) % 4
+    given = labels.clone()
+    given[:2] = (given[:2] + 1) % 4
+    file = tmp_path / "features.pt"
+    rows = torch.randn(8, 3)
+    torch.save({"train": rows, "test": rows, "labels": labels, "test_labels": labels, "given": given}, file)
+    rates: list[float] = []
+    watched_by(monkeypatch, lambda method: rates.append(method.task.noise_rate))
+    train_and_measure(RunSettings("ce", "features", noise=noise, epochs=1), file)
+    assert rates == [told]
+
+
 def test_a_line_says_what_was_run_and_what_came_out(monkeypatch: pytest.MonkeyPatch) -> None:
     methods: list[Method] = []
     watched_by(monkeypatch, methods.append)
