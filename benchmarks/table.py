@@ -2,32 +2,30 @@
 
     python -m benchmarks.table results.jsonl
     python -m benchmarks.table results.jsonl --figure labels.auroc epochs.-1.training.memorized --against ce
+    python -m benchmarks.table results.jsonl --figure cost.plain_trainings seconds --over ce
     python -m benchmarks.table results.jsonl --paper IV
 
 A cell is of the seeds that its runs have. With ``--against M`` a second table has the differences to a method, of the
 same seed each: with few seeds that tells more than two means, as noise, initial weights and order are the same. With
-``--paper T`` the rows of a paper's table stand below ours of the same dataset; of other datasets they follow by
-themselves.
+``--over M`` it has quotients instead, such as the cost in multiples of that of ``ce``. With ``--paper T`` the rows of
+a paper's table stand below ours of the same dataset; of other datasets they follow by themselves.
 """
 
 import argparse
+import operator
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.lines import ACCURACY, Row, column_of, lookup, row_of
 from benchmarks.harness.published import PublishedRow, published_tables
 from benchmarks.harness.results import Line, read_results
 
-Row = tuple[str, str]
-"""Method, and its options as text."""
-
 Cells = dict[Row, dict[str, dict[int, float]]]
 """Row -> column -> seed -> value."""
-
-ACCURACY = "figures.last.accuracy"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         for figure in figures:
             rows = [] if paper is None else [row for row in paper.rows if row.figure == figure]
-            parts.append(tables(lines, figure, args.against, rows))
+            parts.append(tables(lines, figure, against=args.against, over=args.over, published=rows))
         print("\n\n".join(parts))
     except (OSError, ValueError) as error:
         parser.error(str(error))
@@ -66,20 +64,28 @@ def build_parser(papers: Sequence[str]) -> argparse.ArgumentParser:
         f"labels.right, cost.plain_trainings or epochs.9.test.accuracy (default: {ACCURACY}, or the paper's)",
     )
     parser.add_argument("--method", nargs="+", metavar="M", help="only these methods")
-    parser.add_argument("--against", metavar="M", help="also print differences to this method, paired over the seeds")
+    compare = parser.add_mutually_exclusive_group()
+    compare.add_argument("--against", metavar="M", help="also print differences to this method, paired over the seeds")
+    compare.add_argument("--over", metavar="M", help="also print quotients by this method, paired over the seeds")
     parser.add_argument("--paper", choices=papers, help="also print a published table, see benchmarks/published.toml")
     return parser
 
 
 def tables(
-    lines: Sequence[Line], figure: str, against: str | None = None, published: Sequence[PublishedRow] = ()
+    lines: Sequence[Line],
+    figure: str,
+    *,
+    against: str | None = None,
+    over: str | None = None,
+    published: Sequence[PublishedRow] = (),
 ) -> str:
     """Return a table for each dataset, as Markdown.
 
     Args:
         lines: the runs.
         figure: path in a line.
-        against: method to compare with.
+        against: method to compare with by differences.
+        over: method to compare with by quotients, where there is none of the former.
         published: rows of a paper, of this figure.
 
     Raises:
@@ -88,6 +94,9 @@ def tables(
     by_dataset: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
         by_dataset[_dataset(line)].append(line)
+    reference, combine, relation = against, operator.sub, "less that of"
+    if reference is None:
+        reference, combine, relation = over, operator.truediv, "over that of"
     left = list(published)
     parts = []
     compared = False
@@ -99,14 +108,15 @@ def tables(
         beside = [row for row in published if row.dataset == name]
         left = [row for row in left if row not in beside]
         parts.append(f"**{dataset}**: {figure}\n\n{markdown(with_published(cells, beside))}")
-        if against is not None and (against, "") in cells:
+        if reference is not None and (reference, "") in cells:
             compared = True
-            parts.append(f"**{dataset}**: {figure}, less that of {against}\n\n{markdown(differences(cells, against))}")
+            title = f"**{dataset}**: {figure}, {relation} {reference}"
+            parts.append(f"{title}\n\n{markdown(paired(cells, reference, combine))}")
     if not parts and not published:
         known = f"it has {', '.join(sorted(_paths(lines[0])))}" if lines else "there is no run"
         raise ValueError(f"no run has the figure {figure}; {known}")
-    if against is not None and not compared:
-        raise ValueError(f"there is no {against} without options to compare with")
+    if reference is not None and not compared:
+        raise ValueError(f"there is no {reference} without options to compare with")
     for name in dict.fromkeys(row.dataset for row in left):
         rows = [row for row in left if row.dataset == name]
         parts.append(f"**{name}**: {figure}, as published; not run here\n\n{markdown(with_published({}, rows))}")
@@ -140,17 +150,17 @@ def with_published(cells: Cells, rows: Iterable[PublishedRow]) -> Cells:
     return found
 
 
-def differences(cells: Cells, against: str) -> Cells:
-    """Subtract a method's values from all others', seed by seed."""
-    reference = cells[against, ""]
-    paired: Cells = {}
+def paired(cells: Cells, reference: str, combine: Callable[[float, float], float]) -> Cells:
+    """Combine all others' values with a method's, seed by seed."""
+    bases = cells[reference, ""]
+    found: Cells = {}
     for row, columns in cells.items():
         for column, values in columns.items():
-            base = reference.get(column, {})
-            common = {seed: value - base[seed] for seed, value in values.items() if seed in base}
-            if common and row != (against, ""):
-                paired.setdefault(row, {})[column] = common
-    return paired
+            base = bases.get(column, {})
+            common = {seed: combine(value, base[seed]) for seed, value in values.items() if seed in base}
+            if common and row != (reference, ""):
+                found.setdefault(row, {})[column] = common
+    return found
 
 
 def markdown(cells: Cells) -> str:
@@ -169,31 +179,6 @@ def spread(values: Sequence[float]) -> str:
         return "-"
     mean = f"{statistics.fmean(values):.2f}"
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
-
-
-def lookup(line: Line, path: str) -> float | None:
-    """Return a figure by its path in a line; None where the run has none."""
-    value: Any = line
-    for key in path.split("."):
-        if isinstance(value, Mapping):
-            value = value.get(key)
-        elif isinstance(value, list) and key.lstrip("-").isdecimal() and -len(value) <= int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return None
-    return float(value) if isinstance(value, int | float) else None
-
-
-def row_of(settings: Mapping[str, Any]) -> Row:
-    """Return the row of a run: what tells methods and their options apart."""
-    return settings["method"], ", ".join(f"{name} {value}" for name, value in sorted(settings["options"].items()))
-
-
-def column_of(settings: Mapping[str, Any]) -> str:
-    """Return the column of a run: its noise."""
-    if settings["noise"] == "given":
-        return "given labels"
-    return "clean" if settings["rate"] == 0 else f"{settings['noise']} {100 * settings['rate']:g}%"
 
 
 def _paths(line: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

@@ -28,14 +28,14 @@ def robust(epochs: int) -> dict[str, Any]:
         epochs: how long the training will be.
 
     Raises:
-        ValueError: it is no integer >= 2.
+        ValueError: it is no integer >= 1.
 
     Example:
         >>> robust(epochs=60)["warmup_epochs"]
         5
     """
-    check_count("epochs", epochs, 2)
-    warmup = max(1, round(epochs * ROBUST_WARMUP_SHARE))
+    check_count("epochs", epochs, 1)
+    warmup = min(max(1, round(epochs * ROBUST_WARMUP_SHARE)), epochs - 1)
     return {
         "epochs": epochs,
         "warmup_epochs": warmup,
@@ -59,17 +59,17 @@ def paper(epochs: int = 300) -> dict[str, Any]:
         epochs: how long the training will be.
 
     Raises:
-        ValueError: it is no integer >= 2.
+        ValueError: it is no integer >= 1.
 
     Example:
         >>> paper()["warmup_epochs"], paper()["correction_epoch"]
         (10, 60)
     """
-    check_count("epochs", epochs, 2)
+    check_count("epochs", epochs, 1)
     return {
         "epochs": epochs,
-        "warmup_epochs": max(1, round(epochs * WARMUP_SHARE)),
-        "correction_epoch": max(1, round(epochs * CORRECTION_SHARE)),
+        "warmup_epochs": min(max(1, round(epochs * WARMUP_SHARE)), epochs - 1),
+        "correction_epoch": min(max(1, round(epochs * CORRECTION_SHARE)), epochs - 1),
         "num_neighbors": 1,
         "momentum": 0.9,
         "neighbors": "dataset",
@@ -91,6 +91,6 @@ def released_code(epochs: int = 300) -> dict[str, Any]:
         epochs: how long the training will be.
 
     Raises:
-        ValueError: it is no integer >= 2.
+        ValueError: it is no integer >= 1.
     """
     return {name: value for name, value in paper(epochs).items() if name != "search"} | {"neighbors": "batch"}

@@ -54,9 +54,15 @@ def plain_accuracy(rate: float, epochs: int) -> float:
     return accuracy(train(CrossEntropy(made.task)), made)
 
 
-def assert_goes_on(make: Callable[[], Method], stop: int) -> None:
-    """Check that a run that is stopped after so many epochs ends as one that is not."""
-    whole, stopped, resumed = train(make()), train(make(), epochs=stop), make()
+def assert_goes_on(make: Callable[[], Method], stop: int | None = None) -> Method:
+    """Check that a run that is stopped after so many epochs, by default half of them, ends as one that is not.
+
+    Returns:
+        What was not stopped.
+    """
+    whole = train(make())
+    stop = whole.num_epochs // 2 if stop is None else stop
+    stopped, resumed = train(make(), epochs=stop), make()
     file = io.BytesIO()
     torch.save(stopped.state_dict(), file)
     resumed.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
@@ -65,3 +71,4 @@ def assert_goes_on(make: Callable[[], Method], stop: int) -> None:
     for name, expected in whole.state_dict().items():
         if isinstance(expected, torch.Tensor):
             torch.testing.assert_close(found[name], expected, rtol=0, atol=0, equal_nan=True)
+    return whole

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from benchmarks.harness.lines import column_of, lookup, row_of
 from benchmarks.harness.results import Line, read_results, samples_file
 from benchmarks.harness.samples import Samples, read_samples
-from benchmarks.table import column_of, lookup, row_of
 
 Array = npt.NDArray[np.float64]
 

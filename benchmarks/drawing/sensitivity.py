@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.drawing.panels import draw_points, figure_of, panels
 from benchmarks.drawing.runs import NothingToDrawError, Run, grouped
-from benchmarks.table import ACCURACY, lookup
+from benchmarks.harness.lines import ACCURACY, lookup
 
 OPTIONS = {
     "momentum": "α, what is kept of a target a step",

@@ -1,7 +1,7 @@
 """Many runs from one TOML file.
 
-Top-level entries hold for all runs; each ``[[runs]]`` table adds its own. An entry of `RunSettings` may be a list: then
-there is a run for each combination, of ``method``, ``rate``, ``seed`` and so on.
+Top-level entries hold for all runs that have none of their own; each ``[[runs]]`` table adds its own. An entry of
+`RunSettings` may be a list: then there is a run for each combination, of ``method``, ``rate``, ``seed`` and so on.
 
     dataset = "mnist"
     seed = [0, 1, 2]
@@ -19,18 +19,13 @@ method that there is.
 """
 
 import itertools
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.settings import RunSettings, SettingError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from benchmarks.harness.toml_files import read_toml, with_none
 
 
 def read_grid(path: Path) -> list[RunSettings]:
@@ -39,10 +34,7 @@ def read_grid(path: Path) -> list[RunSettings]:
     Raises:
         ValueError: the file is not TOML, has no runs, or has an entry or a value that a run cannot have.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not TOML: {error}") from error
+    tables = read_toml(path)
     shared = {name: value for name, value in tables.items() if name != "runs"}
     own = tables.get("runs", [{}])
     if not isinstance(own, list) or not all(isinstance(table, dict) for table in own):
@@ -68,7 +60,7 @@ def _combinations(entries: Mapping[str, Any], path: Path) -> Iterator[RunSetting
         run = dict(zip(entries, values, strict=True))
         for name in {"options", "recipe"} & set(run):
             if isinstance(run[name], dict):
-                run[name] = {key: None if value == "none" else value for key, value in run[name].items()}
+                run[name] = with_none(run[name])
         try:
             yield RunSettings(**run)
         except SettingError as error:

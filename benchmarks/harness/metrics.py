@@ -76,9 +76,10 @@ def ranking_figures(clean_score: Tensor, is_noisy: Tensor) -> Figures:
 
     Returns:
         In percent: ``auroc``, ``average_precision`` and ``f1`` of finding wrong labels; the last where as many are
-        taken, the most suspicious first, as there are, so that it needs no threshold. None without wrong labels.
+        taken, the most suspicious first, as there are, so that it needs no threshold. None without wrong labels, and
+        where a score is not finite: a run that has diverged is a result, too, and shall have its line.
     """
-    if is_noisy.all() or not is_noisy.any():
+    if is_noisy.all() or not is_noisy.any() or not clean_score.isfinite().all():
         return dict.fromkeys(("auroc", "average_precision", "f1"))
     suspicion = -clean_score.double().cpu()
     count = int(is_noisy.sum())

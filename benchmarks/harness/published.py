@@ -1,15 +1,11 @@
 """What papers report, to be printed beside what our runs came to."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from benchmarks.harness.toml_files import read_toml, with_none
 
 FILE = Path(__file__).parents[1] / "published.toml"
 
@@ -54,7 +50,7 @@ class PublishedTable:
 
 def published_tables(path: Path = FILE) -> dict[str, PublishedTable]:
     """Read all tables by name."""
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))["tables"]
+    tables = read_toml(path)["tables"]
     return {name: _table(entries) for name, entries in tables.items()}
 
 
@@ -66,7 +62,7 @@ def _table(entries: Mapping[str, Any]) -> PublishedTable:
             row["method"],
             row["values"],
             row.get("figure", first),
-            {name: None if value == "none" else value for name, value in row.get("options", {}).items()},
+            with_none(row.get("options", {})),
         )
         for row in entries["rows"]
     )

@@ -1,6 +1,6 @@
 """What a method is given: noisy training data, networks, and how to train them. It is the same for all methods."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,8 @@ from benchmarks.harness.batches import Batches, IndexedSamples, as_batch
 from benchmarks.harness.cost import Meter
 from benchmarks.harness.learner import Learner
 from benchmarks.harness.networks import NETWORKS, Network
-from benchmarks.harness.recipes import Recipe, factor
+from benchmarks.harness.recipes import Recipe
+from benchmarks.harness.schedules import factor
 from mixnn_loader.datasets.balanced import ClassBalancedBatchSampler
 
 SCAN_BATCH_SIZE = 500
@@ -220,21 +221,27 @@ class Task:
             self._orders[stream] = torch.Generator().manual_seed(_seed(self.seed, stream, self._part))
         return self._orders[stream]
 
+    def scan_inputs(self, subset: Tensor | None = None) -> Iterator[Tensor]:
+        """Load training samples without augmentation, in the order of their indices, on the device.
+
+        Args:
+            subset: (n,) indices, in which order they come; None: all.
+        """
+        data = self.scan_data if subset is None else Subset(self.scan_data, subset.tolist())
+        for inputs, _ in DataLoader(data, SCAN_BATCH_SIZE, num_workers=self.recipe.workers):
+            yield inputs.to(self.device)
+
     @torch.no_grad()
     def scan(self, learner: Learner, subset: Tensor | None = None) -> Scan:
-        """Ask a network about training samples, without augmentation and in eval mode, in the order of their indices.
+        """Ask a network about training samples, without augmentation and in eval mode.
 
         Args:
             learner: whose network it is; its flags are as before afterwards.
-            subset: (n,) indices; None: all.
+            subset: see `scan_inputs`.
         """
-        data = self.scan_data if subset is None else Subset(self.scan_data, subset.tolist())
         was_training = learner.training
         learner.eval()
-        parts = [
-            learner.logits_and_representations(inputs.to(self.device))
-            for inputs, _ in DataLoader(data, SCAN_BATCH_SIZE, num_workers=self.recipe.workers)
-        ]
+        parts = [learner.logits_and_representations(inputs) for inputs in self.scan_inputs(subset)]
         learner.train(was_training)
         logits, representations = zip(*parts, strict=True)
         return Scan(torch.cat(logits), torch.cat(representations))

@@ -49,6 +49,9 @@ def train_and_measure(
     recipe = recipe_for(settings)
     data = load(settings.dataset, data_dir, recipe)
     given = given_labels(settings, data)
+    actual_rate = (given != data.labels).double().mean().item() if data.are_true else None
+    # Of labels that come with the data nobody has asked for a rate: methods that have to be told one get the true one.
+    told_rate = actual_rate if settings.noise == "given" and actual_rate is not None else settings.rate
     task = Task(
         Relabeled(data.train, given),
         Relabeled(data.scan, given),
@@ -56,7 +59,7 @@ def train_and_measure(
         data.num_classes,
         data.shape,
         recipe,
-        settings.rate,
+        told_rate,
         settings.seed,
         torch.device(device),
     )
@@ -72,7 +75,7 @@ def train_and_measure(
         "recipe": dataclasses.asdict(recipe),
         "schedule": {"warmup_epochs": task.warmup_epochs, "correction_epoch": task.correction_epoch},
         "num_train": task.num_samples,
-        "actual_noise_rate": (given != data.labels).double().mean().item() if data.are_true else None,
+        "actual_noise_rate": actual_rate,
         "seconds": sum(epoch["seconds"] for epoch in epochs),
         "peak_memory_mib": peak_memory(torch.device(device)),
         "cost": {

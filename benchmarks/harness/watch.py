@@ -46,7 +46,7 @@ class Watch:
     ) -> None:
         self._method, self._task, self._data, self._given = method, task, data, given
         self._predicts_training_data = predicts_training_data
-        self._mixes = MixesSeen(data.labels, given) if data.are_true else None
+        self._mixes = MixesSeen(data.labels.to(task.device), task.labels) if data.are_true else None
         keeps = predicts_training_data and data.are_true
         self.samples = SamplesKept(method, task, data, given) if keeps else None
 

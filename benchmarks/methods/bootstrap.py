@@ -4,9 +4,9 @@ Reed et al., "Training Deep Neural Networks on Noisy Labels with Bootstrapping",
 
 L = -Σ_c t_c log p_c. Soft: t = β y + (1 - β) p, β = 0.95. Hard: t = β y + (1 - β) onehot(argmax p), β = 0.8.
 
-We follow the two Keras ports that come with the official code of forward correction (giorgiop/loss-correction) and of
-symmetric cross-entropy (YisenWang/symmetric_cross_entropy_for_noisy_labels). In both, gradients flow through the p in a
-soft target, too.
+We follow the Keras ports that come with the official code of symmetric cross-entropy
+(YisenWang/symmetric_cross_entropy_for_noisy_labels) and, of the soft form alone, of forward correction
+(giorgiop/loss-correction). In both, gradients flow through the p in a soft target, too.
 
 Cost: 1 plain training.
 """
@@ -16,10 +16,10 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 
-class Bootstrap(SingleNetwork):
+class Bootstrap(LossMethod):
     """Cross-entropy with a mix of the given label and the prediction.
 
     Args:

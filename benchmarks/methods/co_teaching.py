@@ -10,7 +10,8 @@ with τ the noise rate, which has to be known, and T_k = 10 of 200 epochs. T_k s
 does the warm-up of other methods; so here it is the recipe's W, which is 10 in the paper's own setting too.
 
 The official code differs in that it divides the mean by the number of samples once more. Adam, with which it trains,
-does not notice; SGD would hardly move. This is the paper. The code reports the first network, and so does this.
+does not notice; SGD would hardly move. Its R is τ min(e / (T_k - 1), 1), at τ an epoch sooner. This is the paper. The
+code reports both networks; here the first one predicts.
 
 Cost: 2 plain trainings.
 """

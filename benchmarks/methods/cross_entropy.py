@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 
-class CrossEntropy(SingleNetwork):
+class CrossEntropy(LossMethod):
     """L = -log p_y.
 
     Args:

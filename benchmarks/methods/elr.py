@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 CUT_OFF = 1e-4
 
 
-class EarlyLearningRegularization(SingleNetwork):
+class EarlyLearningRegularization(LossMethod):
     """L = CE + λ mean log(1 - <t, p>).
 
     Args:

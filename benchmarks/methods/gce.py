@@ -4,8 +4,8 @@ Zhang & Sabuncu, "Generalized Cross Entropy Loss for Training Deep Neural Networ
 
 L_q = (1 - p_y^q) / q, q = 0.7. For q -> 0 this is cross-entropy, for q = 1 mean absolute error.
 Truncated: a sample with p_y <= k, k = 0.5, has the constant loss L_q(k), and so no gradient. Which samples these are is
-decided anew at times ("pruning"): every 10 of 120 epochs, the first time in the 40th. These numbers are scaled with the
-length of training.
+decided anew at times ("pruning"): every 10 of 120 epochs on CIFAR-10, the first time in the 40th; every 10 of 150 on
+CIFAR-100, the first time in the 80th. These numbers are scaled with the length of training.
 
 We follow the PyTorch port AlanChou/Truncated-Loss. It prunes with the network of the epoch that was best on test data.
 The harness has no clean data to choose by, so we prune with the network as it is, without augmentation. As in the port,
@@ -21,13 +21,13 @@ from torch import Tensor
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 TINY = 1e-7
 """The gradient of p^q is infinite at 0."""
 
 
-class GeneralizedCrossEntropy(SingleNetwork):
+class GeneralizedCrossEntropy(LossMethod):
     """L_q of every sample.
 
     Args:
@@ -55,8 +55,9 @@ class Truncated(GeneralizedCrossEntropy):
         task: the data, and what to train with.
         q: see `GeneralizedCrossEntropy`.
         threshold: k; samples whose label is not more likely than this are dropped until the next pruning.
-        first_pruning: epoch before which the samples are judged first, counted from 1; None: a third of training.
-        pruning_interval: epochs between two prunings; None: a twelfth of training.
+        first_pruning: epoch before which the samples are judged first, counted from 1; None: a third of training, or 8
+            of 15 for more than 10 classes.
+        pruning_interval: epochs between two prunings; None: a twelfth of training, or a fifteenth.
 
     Attributes:
         judged: (N,) p_y at the last pruning; NaN before the first.
@@ -75,8 +76,9 @@ class Truncated(GeneralizedCrossEntropy):
     ) -> None:
         super().__init__(task, q=q)
         self.threshold = threshold
-        self.first_pruning = task.epochs_of(40, 120) if first_pruning is None else first_pruning
-        self.pruning_interval = task.epochs_of(10, 120) if pruning_interval is None else pruning_interval
+        first, length = (80, 150) if task.num_classes > 10 else (40, 120)
+        self.first_pruning = task.epochs_of(first, length) if first_pruning is None else first_pruning
+        self.pruning_interval = task.epochs_of(10, length) if pruning_interval is None else pruning_interval
         self.register_buffer("judged", torch.full((task.num_samples,), torch.nan))
 
     def begin_epoch(self, epoch: int) -> None:

@@ -11,11 +11,11 @@ with a selected set S, empty at first, and candidates V, all samples at first:
 
 The weights are those of the epoch with the best accuracy on the half that is held out in the first round where
 ε > 0.6, in the first two where ε > 0.3, else in all four; in the other rounds they are those of the last epoch.
-Then two networks are trained by co-teaching on S, of which they leave out the share that is still wrong,
-ε_S = ε² / (ε² + (C - 1) (1 - ε)²), in the same ramp as co-teaching. From 40 of 200 epochs on (80 where ε > 0.6),
+Then two networks are trained by co-teaching on S, of which they leave out the share that is still wrong, ε_S = ε² / (ε²
++ (C - 1) (1 - ε)²), times min(e / T_k, 1) in epoch e = 0, 1, ... From 40 of 200 epochs on (80 where ε > 0.6),
 candidates that are left join the batches, in proportion to |V| / |S| and half a batch at most; as many samples are
-chosen as without them. For noise that goes from each class to one other nothing is discarded, the 1 of
-"ε > 0.6" holds, and (C - 1) in ε_S is 1: ``symmetric=False``.
+chosen as without them. For noise that goes from each class to one other nothing is discarded, the 1 of "ε > 0.6" holds,
+and (C - 1) in ε_S is 1: ``symmetric=False``.
 
 All this is the official code's. It lets each network of co-teaching choose in eval mode and train on what was chosen
 alone; here one forward pass in training mode serves both. A half is trained for 50 epochs against 200 of co-teaching,
@@ -24,7 +24,7 @@ both with Adam and steps of their own; here with the recipe's optimizer and sche
 Cost: 2.5 to 3 plain trainings, of them 2 |S| / N for co-teaching.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -32,7 +32,8 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch, Batches
 from benchmarks.harness.task import Task
-from benchmarks.methods.co_teaching import ramp, teach_each_other
+from benchmarks.methods.co_teaching import teach_each_other
+from benchmarks.methods.common.semi_supervised import endless
 from benchmarks.methods.common.two_networks import TwoNetworks
 from benchmarks.methods.protocol import MethodFactory
 
@@ -129,7 +130,7 @@ class IterativeCV(TwoNetworks):
         if self.epoch - self.selection_epochs <= self.task.epochs_of(self._by_noise(80, 40, 40), 200) or size == 0:
             return ((batch, None) for batch in self._loader(self.selected))
         others = self._loader(self.candidate, batch_size=size, stream=1)
-        return zip(self._loader(self.selected), _endless(others), strict=False)
+        return zip(self._loader(self.selected), endless(others), strict=False)
 
     def step(self, pair: Pair) -> None:
         """Take a step with the network of cross-validation, or with both of co-teaching."""
@@ -140,7 +141,7 @@ class IterativeCV(TwoNetworks):
             return
         wrong, right = self.noise_rate.item() ** 2, (1 - self.noise_rate.item()) ** 2
         still_wrong = wrong / (wrong + (self.task.num_classes - 1 if self.symmetric else 1) * right)
-        kept = 1 - still_wrong * ramp(self.epoch - self.selection_epochs, self.ramp_epochs)
+        kept = 1 - still_wrong * min((self.epoch - self.selection_epochs) / self.ramp_epochs, 1)
         count = max(1, round(kept * len(batch)))
         if others is not None:
             batch = _joined(batch, others.to(self.task.device))
@@ -201,11 +202,6 @@ class IterativeCV(TwoNetworks):
         ratio = min(2.0, self.noise_rate.item() / (1 - self.noise_rate.item()))
         count = int(ratio * int(self.agrees[indices].sum()))
         self.discarded[indices[self.probability[indices].argsort()[:count]]] = True
-
-
-def _endless(batches: Batches) -> Iterator[Batch]:
-    while True:
-        yield from batches
 
 
 def _joined(batch: Batch, other: Batch) -> Batch:

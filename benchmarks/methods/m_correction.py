@@ -19,9 +19,8 @@ of normal distributions. The two targets count half each, and z is soft: softmax
 
 Published: 300 epochs, of which the first 105 are plain mixup; in MD-DYR-SH the next 5 mix as above, but with the
 given labels (weighed by λ) and without the KL term, and T falls over the 88 epochs after these. All are scaled. The
-released code reads w from a table of 100 bins that is made constant beyond its maximum, and lets T fall in every
-epoch, though a comment says every second; we follow it. Losses are scanned with the augmentation of training, as
-there, but not before they are needed.
+released code reads w from a table of 100 bins that is made constant beyond its maximum; we follow it. Losses are
+scanned with the augmentation of training, as there, but not before they are needed.
 
 Cost: 2.0 plain trainings an epoch (a sample goes forward in training and in eval mode, is mixed, and is scanned), 1.0
 in the epochs of plain mixup: 1.65 in total. The first epochs of MD-DYR-SH's mixing lack one of the forward passes.
@@ -95,10 +94,6 @@ class MCorrection(SingleNetwork):
         if regularization == 0:
             return loss
         return loss + regularization * divergence_from_uniform(logits)
-
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of samples that are not mixed; `step` does not need it."""
-        return functional.cross_entropy(logits, batch.labels)
 
     @torch.no_grad()
     def own_predictions(self, inputs: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import Method, MethodFactory
+from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, recipes
 
 
-class MixNN(Method):
+class MixNN(SingleNetwork):
     """The library itself, with any of its arguments.
 
     Args:
@@ -30,7 +30,6 @@ class MixNN(Method):
 
     def __init__(self, task: Task, **arguments: Any) -> None:
         super().__init__(task)
-        self.learner = task.learner()
         defaults: dict[str, Any] = {
             "warmup_epochs": task.warmup_epochs,
             "correction_epoch": task.correction_epoch,
@@ -49,15 +48,6 @@ class MixNN(Method):
     def step(self, batch: MixNNBatch) -> None:
         """Take a step down the gradient of Eq. 7."""
         self.learner.step(self.criterion(self.learner(batch.inputs), batch))
-
-    def end_epoch(self, epoch: int) -> None:
-        """Lower the learning rate."""
-        del epoch
-        self.learner.scheduler.step()
-
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Return the network's softmax."""
-        return torch.softmax(self.learner(inputs), dim=1)
 
     def clean_score(self) -> Tensor | None:
         """Return P of Eq. 9, once there is one."""

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 from benchmarks.harness.batches import Batch, IndexedSamples, as_batch
 from benchmarks.harness.task import Task
 from benchmarks.methods.m_correction import mixed
-from benchmarks.methods.protocol import Method, MethodFactory
+from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 from mixnn_loader.neighbors.in_batch import nearest_in_batch
 
 PUBLISHED_EPOCHS = 300
@@ -39,7 +39,7 @@ HEAVY_NOISE = 0.8
 TINY = 1e-10
 
 
-class MixNNReleased(Method):
+class MixNNReleased(SingleNetwork):
     """The released code.
 
     Args:
@@ -60,12 +60,9 @@ class MixNNReleased(Method):
         self.momentum = momentum
         self.update_period = task.epochs_of(update_period, PUBLISHED_EPOCHS)
         self.warmup_epochs = task.warmup_epochs
-        self.correction_epoch = min(task.recipe.correction_epoch, task.num_epochs * 2 // 3)
+        self.correction_epoch = task.correction_epoch
         if averaged_epochs is None:
             averaged_epochs = 5 if task.noise_rate >= HEAVY_NOISE else 1
-        self.learner = task.learner()
-        self.number = 1
-        self._batches = task.batches()
         self._plain: Iterable[Batch] = DataLoader(
             IndexedSamples(task.scan_data), task.recipe.batch_size, collate_fn=as_batch
         )
@@ -73,9 +70,14 @@ class MixNNReleased(Method):
         self.register_buffer("clean_probability", torch.full((task.num_samples,), 0.5))
         self.register_buffer("losses", torch.full((averaged_epochs, task.num_samples), torch.nan))
 
+    @property
+    def number(self) -> int:
+        """The epoch in progress, counted from 1."""
+        return self.epoch + 1
+
     def begin_epoch(self, epoch: int) -> None:
         """Fit the mixture, if the warm-up is over."""
-        self.number = epoch + 1
+        super().begin_epoch(epoch)
         if self.number < self.warmup_epochs:
             return
         labels = self.soft_targets.argmax(dim=1)
@@ -126,15 +128,6 @@ class MixNNReleased(Method):
     def _update_targets(self, batch: Batch, predictions: Tensor) -> None:
         old = self.soft_targets[batch.indices]
         self.soft_targets[batch.indices] = self.momentum * old + (1 - self.momentum) * predictions
-
-    def end_epoch(self, epoch: int) -> None:
-        """Lower the learning rate."""
-        del epoch
-        self.learner.scheduler.step()
-
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Return the network's softmax."""
-        return torch.softmax(self.learner(inputs), dim=1)
 
     def clean_score(self) -> Tensor:
         """Return P, or 1 - P where it is of another label than the given one: if that is right, this is not."""

@@ -50,15 +50,11 @@ class NeighborConsistency(SingleNetwork):
         self.weight, self.num_neighbors = weight, num_neighbors
         self.exponent, self.temperature = exponent, temperature
 
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean cross-entropy."""
-        return functional.cross_entropy(logits, batch.labels)
-
     def step(self, batch: Batch) -> None:
         """Take a step down the gradient of both."""
         batch = batch.to(self.task.device)
         logits, representations = self.learner.logits_and_representations(batch.inputs)
-        loss = self.loss(logits, batch)
+        loss = functional.cross_entropy(logits, batch.labels)
         # A sample alone, as in a last batch of one, has no neighbors.
         if self.epoch >= self.task.warmup_epochs and len(batch) > 1:
             loss = (1 - self.weight) * loss + self.weight * self.inconsistency(logits, representations)

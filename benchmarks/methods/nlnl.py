@@ -15,7 +15,8 @@ stand against the 300 of a plain training in MixNN's comparison:
 w_y = (size of the largest class) / (size of class y), among the samples that are trained on from the fourth on. All of
 p is from the forward passes of training. In the first three the learning rate is constant, at the recipe's highest
 (0.02 published); the last two follow the recipe's schedule (published: 0.1, a tenth of it after 192 and 288 epochs).
-Losses are means over the samples that are selected, in the fourth weighted means, all as in the official code.
+Losses are means over the samples that are selected, in the third and the fourth weighted means, all as in the official
+code.
 
 Cost: 10.4 plain trainings; ``length`` makes all five shorter.
 """
@@ -27,9 +28,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
-from benchmarks.harness.recipes import factor
+from benchmarks.harness.schedules import factor
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 NL, SEL_NL, SEL_PL, PSEUDO, FINAL = range(5)
 PUBLISHED_EPOCHS, PUBLISHED_PLAIN = (720, 720, 720, 480, 480), 300
@@ -41,7 +42,7 @@ def class_weights(labels: Tensor, num_classes: int) -> Tensor:
     return torch.where(counts > 0, counts.max() / counts.clamp(min=1), 0.0)
 
 
-class NLNL(SingleNetwork):
+class NLNL(LossMethod):
     """Negative learning, selective negative and positive learning, and pseudo-labels.
 
     Args:

@@ -22,10 +22,10 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 
-class O2UNet(SingleNetwork):
+class O2UNet(LossMethod):
     """Overfitting to underfitting.
 
     Args:

@@ -21,12 +21,12 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 NUM_MODELED = 10_000
 
 
-class ODD(SingleNetwork):
+class ODD(LossMethod):
     """On-the-fly data denoising.
 
     Args:

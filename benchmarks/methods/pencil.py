@@ -27,13 +27,13 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 PUBLISHED_EPOCHS, PUBLISHED_BATCH_SIZE = 320, 128
 INITIAL_LOGIT = 10.0
 
 
-class Pencil(SingleNetwork):
+class Pencil(LossMethod):
     """The three stages.
 
     Args:
@@ -71,8 +71,7 @@ class Pencil(SingleNetwork):
     def begin_epoch(self, epoch: int) -> None:
         """Set the learning rate of the stage."""
         super().begin_epoch(epoch)
-        for group in self.learner.optimizer.param_groups:
-            group["lr"] = self.learning_rate(epoch)
+        self.learner.set_lr(self.learning_rate(epoch))
 
     def learning_rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch."""

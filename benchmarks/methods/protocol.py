@@ -58,7 +58,7 @@ class Method(nn.Module, ABC):
 
 
 class SingleNetwork(Method):
-    """A method that trains one network by a loss: most are this, and write `loss` alone.
+    """A method that trains one network, on all samples if it does not say otherwise.
 
     Attributes:
         learner: the network, its optimizer and its schedule.
@@ -75,9 +75,22 @@ class SingleNetwork(Method):
         """Note the epoch."""
         self.epoch = epoch
 
-    def batches(self) -> Iterable[Batch]:
+    def batches(self) -> Iterable[Any]:
         """Return all samples, shuffled."""
         return self._batches
+
+    def end_epoch(self, epoch: int) -> None:
+        """Lower the learning rate."""
+        del epoch
+        self.learner.scheduler.step()
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Return the network's softmax."""
+        return torch.softmax(self.learner(inputs), dim=1)
+
+
+class LossMethod(SingleNetwork):
+    """A method that trains one network down the gradient of a loss: most are this, and write `loss` alone."""
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -92,15 +105,6 @@ class SingleNetwork(Method):
         """Take a step down the gradient of `loss`."""
         batch = batch.to(self.task.device)
         self.learner.step(self.loss(self.learner(batch.inputs), batch))
-
-    def end_epoch(self, epoch: int) -> None:
-        """Lower the learning rate."""
-        del epoch
-        self.learner.scheduler.step()
-
-    def predict(self, inputs: Tensor) -> Tensor:
-        """Return the network's softmax."""
-        return torch.softmax(self.learner(inputs), dim=1)
 
 
 MethodFactory = Callable[..., Method]

@@ -29,10 +29,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from benchmarks.harness.learner import Learner
-from benchmarks.harness.task import SCAN_BATCH_SIZE, Task
+from benchmarks.harness.task import Task
 from benchmarks.harness.watch import AVERAGED_EPOCHS
 from benchmarks.methods.common.gaussians import Gaussians
 from benchmarks.methods.cross_entropy import CrossEntropy
@@ -132,10 +131,7 @@ class RoG(Method):
     @torch.no_grad()
     def _features(self) -> list[Tensor]:
         self.base.learner.eval()
-        parts = [
-            self._features_of(inputs.to(self.task.device))
-            for inputs, _ in DataLoader(self.task.scan_data, SCAN_BATCH_SIZE)
-        ]
+        parts = [self._features_of(inputs) for inputs in self.task.scan_inputs()]
         self.base.learner.train()
         return [torch.cat(layer) for layer in zip(*parts, strict=True)]
 

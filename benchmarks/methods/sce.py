@@ -3,10 +3,11 @@
 Wang et al., "Symmetric Cross Entropy for Robust Learning with Noisy Labels", ICCV 2019.
 
 L = α CE + β RCE, RCE = -Σ_c p_c log y_c with log 0 := A, thus RCE = -A (1 - p_y).
-CIFAR-10: α = 0.1, β = 1. CIFAR-100: α = 6, β = 0.1.
+CIFAR-10: α = 0.1, β = 1. CIFAR-100: α = 6, β = 0.1. MNIST: α = 0.01, β = 1; a method knows the number of classes, but
+not the dataset: this has to be asked for.
 
 The official code (YisenWang/symmetric_cross_entropy_for_noisy_labels) cuts y off at 1e-4, so that A = log 1e-4 = -9.21.
-We follow it. The paper has A = -4, as we remember it.
+We follow it. The paper sets A = -4 on every dataset.
 
 Cost: 1 plain training.
 """
@@ -19,10 +20,10 @@ from torch.nn import functional
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import Task
 from benchmarks.methods.gce import label_probability
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 
-class SymmetricCrossEntropy(SingleNetwork):
+class SymmetricCrossEntropy(LossMethod):
     """L = α CE + β RCE.
 
     Args:

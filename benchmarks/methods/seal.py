@@ -19,10 +19,10 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.task import SCAN_BATCH_SIZE, Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
+from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 
-class SEAL(SingleNetwork):
+class SEAL(LossMethod):
     """All rounds, each as long as a plain training.
 
     Args:

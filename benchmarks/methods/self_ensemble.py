@@ -11,7 +11,8 @@ The second term is on all samples. The teacher is the running average of the stu
 "Mean teachers are better role models", NeurIPS 2017). Rounds go on as long as the accuracy on noisy validation data
 does not fall, and the best teacher is the result.
 
-No official code is known to us. As we remember the paper: α = 0.9, and z as it was at the best epoch is what filters.
+No official code is known to us. In the paper, z as it was at the best epoch is what filters; its α we could not look
+up, and 0.9 is as we remember it. A summary of the paper has later rounds go on from the model before to save time.
 The rest is from the official code of Mean Teacher for a ResNet-26 on CIFAR-10, but for its second head: w = 100, which
 rises as exp(-5 (1 - s)²) over 5 of 180 epochs; decay 0.97 of the weights, in the first steps their mean; the
 cross-entropy is divided by the size of the whole batch. Our own choices: a tenth of the training data is held out for

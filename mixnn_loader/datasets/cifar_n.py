@@ -79,13 +79,15 @@ def cifar100n(root: StrPath, label_set: str = "noisy", transform: BatchTransform
     return images.with_targets(human_labels(Path(root) / "CIFAR-100_human.pt", label_set, images.targets))
 
 
-def human_labels(file: StrPath, label_set: str, true_labels: Tensor) -> Tensor:
+def human_labels(file: StrPath, label_set: str, true_labels: Tensor, *, by_rank: bool = False) -> Tensor:
     """Read one set of human labels.
 
     Args:
         file: ``CIFAR-10_human.pt`` or ``CIFAR-100_human.pt``.
         label_set: see the module's docstring.
         true_labels: (N,) int64, the true labels of the images that the human ones are for, in their order.
+        by_rank: the k-th label of a class is for the k-th image of that class. For an image folder whose files keep the
+            official order within each class, which nothing here can find out.
 
     Returns:
         (N,) int64.
@@ -105,6 +107,9 @@ def human_labels(file: StrPath, label_set: str, true_labels: Tensor) -> Tensor:
         raise ValueError(
             f"{file} has {len(clean)} clean and {len(chosen)} {label_set} labels for {len(true_labels)} images"
         )
+    if by_rank:
+        ranked, rank = clean.argsort(stable=True), true_labels.argsort(stable=True).argsort()
+        clean, chosen = clean[ranked][rank], chosen[ranked][rank]
     differs = clean != true_labels
     if differs.any():
         raise ValueError(

@@ -1,18 +1,18 @@
 """A folder a split, and in it a folder a class."""
 
 from pathlib import Path
-from typing import Literal
 
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import find_classes
 
 from mixnn_loader.datasets.image_list import StrPath, Transform, require
 from mixnn_loader.datasets.in_memory import BatchTransform, InMemoryDataset, read_images
+from mixnn_loader.datasets.official_files import Split, check_split
 
 _IMAGE_FOLDER_LAYOUT = "expected <root>/train/<class>/*.jpg and <root>/test/<class>/*.jpg"
 
 
-def image_folder(root: StrPath, split: Literal["train", "test"], transform: Transform | None = None) -> ImageFolder:
+def image_folder(root: StrPath, split: Split, transform: Transform | None = None) -> ImageFolder:
     """One split of ``<root>/train/<class>/*.jpg``, ``<root>/test/<class>/*.jpg``, as torchvision's `ImageFolder`.
 
     Args:
@@ -24,8 +24,7 @@ def image_folder(root: StrPath, split: Literal["train", "test"], transform: Tran
         FileNotFoundError: a split is missing, or a class has no image.
         ValueError: the split is unknown, or the two splits' classes differ: their ids would not agree.
     """
-    if split not in ("train", "test"):
-        raise ValueError(f'split must be "train" or "test", got {split!r}')
+    check_split(split)
     root = Path(root).expanduser()
     train, test = (set(_class_names(root / name)) for name in ("train", "test"))
     if train != test:
@@ -36,9 +35,7 @@ def image_folder(root: StrPath, split: Literal["train", "test"], transform: Tran
     return ImageFolder(root / split, transform=transform)
 
 
-def in_memory_folder(
-    root: StrPath, split: Literal["train", "test"], transform: BatchTransform | None = None
-) -> InMemoryDataset:
+def in_memory_folder(root: StrPath, split: Split, transform: BatchTransform | None = None) -> InMemoryDataset:
     """One split of an image folder, read into one tensor: for small images of one size, such as CIFAR's as JPEG files.
 
     Args:

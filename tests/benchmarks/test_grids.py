@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 import benchmarks
+from benchmarks.harness.flags import build_parser
 from benchmarks.harness.grid import read_grid
+from benchmarks.harness.lines import column_of, row_of
 from benchmarks.harness.published import published_tables
 from benchmarks.harness.settings import RunSettings
 from benchmarks.methods import all_methods
-from benchmarks.run import build_parser, check, settings_of
-from benchmarks.table import column_of, row_of
+from benchmarks.run import check, settings_of
 
 GRIDS = Path(benchmarks.__file__).parent / "grids"
 FILES = sorted(GRIDS.rglob("*.toml"))

@@ -9,10 +9,9 @@ import pytest
 from result_lines import result_line
 
 from benchmarks import table
+from benchmarks.harness.lines import ACCURACY, lookup
 from benchmarks.harness.published import PublishedRow, published_tables
 from benchmarks.harness.results import append_result
-
-ACCURACY = table.ACCURACY
 
 
 def cells_of(markdown: str) -> dict[str, dict[str, str]]:
@@ -52,6 +51,14 @@ def test_differences_are_of_the_same_seed() -> None:
     both = table.tables(LINES, ACCURACY, against="ce").split("\n\n")
     assert both[2] == f"**digits, 1347 samples, 2 epochs**: {ACCURACY}, less that of ce"
     assert cells_of(both[3]) == {"mixnn": {"symmetric 40%": f"13.00 ± {np.std([10, 16], ddof=1):.2f}"}}
+
+
+def test_quotients_are_of_the_same_seed(tmp_path: Path, capsys: Any) -> None:
+    assert table.main([write(tmp_path / "results.jsonl", *LINES), "--over", "ce"]) == 0
+    title, cells = capsys.readouterr().out.split("\n\n")[2:]
+    assert title == f"**digits, 1347 samples, 2 epochs**: {ACCURACY}, over that of ce"
+    ratios = [70 / 60, 79 / 63]
+    assert cells_of(cells) == {"mixnn": {"symmetric 40%": f"{np.mean(ratios):.2f} ± {np.std(ratios, ddof=1):.2f}"}}
 
 
 def test_datasets_recipes_and_options_are_kept_apart() -> None:
@@ -96,7 +103,7 @@ def test_rates_that_differ_by_less_than_a_percent_have_columns_of_their_own() ->
     ],
 )
 def test_a_path_leads_to_a_number(path: str, value: float | None) -> None:
-    assert table.lookup(result_line(), path) == value
+    assert lookup(result_line(), path) == value
 
 
 def test_of_several_figures_there_are_several_tables(tmp_path: Path, capsys: Any) -> None:

@@ -238,6 +238,16 @@ def test_rate_zero_changes_nothing_and_rate_one_everything(case: tuple[list[int]
     assert noise.pairflip(true, 1, num_classes, seed=seed).labels.tolist() == shifted
 
 
+def test_the_smallest_and_the_largest_draw_pick_a_class_that_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Extremes:
+        def random(self, size: int) -> npt.NDArray[np.float64]:
+            return np.array([0.0, np.nextafter(1, 0)])[:size]
+
+    monkeypatch.setattr(np.random, "default_rng", lambda _: Extremes())
+    rows = [[0.0, 1 - 5e-7, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]  # the first sums to one, as nearly as is asked
+    assert noise.from_matrix([0, 0], rows).labels.tolist() == [1, 1]
+
+
 def test_same_seed_same_noise_and_other_seed_other_noise() -> None:
     true = list(range(10)) * 20
     first, again = (noise.symmetric(true, 0.5, 10, seed=3).labels for _ in range(2))

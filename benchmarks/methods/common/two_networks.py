@@ -14,7 +14,7 @@ from benchmarks.methods.protocol import Method
 class TwoNetworks(Method):
     """A method that trains two networks of other initial weights on the same batches.
 
-    The first one predicts, as the official code of these methods reports it.
+    The first one predicts. The official code of these methods reports each of both, never their mean.
 
     Attributes:
         first: a network, its optimizer and its schedule.

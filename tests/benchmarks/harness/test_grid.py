@@ -42,6 +42,11 @@ def test_runs_add_to_what_holds_for_all(tmp_path: Path) -> None:
     ]
 
 
+def test_where_both_have_an_entry_the_run_has_its_own(tmp_path: Path) -> None:
+    text = 'dataset = "digits"\nmethod = "ce"\nrate = 0.2\n[[runs]]\n[[runs]]\nrate = 0.8'
+    assert [run.rate for run in read_grid(grid(text, tmp_path))] == [0.2, 0.8]
+
+
 def test_a_run_that_comes_twice_is_made_once(tmp_path: Path) -> None:
     text = 'dataset = "digits"\nmethod = "ce"\n[[runs]]\nrate = [0, 0.4]\n[[runs]]\nrate = [0.0, 0.2]'
     assert [run.rate for run in read_grid(grid(text, tmp_path))] == [0, 0.4, 0.2]

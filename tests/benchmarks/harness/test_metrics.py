@@ -1,5 +1,7 @@
 """Every measurement against NumPy and scikit-learn."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -54,15 +56,22 @@ def test_an_impossible_label_has_a_finite_likelihood() -> None:
 
 
 def test_calibration_error_is_that_of_fifteen_bins(predictions: tuple[Tensor, Tensor]) -> None:
-    probabilities, labels = (part.numpy() for part in predictions)
-    confidence, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    expected = 0.0
-    for low, high in zip(np.arange(15) / 15, np.arange(1, 16) / 15, strict=True):
-        members = (confidence > low) & (confidence <= high)
-        if members.any():
-            expected += members.mean() * abs(hits[members].mean() - confidence[members].mean())
-    assert expected > 0.02
-    assert calibration_error(*predictions) == pytest.approx(100 * expected, abs=1e-4)
+    probabilities = predictions[0].numpy()
+    confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
+    # Too confident in some bins and too shy in others, so that neither the number of bins nor the signs are all one.
+    hits = np.random.default_rng(0).random(300) < 0.5 + 0.5 * np.sin(40 * confidence)
+    labels = np.where(hits, predicted, (predicted + 1) % CLASSES)
+
+    def expected(num_bins: int) -> float:
+        error, edges = 0.0, np.arange(num_bins + 1) / num_bins
+        for low, high in itertools.pairwise(edges):
+            members = (confidence > low) & (confidence <= high)
+            if members.any():
+                error += 100 * members.mean() * abs(hits[members].mean() - confidence[members].mean())
+        return error
+
+    assert expected(15) > 1.1 * max(expected(10), expected(14), 100 * abs(hits.mean() - confidence.mean()))
+    assert calibration_error(predictions[0], torch.from_numpy(labels)) == pytest.approx(expected(15), abs=1e-4)
 
 
 def test_who_is_certain_shares_a_bin_with_who_nearly_is() -> None:
@@ -99,6 +108,12 @@ def test_among_equals_at_the_cut_the_expected_share_counts(generator: torch.Gene
 @pytest.mark.parametrize("is_noisy", [torch.zeros(4, dtype=torch.bool), torch.ones(4, dtype=torch.bool)])
 def test_there_is_nothing_to_rank_where_all_labels_are_alike(is_noisy: Tensor) -> None:
     assert ranking_figures(torch.arange(4.0), is_noisy) == {"auroc": None, "average_precision": None, "f1": None}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_scores_of_a_training_that_has_diverged_rank_nothing(value: float) -> None:
+    score, is_noisy = torch.tensor([0.5, value, 0.1]), torch.tensor([False, True, True])
+    assert ranking_figures(score, is_noisy) == {"auroc": None, "average_precision": None, "f1": None}
 
 
 def test_corrected_labels() -> None:

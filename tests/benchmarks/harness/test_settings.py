@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.harness.recipes import RECIPES, SCHEDULES, factor, recipe_for
+from benchmarks.harness.recipes import RECIPES, recipe_for
+from benchmarks.harness.schedules import SCHEDULES, factor
 from benchmarks.harness.settings import RunSettings, SettingError
 
 KEY_OF = RunSettings("ce", "digits").key

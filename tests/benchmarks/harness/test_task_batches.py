@@ -60,5 +60,21 @@ def test_methods_and_the_users_loader_have_one_order() -> None:
         assert drawn(made) == plain
 
 
+def test_a_scan_is_in_eval_mode_and_leaves_the_network_as_it_was() -> None:
+    images = InMemoryDataset(torch.rand(100, 1, 8, 8, generator=torch.Generator().manual_seed(0)), LABELS)
+    recipe = Recipe("small-resnet", 2, 1, 1)
+    made = Task(images, images, LABELS, 3, (1, 8, 8), recipe, 0.0, 0, torch.device("cpu"))
+    learner = made.learner()
+    before = {name: value.clone() for name, value in learner.network.state_dict().items()}
+    scan = made.scan(learner, torch.tensor([7, 3]))
+    assert all(part.training for part in learner.modules())
+    for name, value in learner.network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    learner.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(scan.logits, learner(images.inputs[[7, 3]]))
+    assert not scan.logits.requires_grad
+
+
 def test_workers_change_no_order() -> None:
     assert drawn(task(workers=1)) == drawn(task())

@@ -67,7 +67,7 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tupl
 
 
 @pytest.mark.parametrize(
-    ("method", "stop"), [("ce", 0), ("ce", 4), ("mixnn", 1), ("mixnn", 5), ("mixnn-recommended", 3)]
+    ("method", "stop"), [("ce", 0), ("ce", 4), ("mixup", 3), ("mixnn", 1), ("mixnn", 5), ("mixnn-recommended", 3)]
 )
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     method: str,
@@ -103,7 +103,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     resumed = train_and_measure(settings, checkpoint=checkpoint, samples=samples)
     assert trained == [*range(stop + 1), -1, *range(stop, 6)], "no epoch that was finished is trained again"
     # MixNN looks at the first batch of a process twice, to find out what would fail later.
-    assert resumed["cost"]["forward"] - whole["cost"]["forward"] == (0 if method == "ce" or stop == 0 else 2 * 64)
+    assert resumed["cost"]["forward"] - whole["cost"]["forward"] == (2 * 64 if method.startswith("mixnn") else 0)
     assert what_is_the_same(resumed) == what_is_the_same(whole)
     for expected, found in zip(read_samples(samples_of_whole), read_samples(samples), strict=True):
         np.testing.assert_array_equal(found, expected)
@@ -175,6 +175,40 @@ def test_to_watch_a_run_does_not_change_it() -> None:
     assert plain["labels"] == watched["labels"]
     assert ["training" in epoch for epoch in plain["epochs"]] == [False] * 5 + [True]
     assert all("training" in epoch for epoch in watched["epochs"])
+
+
+def test_a_method_steps_in_train_mode_and_predicts_in_eval_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[tuple[str, bool]] = set()
+
+    def note(method: Method) -> None:
+        for name in ("step", "predict"):
+            call = getattr(method, name)
+
+            def noting(argument: Any, name: str = name, call: Callable[[Any], Any] = call) -> Any:
+                seen.add((name, method.training))
+                return call(argument)
+
+            monkeypatch.setattr(method, name, noting)
+
+    watched_by(monkeypatch, note)
+    train_and_measure(settings_of("ce", epochs=2))
+    assert seen == {("step", True), ("predict", False)}
+
+
+@pytest.mark.parametrize(("noise", "told"), [("symmetric", 0.4), ("given", 0.25)])
+def test_who_has_to_be_told_a_rate_is_told_that_of_the_labels(
+    noise: str, told: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = torch.arange(8) % 4
+    given = labels.clone()
+    given[:2] = (given[:2] + 1) % 4
+    file = tmp_path / "features.pt"
+    rows = torch.randn(8, 3)
+    torch.save({"train": rows, "test": rows, "labels": labels, "test_labels": labels, "given": given}, file)
+    rates: list[float] = []
+    watched_by(monkeypatch, lambda method: rates.append(method.task.noise_rate))
+    train_and_measure(RunSettings("ce", "features", noise=noise, epochs=1), file)
+    assert rates == [told]
 
 
 def test_a_line_says_what_was_run_and_what_came_out(monkeypatch: pytest.MonkeyPatch) -> None:

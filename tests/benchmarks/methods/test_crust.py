@@ -67,13 +67,13 @@ def test_coreset_and_weights(made: Toy, monkeypatch: pytest.MonkeyPatch) -> None
         assert selected[members].sum() == len(members) // 2
         np.testing.assert_array_equal(method.weights[members], (distances < 1.5).sum(axis=1))
         middle = members[np.argsort(distances.sum(axis=1))[: len(members) // 2]]
+        np.testing.assert_array_equal(released.weights[members], (distances / 128 < 2.0).sum(axis=1))
         assert set(released.selected.nonzero().squeeze(1).tolist()) & set(members.tolist()) == set(middle.tolist())
         chosen = np.flatnonzero(selected.numpy()[members])
         cost, cost_of_middle = (
             distances[rows].min(axis=0).sum() for rows in (chosen, np.searchsorted(members, np.sort(middle)))
         )
         assert cost < 0.8 * cost_of_middle  # a coreset stands for all of its class
-    assert (released.weights == 1).all()
 
 
 def test_loss_is_a_weighted_mean(made: Toy) -> None:
@@ -93,6 +93,15 @@ def test_partners_have_the_same_given_label(made: Toy) -> None:
     origins = (partners.unsqueeze(1) == whole_batch(made).inputs.unsqueeze(0)).all(dim=2).int().argmax(dim=1)
     torch.testing.assert_close(made.given[origins], made.given.repeat(5))
     assert len(set(origins.tolist())) > 390  # and any of them
+
+
+def test_the_rim_that_facility_location_takes_is_mislabeled(made: Toy) -> None:
+    method = Crust(made.task)
+    train(method)
+    noise = made.is_noisy.double()
+    weights = method.weights.double() * method.selected
+    assert noise[method.selected].mean() > noise.mean() + 0.03
+    assert (noise * weights).sum() / weights.sum() > noise.mean()
 
 
 def test_released_form_selects_clean_samples(made: Toy, released: Crust) -> None:

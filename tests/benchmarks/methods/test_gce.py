@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from noisy_training import memorized_by_cross_entropy, noisy_toy
+from noisy_toys import long_toy, memorized_by_cross_entropy
 from toy_measures import memorized, random_batch
 from toy_task import Toy, auroc, toy, train
 
@@ -20,7 +20,7 @@ def label_probabilities(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarra
 @pytest.fixture(scope="module")
 def made() -> Toy:
     """Return a task at half of noise."""
-    return noisy_toy()
+    return long_toy()
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +72,20 @@ def test_nothing_is_dropped_before_the_first_pruning() -> None:
     assert Truncated(task).clean_score() is None
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(120, list(range(39, 120, 10))), (24, list(range(7, 24, 2)))])
-def test_prunes_in_the_published_epochs(epochs: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("num_classes", "epochs", "expected"),
+    [
+        (10, 120, list(range(39, 120, 10))),
+        (10, 24, list(range(7, 24, 2))),
+        (100, 150, list(range(79, 150, 10))),
+        (100, 30, list(range(15, 30, 2))),
+    ],
+)
+def test_prunes_in_the_published_epochs(
+    num_classes: int, epochs: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = toy(epochs=epochs, num_samples=8).task
+    task.num_classes = num_classes
     method, pruned, now = Truncated(task), list[int](), 0
 
     def scan(_: object) -> Scan:
@@ -95,7 +106,7 @@ def test_kept_samples_are_cleaner(made: Toy, trained: Truncated) -> None:
 
 
 def test_both_forms_memorize_less_than_cross_entropy(made: Toy, trained: Truncated) -> None:
-    plain = train(GeneralizedCrossEntropy(noisy_toy().task))
-    limit = memorized_by_cross_entropy() - 0.1
+    plain = train(GeneralizedCrossEntropy(long_toy().task))
+    limit = memorized_by_cross_entropy(long_toy) - 0.1
     assert memorized(plain, made) < limit
     assert memorized(trained, made) < limit

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from toy_measures import memorized, share_of_noise
+from toy_measures import memorized, share_of_noise, whole_batch
 from toy_task import Toy, auroc, toy, train
 
+from benchmarks.methods import iterative_cv
 from benchmarks.methods.iterative_cv import IterativeCV, noise_rate_of
 
 
@@ -71,6 +72,19 @@ def test_discards_nothing_under_pair_noise() -> None:
     train(method, epochs=method.selection_epochs)
     assert not method.discarded.any()
     assert method.selected.any()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_leaves_out_what_is_still_wrong(made: Toy, symmetric: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, counts = IterativeCV(made.task, symmetric=symmetric, ramp_epochs=4), list[int]()
+    monkeypatch.setattr(iterative_cv, "teach_each_other", lambda *arguments: counts.append(arguments[-1]))
+    method.noise_rate.fill_(0.45)
+    for epoch in range(6):
+        method.epoch = method.selection_epochs + epoch
+        method.step((whole_batch(made), None))
+    odds = (0.55 / 0.45) ** 2 * (3 if symmetric else 1)
+    expected = [round(400 * (1 - min(epoch / 4, 1) / (1 + odds))) for epoch in range(6)]
+    assert counts == expected
 
 
 def test_candidates_join_later(made: Toy, trained: IterativeCV) -> None:

@@ -39,7 +39,7 @@ def test_warm_up_is_a_plain_epoch_less_and_in_order(made: Toy) -> None:
         method.begin_epoch(epoch)
         seen = torch.cat([batch.indices for batch in method.batches()])
         assert torch.equal(seen, torch.arange(400)) == in_order
-    method.number = 1
+    method.epoch = 0
     batch = first_batch(made)
     loss, logits = loss_of_step(method, batch)
     assert loss == pytest.approx(torch.nn.functional.cross_entropy(logits, batch.labels).item())
@@ -51,7 +51,7 @@ def test_loss_before_the_correction_has_no_logarithm(made: Toy, monkeypatch: pyt
     weights = torch.linspace(0, 1, 40)
     monkeypatch.setattr(method, "pair", lambda *_: (partner, weights))
     for number in (10, 149):
-        method.number = number
+        method.epoch = number - 1
         loss, logits = loss_of_step(method, batch)
         p = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(axis=1, keepdims=True)
         labels = batch.labels.tolist()
@@ -73,7 +73,7 @@ def test_loss_from_the_correction_on_is_the_cross_entropy_with_soft_targets(
     own = method.learner(batch.inputs).detach().softmax(dim=1).numpy()
     given = np.eye(4)[made.given[:40].numpy()]
     for number, targets in ((151, given), (150, 0.9 * given + 0.1 * own)):
-        method.number = number
+        method.epoch = number - 1
         loss, logits = loss_of_step(method, batch)
         log_p = logits.numpy() - np.log(np.exp(logits.numpy()).sum(axis=1, keepdims=True))
         w = weights.numpy()[:, None]
@@ -86,7 +86,7 @@ def test_targets_move_every_tenth_epoch(made: Toy) -> None:
     method = MixNNReleased(made.task)
     moves = []
     for number in range(1, 301):
-        method.number = number
+        method.epoch = number - 1
         if method.updates_targets:
             moves.append(number)
     assert moves == list(range(150, 301, 10))
@@ -100,13 +100,13 @@ def test_the_partner_is_at_first_random_and_then_the_nearest_in_the_batch(made: 
     distances = np.linalg.norm(features.numpy()[:, None] - features.numpy()[None], axis=2)
     np.fill_diagonal(distances, np.inf)
     nearest = distances.argmin(axis=1)
-    method.number = 150
+    method.epoch = 149
     torch.manual_seed(0)
     partner, weights = method.pair(batch, features)
     assert sorted(partner.tolist()) == list(range(40))
     assert partner.tolist() != nearest.tolist()
     assert len(torch.unique(weights)) == 1
-    method.number = 151
+    method.epoch = 150
     partner, weights = method.pair(batch, features)
     assert partner.tolist() == nearest.tolist()
     clean = np.linspace(0, 1, 400)[:40]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from noisy_training import memorized_by_cross_entropy, noisy_toy
+from noisy_toys import long_toy, memorized_by_cross_entropy
 from toy_measures import memorized, random_batch
 from toy_task import Toy, auroc, toy, train
 
@@ -13,7 +13,7 @@ from benchmarks.methods.sop import SparseOverParameterization
 @pytest.fixture(scope="module")
 def made() -> Toy:
     """Return a task at half of noise."""
-    return noisy_toy()
+    return long_toy()
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_loss_is_that_of_the_official_code() -> None:
     u, v = torch.randn(6, 1, generator=generator), torch.randn(6, 4, generator=generator)
     u[2] = 1.5
     assert v.abs().max() > 1
-    found = SparseOverParameterization(toy().task).loss_with(logits, batch.labels, u, v).item()
+    found = SparseOverParameterization(toy().task).loss(logits, batch.labels, u, v).item()
     values = v.double().numpy()
     expected = by_hand(logits.double().numpy(), batch.labels.numpy(), u.double().numpy(), values, values)
     assert found == pytest.approx(expected, rel=1e-5)
@@ -55,7 +55,7 @@ def test_v_learns_from_the_distance_alone() -> None:
     logits, batch = random_batch()
     u, v = torch.full((6, 1), 0.3).double().requires_grad_(), torch.full((6, 4), 0.4).double().requires_grad_()
     task = toy().task
-    torch.autograd.backward(SparseOverParameterization(task).loss_with(logits.double(), batch.labels, u, v))
+    torch.autograd.backward(SparseOverParameterization(task).loss(logits.double(), batch.labels, u, v))
     assert u.grad is not None
     assert v.grad is not None
     values = logits.double().numpy(), batch.labels.numpy()
@@ -73,7 +73,7 @@ def test_step_is_plain_descent_for_the_samples_in_the_batch() -> None:
     method.v.fill_(0.5)
     logits = method.learner(batch.inputs).detach()
     u, v = torch.full((6, 1), 0.5, requires_grad=True), torch.full((6, 4), 0.5, requires_grad=True)
-    torch.autograd.backward(method.loss_with(logits, batch.labels, u, v))
+    torch.autograd.backward(method.loss(logits, batch.labels, u, v))
     assert u.grad is not None
     assert v.grad is not None
     method.step(batch)
@@ -103,7 +103,7 @@ def test_start_draws_nothing_from_the_global_generator() -> None:
 
 
 def test_memorizes_less_than_cross_entropy(made: Toy, trained: SparseOverParameterization) -> None:
-    assert memorized(trained, made) < memorized_by_cross_entropy() - 0.15
+    assert memorized(trained, made) < memorized_by_cross_entropy(long_toy) - 0.15
 
 
 def test_noise_is_found_where_it_is(made: Toy, trained: SparseOverParameterization) -> None:
