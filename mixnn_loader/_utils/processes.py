@@ -109,6 +109,13 @@ class Processes:
         united: Tensor = torch.unique(self.gather(numbers))
         return united
 
+    def own_part(self, num_rows: int, device: torch.device) -> Tensor | None:
+        """Return the numbers (n,) of the rows that this process answers for; None: all of them."""
+        if self.size == 1:
+            return None
+        numbers = torch.arange(num_rows, dtype=torch.int64, device=device)
+        return numbers.tensor_split(self.size)[self.rank]
+
     def first(self, rows: Tensor) -> Tensor:
         """Return the first process's ``rows``, which have the same shape on all."""
         if self.size == 1:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.profiler import record_function
 from torch.utils.data import DataLoader
 
@@ -21,12 +20,10 @@ from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.data.to_device import Receiver
 from mixnn_loader.method.credibility import Estimate, Evidence
 from mixnn_loader.method.soft_targets import credible_targets, sharpened
-from mixnn_loader.method.votes import vote_shares
 from mixnn_loader.model.predictor import ModelView
-from mixnn_loader.neighbors.choose import resolve_search
-from mixnn_loader.neighbors.complete import search_all
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_estimate, checked_found
+from mixnn_loader.run.ask_neighbors import ask_neighbors
 from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import scan
@@ -132,16 +129,17 @@ class Estimator:
             members = members[met]
         usable = self._usable(members)
         scanned = time.perf_counter()
-        backend, recall, votes = None, None, None
+        votes = None
         if self._asks:
             with record_function("mixnn_loader.vote"):
-                votes, backend, recall = self._vote(members, usable)
+                votes = ask_neighbors(settings, table, self._processes, members, usable)
         asked = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
-            log_posterior, mixture, likely = self._fit(members, usable, votes)
+            log_posterior, mixture, likely = self._fit(members, usable, votes and votes.shares)
         if settings.correct_by == "credibility" and settings.phase(epoch) == "correction":
             self._correct(members, likely)
         fitted = time.perf_counter()
+        backend, recall = (votes.backend, votes.recall) if votes is not None else (None, None)
         if self._searches and table.has("representations"):
             with record_function("mixnn_loader.search"):
                 backend, recall = self._search(members[usable.cpu()])
@@ -242,36 +240,6 @@ class Estimator:
             )
         return usable
 
-    def _vote(self, members: Tensor, usable: Tensor) -> tuple[Tensor, str | None, float | None]:
-        """Ask the neighbors, by angle, of the members (n,): shares of the labels (n, C), the backend and its recall.
-
-        Of a member that is not usable nobody is asked: each label is as likely.
-        """
-        settings, table = self._settings, self._table
-        rows = members[usable.cpu()]
-        num_classes = table.soft_targets.shape[1]
-        representations = table.representations
-        if len(rows) < len(table):
-            representations = representations[to_device(rows, representations.device)]
-        labels = to_device(table.given_labels[rows], representations.device)
-        votes = torch.full((len(members), num_classes), 1 / num_classes, dtype=torch.float32, device=usable.device)
-        k = min(settings.estimator.num_voters(len(rows), num_classes), len(rows) - 1)
-        if k < 1:
-            return votes, None, None
-        directions = functional.normalize(representations, dim=1)
-        search = resolve_search(settings.search, num_rows=len(rows), device=directions.device)
-        found = search_all(search, directions, k, self._own_queries(directions))
-        neighbors = to_device(self._processes.gather(found.neighbors.cpu()), labels.device)
-        votes[usable] = to_device(vote_shares(neighbors, labels, num_classes), votes.device)
-        return votes, found.backend, found.recall
-
-    def _own_queries(self, rows: Tensor) -> Tensor | None:
-        """Return the numbers of the rows that this process answers for; None: all."""
-        if self._processes.size == 1:
-            return None
-        numbers = torch.arange(len(rows), dtype=torch.int64, device=rows.device)
-        return numbers.tensor_split(self._processes.size)[self._processes.rank]
-
     def _fit(self, members: Tensor, usable: Tensor, votes: Tensor | None) -> Estimate:
         """Step 2: estimate log P(clean) of the members (n,), and write it to the table."""
         settings, table = self._settings, self._table
@@ -315,7 +283,7 @@ class Estimator:
         if len(rows) < len(table):
             representations = representations[to_device(rows, representations.device)]
         if num_found > 0:
-            queries = self._own_queries(representations)
+            queries = self._processes.own_part(len(rows), representations.device)
             answer = settings.source.search(representations, num_found, queries)
             num_queries = len(rows) if queries is None else len(queries)
             found, backend, recall = checked_found(answer, num_queries, num_found, len(rows))
