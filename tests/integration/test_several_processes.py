@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler
 from toy import NUM_CLASSES, Points, mlp, tensors_of
 
-from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader.run.sample_table import Layout, SampleTable
 from mixnn_loader.run.share_rows import average_rows
@@ -105,20 +105,22 @@ def assert_all_know_the_same(ranks: list[dict[str, Any]]) -> None:
                 assert_same(other[name], rows)
 
 
-def alone(model: dict[str, Any]) -> MixNNDataLoader:
+def alone(model: dict[str, Any], settings: dict[str, Any]) -> MixNNDataLoader:
     """A single process's loader, at the start of its first epoch after warm-up, with a model of the given weights."""
     net = mlp()
     net.load_state_dict(model)
-    loader = MixNNDataLoader(Points(NUM_SAMPLES), net, batch_size=8, **(SETTINGS | {"warmup_epochs": 0}))
+    loader = MixNNDataLoader(Points(NUM_SAMPLES), net, batch_size=8, **(SETTINGS | settings | {"warmup_epochs": 0}))
     next(iter(loader))
     return loader
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_posteriors_and_neighbors_are_those_of_a_single_process(tmp_path: Path, size: int) -> None:
-    ranks = results_of(partial(train, settings={}), size, tmp_path)
+@pytest.mark.parametrize(("size", "settings"), [(2, {}), (3, {}), (3, {"credibility": "vote"})])
+def test_posteriors_and_neighbors_are_those_of_a_single_process(
+    tmp_path: Path, size: int, settings: dict[str, Any]
+) -> None:
+    ranks = results_of(partial(train, settings=settings), size, tmp_path)
     for epoch in range(1, EPOCHS):
-        single = alone(ranks[0][epoch]["model"])
+        single = alone(ranks[0][epoch]["model"], settings)
         for rank in ranks:
             at_start = rank[epoch]["start"]
             assert torch.equal(at_start["neighbor_indices"], single.neighbor_indices)
@@ -237,7 +239,9 @@ def broadcast(state: dict[str, Any] | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("within", [True, False])
-@pytest.mark.parametrize("settings", [{}, {"scan": "running"}], ids=["epoch", "running"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"scan": "running"}, recipes.robust(epochs=EPOCHS)], ids=["epoch", "running", "robust"]
+)
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path, within: bool, settings: dict[str, Any]) -> None:
     results_of(partial(stopped_and_resumed, within=within, settings=settings), 2, tmp_path)
 
@@ -364,6 +368,25 @@ def test_batches_after_the_last_count(tmp_path: Path) -> None:
     first, second = results_of(short_length, 2, tmp_path)
     assert_all_know_the_same([first, second])
     assert (first["soft_targets"].max(dim=1).values < 1).all()
+
+
+def averaged(rank: int, size: int) -> Tensor:
+    """Train by the robust recipe; return the averages of predictions that each process has at the end."""
+    del rank, size
+    training = Rank(**recipes.robust(epochs=EPOCHS))
+    for epoch in range(2):
+        for _ in training.epoch(epoch):
+            pass
+    averages: Tensor = training.loader.state_dict()["samples"]["averages"]
+    return averages
+
+
+def test_averages_of_predictions_are_shared(tmp_path: Path) -> None:
+    first, *others = results_of(averaged, 2, tmp_path)
+    # Two epochs of three batches each, whose last says nothing.
+    assert (first.sum(dim=1) > 0).float().mean() > 0.8
+    for other in others:
+        assert_same(other, first)
 
 
 def half_precision(rank: int, size: int) -> Tensor:
