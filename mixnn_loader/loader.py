@@ -101,7 +101,7 @@ class MixNNDataLoader(SampleRows):
             ``"training"``, what it says of the mixed sample in the training step itself, which `MixNNLoss` tells the
             loader: no forward pass is made besides, and nothing is known of a sample that has less than half of a mix.
             There are no representations then: partners are drawn at random, or searched in the epochs that scan. Of
-            several processes, the last batch of an epoch says nothing: what they know is shared before it is trained on.
+            several processes, the last batch of an epoch says nothing: they share what they know before it is trained.
         scan_every: n >= 1: scan, and search, in the first epoch after warm-up and every n-th from there. In between,
             ``scan="epoch"`` leaves P and neighbors as they are, and ``"running"`` the neighbors. None: in every epoch
             with ``"epoch"``; with ``"running"`` scan once, and search in every epoch; with ``"training"`` never.
