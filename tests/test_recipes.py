@@ -1,0 +1,74 @@
+"""Recipes: arguments that the loader takes, in proportion to the training, and that train."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from toy import Points, mlp
+
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
+
+Recipe = Callable[[int], dict[str, Any]]
+RECIPES = [recipes.robust, recipes.paper, recipes.released_code]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("epochs", [1, 2, 3, 30, 300])
+def test_the_loader_takes_it(recipe: Recipe, epochs: int) -> None:
+    arguments = recipe(epochs)
+    assert set(arguments) <= set(inspect.signature(MixNNDataLoader).parameters)
+    if arguments.get("search") == "hnsw":
+        pytest.importorskip("nmslib")
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8, **arguments)
+    assert f"warm-up {arguments['warmup_epochs']}," in repr(loader)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_phases_grow_with_the_training(recipe: Recipe) -> None:
+    short, long = recipe(60), recipe(600)
+    for name in ("warmup_epochs", "correction_epoch"):
+        assert long[name] == 10 * short[name]
+    assert 0 < short["warmup_epochs"] <= short["correction_epoch"] < 60
+
+
+def test_the_papers_numbers() -> None:
+    paper = recipes.paper()
+    assert (paper["warmup_epochs"], paper["correction_epoch"], paper["momentum"], paper["num_neighbors"]) == (
+        *(10, 60),
+        *(0.9, 1),
+    )
+    assert recipes.released_code()["neighbors"] == "batch"
+
+
+def test_the_robust_one_scans_twenty_times_at_most() -> None:
+    for epochs in (2, 40, 100, 1000):
+        arguments = recipes.robust(epochs)
+        scans = (epochs - arguments["warmup_epochs"]) / arguments["scan_every"]
+        assert scans <= 25
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("epochs", [0, 2.5, True])
+def test_another_length_is_refused(recipe: Recipe, epochs: Any) -> None:
+    with pytest.raises(ValueError, match="epochs must be an integer >= 1"):
+        recipe(epochs)
+
+
+def test_the_robust_one_corrects_wrong_labels() -> None:
+    torch.manual_seed(0)
+    points, model, epochs = Points(200), mlp(), 30
+    loader = MixNNDataLoader(points, model, batch_size=20, shuffle=True, **recipes.robust(epochs))
+    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), MixNNLoss()
+    for _ in range(epochs):
+        for inputs, targets in loader:
+            loss = criterion(model(inputs), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    given = (points.labels == points.true_labels).float().mean()
+    corrected = (loader.soft_targets.argmax(dim=1) == points.true_labels).float().mean()
+    assert given < 0.85
+    assert corrected > 0.97
+    assert loader.history[-1]["noise_rate"] is None or abs(loader.history[-1]["noise_rate"] - 0.2) < 0.05
