@@ -42,7 +42,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "correction_epoch": warmup,
         "neighbors": "random-batch",
         "weighting": "mixup",
-        "credibility": "vote",
+        "credibility": "either",
         "correct_by": "credibility",
         "scan": "training",
         "scan_every": max(2, epochs // SCANS),

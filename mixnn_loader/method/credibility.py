@@ -16,7 +16,7 @@ from mixnn_loader.method.votes import num_voters
 LEAST_LOG_POSTERIOR = -80.0
 """Of a label that no neighbor has; its exponential is still a number in float32."""
 
-Credibilities = Literal["mixture", "agreement", "vote"]
+Credibilities = Literal["mixture", "agreement", "vote", "either"]
 
 
 class Evidence(NamedTuple):
@@ -161,6 +161,40 @@ class VoteCredibility(Credibility):
         return Estimate(log_posterior.clamp_min(LEAST_LOG_POSTERIOR), None, sharpened(votes, labels, self._sharpness))
 
 
+class EitherCredibility(Credibility):
+    """A label is as credible as the most favorable of several estimates says; what is likely has to be so by all.
+
+    Neighbors find out wrong labels where most labels are wrong, and doubt right ones between two classes; a model that
+    holds on to a label in spite of them is a reason to leave it.
+
+    Args:
+        *credibilities: the estimates; none: the vote of neighbors, and agreement.
+    """
+
+    def __init__(self, *credibilities: Credibility) -> None:
+        self._parts = credibilities or (VoteCredibility(), AgreementCredibility())
+        self.uses_averages = any(part.uses_averages for part in self._parts)
+        self.uses_votes = any(part.uses_votes for part in self._parts)
+
+    def __repr__(self) -> str:
+        return f"EitherCredibility({', '.join(map(repr, self._parts))})"
+
+    def num_voters(self, num_samples: int, num_classes: int) -> int:
+        """Return how many neighbors of each sample to ask."""
+        return max(part.num_voters(num_samples, num_classes) for part in self._parts if part.uses_votes)
+
+    def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
+        """Estimate log P(clean)."""
+        answers = [part.estimate(evidence, warn) for part in self._parts]
+        log_posterior = torch.stack([answer.log_posterior for answer in answers]).amax(dim=0)
+        mixture = next((answer.mixture for answer in answers if answer.mixture is not None), None)
+        likely = [answer.likely for answer in answers if answer.likely is not None]
+        if not likely:
+            return Estimate(log_posterior, mixture)
+        labels = evidence.labels.clamp(min=0).to(likely[0].device)
+        return Estimate(log_posterior, mixture, sharpened(torch.stack(likely).prod(dim=0), labels, power=1.0))
+
+
 def credibility_of(credibility: str | Credibility) -> Credibility:
     """Return the estimate of a name, or the caller's own.
 
@@ -174,6 +208,7 @@ def credibility_of(credibility: str | Credibility) -> Credibility:
             "mixture": MixtureCredibility(),
             "agreement": AgreementCredibility(),
             "vote": VoteCredibility(),
+            "either": EitherCredibility(),
         }
         return ready[credibility]
     if isinstance(credibility, type) or not isinstance(credibility, Credibility):

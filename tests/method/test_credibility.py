@@ -1,10 +1,19 @@
 """Credibility by agreement: the average of predictions against the given label."""
 
+import numpy as np
 import pytest
 import torch
 
 from mixnn_loader._utils.warn_once import WarnOnce
-from mixnn_loader.method.credibility import AgreementCredibility, Evidence
+from mixnn_loader.method.credibility import (
+    AgreementCredibility,
+    Credibility,
+    EitherCredibility,
+    Estimate,
+    Evidence,
+    MixtureCredibility,
+    VoteCredibility,
+)
 
 
 def estimated(averages: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
@@ -32,3 +41,54 @@ def test_averages_in_half_precision_are_enough() -> None:
 def test_without_averages_it_says_so() -> None:
     with pytest.raises(RuntimeError, match="averages of predictions were not kept"):
         estimated(None, torch.tensor([0]))
+
+
+def evidence_of(num_samples: int = 50, num_classes: int = 4) -> Evidence:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(num_classes, (num_samples,), generator=generator)
+    averages, votes = (torch.randn(2, num_samples, num_classes, generator=generator) * 2).softmax(dim=2)
+    return Evidence(torch.arange(num_samples), labels, torch.rand(num_samples, generator=generator), averages, votes)
+
+
+def test_either_takes_the_larger_p_and_what_both_find_likely() -> None:
+    evidence, warn = evidence_of(), WarnOnce()
+    vote, agreement = (
+        VoteCredibility(sharpness=2.0).estimate(evidence, warn),
+        AgreementCredibility().estimate(evidence, warn),
+    )
+    either = EitherCredibility(VoteCredibility(sharpness=2.0), AgreementCredibility()).estimate(evidence, warn)
+    assert torch.equal(either.log_posterior, torch.maximum(vote.log_posterior, agreement.log_posterior))
+    assert (either.log_posterior == vote.log_posterior).any()
+    assert (either.log_posterior == agreement.log_posterior).any()
+    assert vote.likely is not None
+    assert agreement.likely is not None
+    assert either.likely is not None
+    product = vote.likely.double().numpy() * agreement.likely.double().numpy()
+    np.testing.assert_allclose(either.likely, product / product.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_either_of_estimates_that_find_nothing_likely_finds_nothing_likely() -> None:
+    class Certain(Credibility):
+        def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
+            del warn
+            return Estimate(torch.zeros_like(evidence.losses), None)
+
+    answer = EitherCredibility(Certain(), MixtureCredibility()).estimate(evidence_of(), WarnOnce())
+    assert answer.likely is None
+    assert answer.mixture is not None
+    assert (answer.log_posterior == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("credibility", "uses"),
+    [
+        (MixtureCredibility(), (False, False)),
+        (AgreementCredibility(), (True, False)),
+        (VoteCredibility(), (False, True)),
+        (EitherCredibility(), (True, True)),
+        (EitherCredibility(MixtureCredibility(), AgreementCredibility()), (True, False)),
+    ],
+    ids=repr,
+)
+def test_an_estimate_says_what_it_needs(credibility: Credibility, uses: tuple[bool, bool]) -> None:
+    assert (credibility.uses_averages, credibility.uses_votes) == uses

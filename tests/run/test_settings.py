@@ -157,7 +157,10 @@ def test_what_is_said_counts_more_than_the_proportions() -> None:
         ({"neighbors": 3}, "neighbors must be one of 'dataset', .* got 3, which has no sees, pool_size"),
         ({"weighting": None}, "weighting must be one of 'mixture', .* or a function .*, got None"),
         ({"weighting": UniformWeights}, "weighting must be .* got the class UniformWeights: call it first"),
-        ({"credibility": None}, "credibility must be one of 'mixture', 'agreement' or an object with .*, got None"),
+        (
+            {"credibility": None},
+            "credibility must be one of 'mixture', 'agreement', 'vote', 'either' or an object with .*, got None",
+        ),
         ({"credibility": MixtureCredibility}, "credibility must be one of"),
     ],
 )
