@@ -90,7 +90,8 @@ class MixNNDataLoader(SampleRows):
         weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"doubt"``, the same of
             a sample that is surely wrong, nothing of its neighbors of one that is surely right, and in proportion in
             between; ``"uniform"``, equal; ``"beta"``, λ from Beta(1, 1) and the rest shared equally; ``"mixup"``, the
-            same with λ or 1-λ, whichever is larger; or a function, see `mixnn_loader.functional.Weighting`.
+            same with λ or 1-λ, whichever is larger; ``"doubt-mixup"``, that in proportion to doubt; or a function, see
+            `mixnn_loader.functional.Weighting`.
         credibility: how P(clean) is estimated: ``"mixture"``, by two normal distributions over the losses (Eq. 8, 9);
             ``"agreement"``, the likelihood of the given label against that of the likeliest, by e; ``"vote"``, the same
             by the given labels of up to 200 neighbors, see `mixnn_loader.method.votes`, whom the loader searches in the

@@ -385,7 +385,7 @@ def test_nothing_is_kept_alive(steps: int, workers: dict[str, Any]) -> None:
         (
             "weighting",
             "posterior",
-            "weighting must be one of 'mixture', 'doubt', 'uniform', 'beta', 'mixup', got 'posterior'",
+            "weighting must be one of 'mixture', 'doubt', 'uniform', 'beta', 'mixup', 'doubt-mixup', got 'posterior'",
         ),
         ("search", "faiss", 'search must be "auto", "exact", .*"hnsw" or an object.*got \'faiss\''),
         ("device", "gpu", "device must be None or a torch device such as 'cuda:0', got 'gpu'"),

@@ -77,6 +77,18 @@ class BetaWeights:
         return beta_weights(to_device(own_weights, found.device), found)
 
 
+class DoubtMixupWeights:
+    """As mixup, as far as the sample is doubted: λ' = P + (1 - P) λ with a random λ of at least a half."""
+
+    def __repr__(self) -> str:
+        return "DoubtMixupWeights()"
+
+    def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
+        """See `doubt_weights` and `beta_weights`."""
+        credible = log_posteriors[:, 0].exp()
+        return beta_weights(credible + (1 - credible) * to_device(_at_least_half(found, rng), found.device), found)
+
+
 class MixupWeights:
     """A random λ of at least a half for the sample, whatever the credibility of labels: mixup, as MixMatch has it."""
 
@@ -86,12 +98,10 @@ class MixupWeights:
     def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
         """See `beta_weights`."""
         del log_posteriors
-        drawn = rng.random(len(found), dtype=np.float32)
-        own_weights = torch.from_numpy(np.maximum(drawn, 1 - drawn))
-        return beta_weights(to_device(own_weights, found.device), found)
+        return beta_weights(to_device(_at_least_half(found, rng), found.device), found)
 
 
-Weightings = Literal["mixture", "doubt", "uniform", "beta", "mixup"]
+Weightings = Literal["mixture", "doubt", "uniform", "beta", "mixup", "doubt-mixup"]
 
 
 def weighting_of(weighting: str | Weighting) -> Weighting:
@@ -109,6 +119,7 @@ def weighting_of(weighting: str | Weighting) -> Weighting:
             "uniform": UniformWeights(),
             "beta": BetaWeights(),
             "mixup": MixupWeights(),
+            "doubt-mixup": DoubtMixupWeights(),
         }
         return ready[weighting]
     if isinstance(weighting, type) or not callable(weighting):
@@ -118,6 +129,12 @@ def weighting_of(weighting: str | Weighting) -> Weighting:
             f"found, rng) -> weights, got {kind}"
         )
     return weighting
+
+
+def _at_least_half(found: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw λ or 1 - λ of Beta(1, 1), whichever is larger, (B,) float32 on the CPU."""
+    drawn = rng.random(len(found), dtype=np.float32)
+    return torch.from_numpy(np.maximum(drawn, 1 - drawn))
 
 
 def posterior_weights(log_posteriors: Tensor, found: Tensor) -> Tensor:

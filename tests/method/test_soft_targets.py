@@ -13,6 +13,7 @@ from mixnn_loader.method.soft_targets import (
     mean_over_repeats,
     moving_average,
     places_in_batch,
+    sharpened,
 )
 
 Update = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32], float]
@@ -121,22 +122,29 @@ def test_where_in_the_batch_a_neighbor_is(indices: list[int], num_neighbors: int
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(2, 5))
-def test_a_credible_label_stays_and_another_gives_way(seed: int, num_samples: int, num_classes: int) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 6), st.integers(2, 5), st.sampled_from([1.0, 2.0, 8.0]))
+def test_a_credible_label_stays_and_another_gives_way(
+    seed: int, num_samples: int, num_classes: int, power: float
+) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.integers(num_classes, size=num_samples)
-    averages = rng.dirichlet(np.ones(num_classes), num_samples) * rng.random((num_samples, 1))
+    averages = rng.dirichlet(np.ones(num_classes), num_samples) * rng.uniform(0.1, 1, (num_samples, 1))
     credible = rng.choice([0.0, 1.0, 0.3], size=num_samples)
     expected = np.zeros_like(averages)
     for i, label in enumerate(labels):
-        expected[i] = (1 - credible[i]) * averages[i] ** 2 / sum(a**2 for a in averages[i])
+        expected[i] = (1 - credible[i]) * averages[i] ** power / sum(a**power for a in averages[i])
         expected[i, label] += credible[i]
     with np.errstate(divide="ignore"):
         log_posterior = torch.from_numpy(np.log(credible)).float()
-    targets = credible_targets(torch.from_numpy(labels), torch.from_numpy(averages).float(), log_posterior)
-    np.testing.assert_allclose(targets, expected, atol=1e-5)
+    given_labels = torch.from_numpy(labels)
+    likely = sharpened(torch.from_numpy(averages).float(), given_labels, power)
+    np.testing.assert_allclose(credible_targets(given_labels, likely, log_posterior), expected, atol=1e-5)
 
 
-def test_of_a_sample_of_which_nothing_was_said_the_label_stays() -> None:
-    targets = credible_targets(torch.tensor([1]), torch.zeros(1, 3), torch.tensor([0.5]).log())
-    assert targets.tolist() == [[0, 1, 0]]
+def test_where_nothing_is_likely_the_label_stays() -> None:
+    assert sharpened(torch.zeros(1, 3), torch.tensor([1])).tolist() == [[0, 1, 0]]
+
+
+def test_sharpening_does_not_run_out_of_range() -> None:
+    likely = torch.tensor([[1e-30, 1e-31]])
+    torch.testing.assert_close(sharpened(likely, torch.tensor([1]), power=8.0), torch.tensor([[1.0, 1e-8]]))

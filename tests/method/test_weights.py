@@ -11,7 +11,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mixnn_loader.method.weights import MixupWeights, beta_weights, doubt_weights, posterior_weights, uniform_weights
+from mixnn_loader.method.weights import (
+    DoubtMixupWeights,
+    MixupWeights,
+    beta_weights,
+    doubt_weights,
+    posterior_weights,
+    uniform_weights,
+)
 
 PROBABILITIES = st.floats(0, 1, width=32)
 FAR_FROM_UNDERFLOW = st.just(0.0) | st.floats(2.0**-60, 1, width=32)
@@ -145,6 +152,19 @@ def test_mixup_leaves_a_sample_at_least_a_half(weighing: tuple[Tensor, Tensor], 
     others, exists = weights[:, 1:].numpy(), found.numpy()
     for row, there in zip(others, exists, strict=True):
         np.testing.assert_allclose(row[there], row[there].mean() if there.any() else 0, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(weighings(), st.integers(0, 2**32))
+def test_a_doubted_sample_is_mixed_as_by_mixup_and_a_credible_one_less(
+    weighing: tuple[Tensor, Tensor], seed: int
+) -> None:
+    posteriors, found = weighing
+    mixup = MixupWeights()(posteriors.log(), found, np.random.default_rng(seed)).numpy()
+    weights = DoubtMixupWeights()(posteriors.log(), found, np.random.default_rng(seed))
+    assert_weights(weights, found)
+    doubt = 1 - posteriors[:, :1].double().numpy()
+    np.testing.assert_allclose(weights[:, 1:], doubt * mixup[:, 1:], atol=1e-6)
 
 
 def test_the_share_of_mixup_is_uniform_above_a_half() -> None:

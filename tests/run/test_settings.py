@@ -56,7 +56,10 @@ def settings(**changes: Any) -> Settings:
             {"neighbors": "nearest"},
             "neighbors must be one of 'dataset', 'batch', 'random', 'random-batch', got 'nearest'",
         ),
-        ({"weighting": "even"}, "weighting must be one of 'mixture', 'doubt', 'uniform', 'beta', 'mixup', got 'even'"),
+        (
+            {"weighting": "even"},
+            "weighting must be one of 'mixture', 'doubt', 'uniform', 'beta', 'mixup', 'doubt-mixup', got 'even'",
+        ),
         ({"epochs": 0}, "epochs must be None or an integer >= 1, got 0"),
         ({"epoch_length": 1.5}, "epoch_length must be None or an integer >= 1, got 1.5"),
         ({"correct_neighbors": 1}, "correct_neighbors must be True or False, got 1"),
