@@ -18,11 +18,13 @@ SCANS = 20
 
 
 def robust(epochs: int) -> dict[str, Any]:
-    """Take what protects best at the cost of plain training, whatever share of the labels is wrong.
+    """Take what protects best, whatever share of the labels is wrong, at little more than the cost of plain training.
 
-    No forward pass is made besides the training step. Each sample is mixed with a random other one of its batch; the
-    loss holds the model to the average of what it has said of the sample so far; and targets follow that average as far
-    as it speaks against the given label. The loss must be `mixnn_loader.MixNNLoss`.
+    Up to twenty times in a training the dataset is scanned, and the nearest neighbors of each sample are asked for their
+    given labels. Neither they nor the model may support a label for it to be doubted; then the target is what both find
+    likely. A doubted sample is mixed with a random other one of its batch, and the loss holds the model to the average
+    of what it has said of each sample. Besides the scans the loader makes no forward pass: it goes by the training step,
+    so that the loss must be `mixnn_loader.MixNNLoss`.
 
     Args:
         epochs: how long the training will be.
@@ -41,7 +43,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "warmup_epochs": warmup,
         "correction_epoch": warmup,
         "neighbors": "random-batch",
-        "weighting": "mixup",
+        "weighting": "doubt-mixup",
         "credibility": "either",
         "correct_by": "credibility",
         "scan": "training",

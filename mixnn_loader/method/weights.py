@@ -78,7 +78,11 @@ class BetaWeights:
 
 
 class DoubtMixupWeights:
-    """As mixup, as far as the sample is doubted: λ' = P + (1 - P) λ with a random λ of at least a half."""
+    """As mixup, as far as the sample is doubted: λ' = P' + (1 - P') λ with a random λ of at least a half.
+
+    P' is P times the mean P of the batch: where many labels are wrong, a credible one may be, too, and is mixed; where
+    nearly all are right, nothing is lost by mixing.
+    """
 
     def __repr__(self) -> str:
         return "DoubtMixupWeights()"
@@ -86,6 +90,7 @@ class DoubtMixupWeights:
     def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
         """See `doubt_weights` and `beta_weights`."""
         credible = log_posteriors[:, 0].exp()
+        credible = credible * credible.mean()
         return beta_weights(credible + (1 - credible) * to_device(_at_least_half(found, rng), found.device), found)
 
 

@@ -163,8 +163,8 @@ def test_a_doubted_sample_is_mixed_as_by_mixup_and_a_credible_one_less(
     mixup = MixupWeights()(posteriors.log(), found, np.random.default_rng(seed)).numpy()
     weights = DoubtMixupWeights()(posteriors.log(), found, np.random.default_rng(seed))
     assert_weights(weights, found)
-    doubt = 1 - posteriors[:, :1].double().numpy()
-    np.testing.assert_allclose(weights[:, 1:], doubt * mixup[:, 1:], atol=1e-6)
+    own = posteriors[:, :1].double().numpy()
+    np.testing.assert_allclose(weights[:, 1:], (1 - own * own.mean()) * mixup[:, 1:], atol=1e-6)
 
 
 def test_the_share_of_mixup_is_uniform_above_a_half() -> None:
