@@ -18,13 +18,13 @@ SCANS = 20
 
 
 def robust(epochs: int) -> dict[str, Any]:
-    """Take what protects best, whatever share of the labels is wrong, at little more than the cost of plain training.
+    """Take what protects best, whatever share of the labels is wrong, for little more than plain training costs.
 
-    Up to twenty times in a training the dataset is scanned, and the nearest neighbors of each sample are asked for their
-    given labels. Neither they nor the model may support a label for it to be doubted; then the target is what both find
-    likely. A doubted sample is mixed with a random other one of its batch, and the loss holds the model to the average
-    of what it has said of each sample. Besides the scans the loader makes no forward pass: it goes by the training step,
-    so that the loss must be `mixnn_loader.MixNNLoss`.
+    Up to twenty times in a training the dataset is scanned, and the nearest neighbors of each sample are asked for
+    their given labels. Only a label that neither they nor the model support is doubted; then the target is what both
+    find likely. A doubted sample is mixed with a random other one of its batch, and the loss holds the model to the
+    average of what it has said of each sample. Besides the scans the loader makes no forward pass: it goes by the
+    training step, so that the loss must be `mixnn_loader.MixNNLoss`.
 
     Args:
         epochs: how long the training will be.
