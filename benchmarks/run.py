@@ -16,6 +16,7 @@ import inspect
 import itertools
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from benchmarks.harness.flags import build_parser
 from benchmarks.harness.grid import read_grid
 from benchmarks.harness.noise import NOISES
 from benchmarks.harness.recipes import recipe_for
-from benchmarks.harness.results import Line, append_result, read_results, samples_file
+from benchmarks.harness.results import Line, append_result, checkpoint_file, read_results, samples_file
 from benchmarks.harness.settings import RunSettings, SettingError
 from benchmarks.harness.side_by_side import Failure, run_each
 from benchmarks.harness.training import train_and_measure
@@ -63,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for settings in wanted:
             check(settings, args.data_dir)
         done = {line["key"] for line in read_results(args.output)} if args.output.exists() else set()
+        # A file that cannot be written is found out now, and not after a training.
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.open("ab").close()
     except SettingError as error:
         flag = FLAGS.get(error.name, error.name)
         parser.error(f"argument {f'--grid {args.grid}: {error.name}' if args.grid else f'--{flag}'}: {error.message}")
@@ -72,16 +76,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(jobs) < len(wanted):
         print(f"{len(wanted) - len(jobs)} of {len(wanted)} runs are in {args.output} already", file=sys.stderr)
     failures = []
-    answers = run_each(partial(attempt, args=args), jobs, args.processes)
-    for answer in tqdm(answers, total=len(jobs), unit="run", disable=None):
-        if isinstance(answer, Failure):
-            failures.append(f"{answer.job.title}: {answer.reason}")
-            continue
-        settings, line = answer
-        append_result(args.output, line)
-        tqdm.write(f"{settings.title}: {line['figures']['last']['accuracy']:.2f} % in {line['seconds']:.0f} s")
+    try:
+        with closing(run_each(partial(attempt, args=args), jobs, args.processes)) as answers:
+            for answer in tqdm(answers, total=len(jobs), unit="run", disable=None):
+                if isinstance(answer, Failure):
+                    # At once: the others may take days.
+                    tqdm.write(f"{answer.job.title}: {answer.reason.rstrip()}", file=sys.stderr)
+                    failures.append(answer)
+                    continue
+                settings, line = answer
+                append_result(args.output, line)
+                checkpoint_file(args.output, settings.key).unlink(missing_ok=True)
+                tqdm.write(f"{settings.title}: {line['figures']['last']['accuracy']:.2f} % in {line['seconds']:.0f} s")
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on after the last whole epoch of each run", file=sys.stderr)
+        return 130
+    if failures:
+        print(f"{len(failures)} of {len(jobs)} runs failed:", file=sys.stderr)
     for failure in failures:
-        print(failure, file=sys.stderr)
+        print(f"  {failure.job.title}: {failure.reason.rstrip().splitlines()[-1]}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -89,7 +102,7 @@ def attempt(settings: RunSettings, args: argparse.Namespace) -> Line:
     """Run once."""
     # Two runs side by side are done sooner than one after another with two threads each.
     torch.set_num_threads(1)
-    checkpoint = args.output.with_suffix(".checkpoints") / f"{settings.key}.pt"
+    checkpoint = checkpoint_file(args.output, settings.key)
     samples = samples_file(args.output, settings.key)
     return train_and_measure(settings, args.data_dir, checkpoint, args.device, samples)
 
@@ -122,6 +135,10 @@ def settings_of(args: argparse.Namespace) -> list[RunSettings]:
             )
             for seed, rate, method in itertools.product(given["seeds"], given["rate"], given["method"])
         ]
+    if unknown := set(args.method or ()) - {"all", *all_methods()}:
+        raise ValueError(
+            f"argument --method: there is no {', '.join(sorted(unknown))}; there are {', '.join(all_methods())}"
+        )
     wanted: dict[str, RunSettings] = {}
     for settings in runs:
         names = list(all_methods()) if settings.method == "all" else [settings.method]
@@ -169,6 +186,9 @@ def check(settings: RunSettings, data_dir: Path | None) -> None:
     recipe_for(settings)
     if settings.noise not in (*NOISES, "given"):
         raise SettingError("noise", f"must be one of {', '.join([*NOISES, 'given'])}, got {settings.noise!r}")
+    if settings.noise == "asymmetric" and not any(name in settings.dataset for name in ("cifar", "features")):
+        # Other datasets have ten classes, too, but none that is like another as CIFAR's cat is like its dog.
+        raise SettingError("noise", f"asymmetric is between similar classes of CIFAR; for {settings.dataset} take pair")
     if settings.dataset.removeprefix("paper-") not in WITHOUT_FILES:
         if data_dir is None:
             raise ValueError(f"argument --data-dir: {settings.dataset} needs one, the folder that holds the dataset")

@@ -5,10 +5,11 @@
     python -m benchmarks.table results.jsonl --figure cost.plain_trainings seconds --over ce
     python -m benchmarks.table results.jsonl --paper IV
 
-A cell is of the seeds that its runs have. With ``--against M`` a second table has the differences to a method, of the
-same seed each: with few seeds that tells more than two means, as noise, initial weights and order are the same. With
-``--over M`` it has quotients instead, such as the cost in multiples of that of ``ce``. With ``--paper T`` the rows of
-a paper's table stand below ours of the same dataset; of other datasets they follow by themselves.
+A cell is of the seeds that its runs have; where they are fewer than in other cells of the table, it says how many. With
+``--against M`` a second table has the differences to a method, of the same seed each: with few seeds that tells more
+than two means, as noise, initial weights and order are the same. With ``--over M`` it has quotients instead, such as
+the cost in multiples of that of ``ce``. With ``--paper T`` the rows of a paper's table stand below ours of the same
+dataset; of other datasets they follow by themselves.
 """
 
 import argparse
@@ -38,9 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     methods = args.method or (None if paper is None else paper.methods)
     parts = [] if paper is None else [f"{paper.title}. Published: {paper.source}."]
     try:
-        lines = [
-            line for line in read_results(args.results) if methods is None or line["settings"]["method"] in methods
-        ]
+        found = read_results(args.results)
+        lines = [line for line in found if methods is None or line["settings"]["method"] in methods]
+        if not lines and paper is None:
+            known = ", ".join(sorted({line["settings"]["method"] for line in found}))
+            wanted = f" of {', '.join(methods)}; there are runs of {known}" if known and methods else ""
+            raise ValueError(f"there is no run{wanted}")
         for figure in figures:
             rows = [] if paper is None else [row for row in paper.rows if row.figure == figure]
             parts.append(tables(lines, figure, against=args.against, over=args.over, published=rows))
@@ -113,8 +117,8 @@ def tables(
             title = f"**{dataset}**: {figure}, {relation} {reference}"
             parts.append(f"{title}\n\n{markdown(paired(cells, reference, combine))}")
     if not parts and not published:
-        known = f"it has {', '.join(sorted(_paths(lines[0])))}" if lines else "there is no run"
-        raise ValueError(f"no run has the figure {figure}; {known}")
+        known = f"; it has {', '.join(sorted(_paths(lines[0])))}" if lines else ""
+        raise ValueError(f"no run has the figure {figure}{known}")
     if reference is not None and not compared:
         raise ValueError(f"there is no {reference} without options to compare with")
     for name in dict.fromkeys(row.dataset for row in left):
@@ -167,18 +171,22 @@ def markdown(cells: Cells) -> str:
     """Lay out a table: a row a method, a column a kind and rate of noise."""
     names = sorted({column for columns in cells.values() for column in columns}, key=_noise_order)
     lines = [f"| method | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    most = max((len(values) for columns in cells.values() for values in columns.values()), default=0)
     for (method, options), columns in cells.items():
-        row = [spread(list(columns.get(name, {}).values())) for name in names]
+        row = [spread(list(columns.get(name, {}).values()), most) for name in names]
         lines.append(f"| {method}{f' ({options})' if options else ''} | {' | '.join(row)} |")
     return "\n".join(lines)
 
 
-def spread(values: Sequence[float]) -> str:
-    """Show a mean and, of several values, the sample standard deviation."""
+def spread(values: Sequence[float], usual: int | None = None) -> str:
+    """Show a mean and, of several values, the sample standard deviation; and how many, where fewer than usual."""
     if not values:
         return "-"
     mean = f"{statistics.fmean(values):.2f}"
-    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+    if len(values) == 1:
+        return mean
+    fewer = f" ({len(values)} seeds)" if usual is not None and len(values) < usual else ""
+    return f"{mean} ± {statistics.stdev(values):.2f}{fewer}"
 
 
 def _paths(line: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

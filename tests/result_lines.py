@@ -19,6 +19,7 @@ def result_line(
     watched: bool = False,
     right: tuple[float, ...] | None = None,
     recipe: dict[str, Any] | None = None,
+    epochs: int | None = None,
 ) -> dict[str, Any]:
     """Make the line of a run.
 
@@ -33,18 +34,19 @@ def result_line(
         watched: with figures of the training data in every epoch.
         right: share of labels that are right after correction, an epoch each; None: of a method that corrects none.
         recipe: changes of it.
+        epochs: that were asked for.
     """
     settings = RunSettings(
-        method, dataset, noise, rate, seed, recipe=recipe or {}, options=options or {}, watch_training=watched
+        method, dataset, noise, rate, seed, epochs, None, recipe or {}, options or {}, watch_training=watched
     )
-    epochs: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
     for epoch, accuracy in enumerate(accuracies):
         figures: dict[str, Any] = {"epoch": epoch, "test": {"accuracy": accuracy}}
         if watched or epoch == len(accuracies) - 1:
             clean = float(np.exp(-epoch))
             figures["training"] = {"clean_gradient": clean, "noisy_gradient": 1 - clean / 4, "memorized": 10.0 * epoch}
             figures["labels"] = {} if right is None else {"right": right[epoch]}
-        epochs.append(figures)
+        measured.append(figures)
     return {
         "key": settings.key,
         "settings": settings.as_dict(),
@@ -57,5 +59,5 @@ def result_line(
         "cost": {"forward": 10, "plain_trainings": 1.0},
         "figures": {"last": {"accuracy": accuracies[-1]}},
         "labels": {} if right is None else {"right": right[-1]},
-        "epochs": epochs,
+        "epochs": measured,
     }

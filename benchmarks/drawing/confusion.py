@@ -31,7 +31,7 @@ def draw_confusion(runs: Sequence[Run]) -> Figure:
         for title, labels in (("labels as given", samples.given), (f"corrected by {run.name}", samples.corrected)):
             shares = transition_matrix(torch.from_numpy(samples.true), torch.from_numpy(labels), num_classes)
             parts.append((f"{run.task}\n{title}", shares.numpy()))
-    axes = panels([title for title, _ in parts], [run for run, _ in correcting], size=(4.2, 4.2), columns=PAIRED)
+    axes = panels([title for title, _ in parts], [run for run, _ in correcting], size=(4.2, 4.9), columns=PAIRED)
     for ax, (_, matrix) in zip(axes, parts, strict=True):
         draw_matrix(ax, 100 * matrix)
     return figure_of(axes)

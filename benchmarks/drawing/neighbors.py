@@ -22,8 +22,8 @@ def draw_neighbors(runs: Sequence[Run]) -> Figure:
     tasks = grouped(noisy, lambda run: run.task)
     axes = panels(list(tasks), mixnn)
     for ax, members in zip(axes, tasks.values(), strict=True):
-        dataset = members[0].settings["dataset"]
-        clean = [run for run in mixnn if run.settings["rate"] == 0 and run.settings["dataset"] == dataset]
+        training = members[0].training
+        clean = [run for run in mixnn if run.settings["rate"] == 0 and run.training == training]
         draw_points(ax, accuracies_by_k(members) | accuracies_by_k(clean))
         ax.set(xlabel="K, number of neighbors", ylabel="test accuracy, last epoch (%)")
     return figure_of(axes)

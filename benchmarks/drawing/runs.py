@@ -51,9 +51,22 @@ class Run:
         return f"{method} ({options})" if options else method
 
     @property
+    def training(self) -> str:
+        """The dataset, and what was asked for of its training in place of what is usual."""
+        asked = {"epochs": self.settings["epochs"], "samples": self.settings["num_train"]}
+        changes = [f"{value} {name}" for name, value in asked.items() if value is not None]
+        changes += [f"{name} {value}" for name, value in self.settings["recipe"].items()]
+        return ", ".join([self.settings["dataset"], *changes])
+
+    @property
+    def noise(self) -> str:
+        """The kind and rate of the noise."""
+        return column_of(self.settings)
+
+    @property
     def task(self) -> str:
-        """The dataset with its noise."""
-        return f"{self.settings['dataset']}, {column_of(self.settings)}"
+        """What runs have to have in common to be compared: the dataset, how it is trained on, and its noise."""
+        return f"{self.training}, {self.noise}"
 
     def curve(self, path: str) -> Array | None:
         """Return a measurement of every epoch by its path in an epoch's figures; None where an epoch has none."""
@@ -90,10 +103,14 @@ def grouped(runs: Iterable[Run], key: Callable[[Run], str]) -> dict[str, list[Ru
 
 
 def curves_by_name(runs: Iterable[Run], path: str) -> dict[str, Array]:
-    """Return a measurement by epoch, (seeds, epochs), of every method that has it; runs cut to the shortest."""
+    """Return a measurement by epoch, (seeds, epochs), of every method that has it; runs cut to the shortest.
+
+    Of a seed that was run with ``--watch-training`` and without, which come to the same, one counts.
+    """
     found: dict[str, Array] = {}
     for name, members in grouped(runs, lambda run: run.name).items():
-        curves = [curve for run in members if (curve := run.curve(path)) is not None]
+        of_seed = {run.settings["seed"]: curve for run in members if (curve := run.curve(path)) is not None}
+        curves = list(of_seed.values())
         if curves:
             length = min(map(len, curves))
             found[name] = np.stack([curve[:length] for curve in curves])

@@ -20,17 +20,16 @@ def draw_sensitivity(runs: Sequence[Run]) -> Figure:
     varied = [run for run in runs if run.settings["method"] == "mixnn" and _only_option(run) is not None]
     if not varied:
         raise NothingToDrawError(f"it is of runs of mixnn with one of the options {', '.join(OPTIONS)}")
-    datasets = grouped(varied, lambda run: f"{run.settings['dataset']}: {_only_option(run)}")
-    axes = panels([title.partition(":")[0] for title in datasets], varied)
-    for ax, members in zip(axes, datasets.values(), strict=True):
+    varied_alike = grouped(varied, lambda run: f"{run.training}: {_only_option(run)}")
+    axes = panels([members[0].training for members in varied_alike.values()], varied)
+    for ax, members in zip(axes, varied_alike.values(), strict=True):
         option = _only_option(members[0])
         assert option is not None
         points: dict[str, dict[float, list[float]]] = {}
         for run in members:
             accuracy = lookup(run.line, ACCURACY)
             assert accuracy is not None
-            noise = run.task.partition(", ")[2]
-            points.setdefault(noise, {}).setdefault(float(run.options[option]), []).append(accuracy)
+            points.setdefault(run.noise, {}).setdefault(float(run.options[option]), []).append(accuracy)
         draw_points(ax, points)
         ax.set(xlabel=OPTIONS[option], ylabel="test accuracy, last epoch (%)")
         ax.legend(fontsize="small")

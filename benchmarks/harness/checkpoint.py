@@ -1,5 +1,6 @@
 """A run's state on disk, so that an interrupted run goes on where it was."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from benchmarks.methods.protocol import Method
 
 
 class Checkpoint:
-    """One file, replaced after every epoch and removed at the end.
+    """One file, replaced after every epoch; who has put the run's result away removes it.
 
     No generator's state is in it: every epoch starts from random streams of its own, see
     `benchmarks.harness.training.seed_everything` and `Task.begin_epoch`.
@@ -31,20 +32,26 @@ class Checkpoint:
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".tmp")
+        # Where two processes make the same run, neither takes away what the other is writing.
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
         torch.save({"method": method.state_dict(), "progress": progress}, temporary)
         temporary.replace(self._path)
 
     def load(self, method: Method) -> dict[str, Any] | None:
-        """Put a method back to where it was saved, and return the progress; None: there is nothing saved."""
+        """Put a method back to where it was saved, and return the progress; None: there is nothing saved.
+
+        Raises:
+            ValueError: the file is broken, or of another version of the method.
+        """
         if self._path is None or not self._path.exists():
             return None
-        state = torch.load(self._path, map_location="cpu", weights_only=True)
-        method.load_state_dict(state["method"])
-        progress: dict[str, Any] = state["progress"]
+        try:
+            state = torch.load(self._path, map_location="cpu", weights_only=True)
+            method.load_state_dict(state["method"])
+            progress: dict[str, Any] = state["progress"]
+        except Exception as error:
+            raise ValueError(
+                f"cannot go on from {self._path}, which is broken or of another version of the method; remove it, and "
+                "the run starts anew"
+            ) from error
         return progress
-
-    def remove(self) -> None:
-        """Remove the file: the run is done."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """A results file: one JSON line a run, appended as each is done."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ def read_results(paths: Path | Iterable[Path]) -> list[Line]:
     """
     lines: dict[str, Line] = {}
     for path in [paths] if isinstance(paths, Path) else paths:
-        *whole, last = path.read_text(encoding="utf-8").split("\n")
+        *whole, last = path.read_text(encoding="utf-8", errors="replace").split("\n")
         for number, text in enumerate(whole, start=1):
             if text.strip():
                 line = _as_run(text)
@@ -36,6 +37,8 @@ def append_result(path: Path, line: Line) -> None:
     """Append one run, in the place of a last line that is broken off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
+        # What another process has written half of is no line that is broken off.
+        fcntl.flock(file, fcntl.LOCK_EX)
         if end := file.seek(0, os.SEEK_END):
             file.seek(end - 1)
             if file.read(1) != b"\n":
@@ -47,6 +50,11 @@ def append_result(path: Path, line: Line) -> None:
                 else:
                     file.write(b"\n")
         file.write(json.dumps(line).encode() + b"\n")
+
+
+def checkpoint_file(results: Path, key: str) -> Path:
+    """Return where a run with this key keeps its state until its line is in the results file."""
+    return results.with_suffix(".checkpoints") / f"{key}.pt"
 
 
 def samples_file(results: Path, key: str) -> Path:

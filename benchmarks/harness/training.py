@@ -35,7 +35,8 @@ def train_and_measure(
     Args:
         settings: what to run.
         data_dir: folder that holds the dataset.
-        checkpoint: file that keeps the state after every epoch; None: none is kept.
+        checkpoint: file that keeps the state after every epoch; None: none is kept. It stays after the last one, for
+            the caller to remove once the line is in a file.
         device: where to train.
         samples: file for what figures need of single samples, see `benchmarks.harness.samples`; written where the
             settings say ``watch_training`` and true labels are known.
@@ -66,8 +67,7 @@ def train_and_measure(
     seed_everything(settings.seed, 0)
     method = make_method(settings, task)
     watch = Watch(method, task, data, given, predicts_training_data=settings.watch_training)
-    file = Checkpoint(checkpoint)
-    epochs = train(method, task, watch, file)
+    epochs = train(method, task, watch, Checkpoint(checkpoint))
     line = {
         "key": settings.key,
         "settings": settings.as_dict(),
@@ -89,7 +89,6 @@ def train_and_measure(
     }
     if samples is not None and watch.samples is not None:
         watch.samples.write(samples)
-    file.remove()
     return line
 
 

@@ -11,7 +11,7 @@ import pytest
 from result_lines import result_line
 
 from benchmarks import run
-from benchmarks.harness.results import append_result, read_results
+from benchmarks.harness.results import append_result, checkpoint_file, read_results
 from benchmarks.harness.settings import RunSettings
 from benchmarks.harness.side_by_side import Failure
 from benchmarks.methods import all_methods
@@ -54,9 +54,44 @@ def test_what_the_file_has_is_not_run_again(ran: list[RunSettings], tmp_path: Pa
 def test_a_run_that_fails_is_reported_and_tried_again(ran: list[RunSettings], tmp_path: Path, capsys: Any) -> None:
     output = str(tmp_path / "results.jsonl")
     assert run.main(["--seeds", "13", "0", "--output", output]) == 1
-    assert "ce, digits, symmetric 40%, seed 13: bad luck" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("ce, digits, symmetric 40%, seed 13: bad luck\n")
+    assert said.endswith("1 of 2 runs failed:\n  ce, digits, symmetric 40%, seed 13: bad luck\n")
     assert run.main(["--seeds", "13", "0", "--output", output]) == 1
     assert [settings.seed for settings in ran] == [13, 0, 13]
+
+
+def test_a_checkpoint_is_kept_until_the_line_is_in_the_file(
+    ran: list[RunSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "results.jsonl"
+    checkpoint = checkpoint_file(output, RunSettings("ce", "digits").key)
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "append_result", full)
+        with pytest.raises(OSError, match="no space left"):
+            run.main(["--output", str(output)])
+    assert checkpoint.exists()
+    assert run.main(["--output", str(output)]) == 0
+    assert not checkpoint.exists()
+    assert len(ran) == 2
+
+
+def test_an_interruption_is_a_line_and_not_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def interrupted(*_: Any) -> Iterator[Any]:
+        yield from ()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_each", interrupted)
+    assert run.main(["--output", str(tmp_path / "results.jsonl")]) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
 
 
 def test_all_stands_for_every_method(ran: list[RunSettings], tmp_path: Path) -> None:
@@ -93,6 +128,10 @@ GRID = 'dataset = "digits"\nmethod = "ce"'
         (["--dataset", "imagenet"], "argument --dataset: invalid choice"),
         (["--dataset", "mnist"], "argument --data-dir: mnist needs one"),
         (["--dataset", "mnist", "--data-dir", "/no/such/folder"], "argument --data-dir: there is no /no/such/folder"),
+        (
+            ["--noise", "asymmetric"],
+            "argument --noise: asymmetric is between similar classes of CIFAR; for digits take",
+        ),
         (["--noise", "loud"], "argument --noise: invalid choice"),
         (["--rate", "1.5"], "argument --rate: must lie in [0, 1), got 1.5"),
         (["--rate", "x"], "argument --rate: invalid fraction value: 'x'"),
@@ -111,6 +150,7 @@ GRID = 'dataset = "digits"\nmethod = "ce"'
         (["--grid", "GRID", "--watch-training"], "argument --watch-training: not allowed with --grid"),
         (["--grid", "GRID", "--seeds", "7"], "has no run of that --dataset and those --seeds"),
         (["--grid", "GRID", "--method", "mixnn"], "has no run of mixnn"),
+        (["--grid", "GRID", "--method", "ce", "elf"], "argument --method: there is no elf; there are "),
         (["--grid", "METHOD"], "METHOD: method: there is no elf; there are "),
         (["--grid", "NOISE"], "NOISE: noise: must be one of symmetric, "),
     ],
@@ -141,6 +181,13 @@ def test_an_output_that_holds_something_else_is_a_usage_error(ran: list[RunSetti
     assert output.read_text(encoding="utf-8") == "a diary\n"
 
 
+def test_an_output_that_cannot_be_written_is_a_usage_error(ran: list[RunSettings], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        run.main(["--output", str(tmp_path / "file" / "results.jsonl")])
+    assert ran == []
+
+
 def test_a_job_goes_to_its_process_and_leaves_its_samples_beside_the_results(tmp_path: Path) -> None:
     args = argparse.Namespace(output=tmp_path / "results.jsonl", data_dir=None, device="cpu")
     job: Callable[[RunSettings], Any] = pickle.loads(pickle.dumps(partial(run.attempt, args=args)))
@@ -149,4 +196,4 @@ def test_a_job_goes_to_its_process_and_leaves_its_samples_beside_the_results(tmp
     append_result(args.output, line)
     assert read_results(args.output) == [line]
     assert (tmp_path / "results.samples" / f"{settings.key}.npz").exists()
-    assert list((tmp_path / "results.checkpoints").iterdir()) == []
+    assert checkpoint_file(args.output, settings.key).exists(), "for as long as its line is not in the file"

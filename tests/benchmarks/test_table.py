@@ -38,12 +38,12 @@ LINES = [
 ]
 
 
-def test_a_cell_is_the_mean_and_sample_deviation_over_the_seeds() -> None:
+def test_a_cell_is_the_mean_and_sample_deviation_over_the_seeds_and_says_so_where_they_are_fewer() -> None:
     cells = cells_of(table.tables(LINES, ACCURACY))
     assert list(cells) == ["ce", "mixnn"]
     assert list(cells["ce"]) == ["clean", "symmetric 40%"]
     assert cells["mixnn"]["symmetric 40%"] == f"{np.mean([70, 79, 81]):.2f} ± {np.std([70, 79, 81], ddof=1):.2f}"
-    assert cells["ce"] == {"clean": "90.00", "symmetric 40%": f"61.50 ± {np.std([60, 63], ddof=1):.2f}"}
+    assert cells["ce"] == {"clean": "90.00", "symmetric 40%": f"61.50 ± {np.std([60, 63], ddof=1):.2f} (2 seeds)"}
     assert cells["mixnn"]["clean"] == "-"
 
 
@@ -118,7 +118,7 @@ def test_of_several_figures_there_are_several_tables(tmp_path: Path, capsys: Any
     ("flags", "message"),
     [
         (["--figure", "figures.first"], "no run has the figure figures.first; it has actual_noise_rate, cost.forward"),
-        (["--method", "elr"], "no run has the figure figures.last.accuracy; there is no run"),
+        (["--method", "elr"], "there is no run of elr; there are runs of ce"),
         (["--against", "elr"], "there is no elr without options to compare with"),
         (["--paper", "VI"], "argument --paper: invalid choice: 'VI'"),
     ],

@@ -72,6 +72,17 @@ class TestAccuracy:
         heights = np.asarray(shade.get_paths()[0].vertices)[:, 1]
         assert (heights.min(), heights.max()) == (50, 70)
 
+    def test_runs_of_another_length_are_in_another_panel(self) -> None:
+        long = run_of("ce", 50.0, 60.0, 70.0)
+        long_axes, short_axes = draw_accuracy([long, run_of("ce", 20.0, 30.0, epochs=2)]).axes
+        assert short_axes.get_title() == "digits, 2 epochs, symmetric 40%"
+        np.testing.assert_allclose(lines_of(long_axes)["ce"], [[0, 1, 2], [50, 60, 70]])
+
+    def test_a_seed_that_was_run_watched_and_unwatched_counts_once(self) -> None:
+        runs = [run_of("ce", 50.0), run_of("ce", 50.0, watched=True), run_of("ce", 80.0, seed=1)]
+        (ax,) = draw_accuracy(runs).axes
+        np.testing.assert_allclose(lines_of(ax)["ce"], [[0], [65]])
+
     def test_each_task_has_a_panel(self) -> None:
         axes = draw_accuracy([run_of(), run_of(rate=0.8), run_of(dataset="mnist"), run_of(rate=0.0)]).axes
         assert [ax.get_title() for ax in axes] == [
@@ -175,6 +186,15 @@ class TestSamples:
         np.testing.assert_allclose(np.diag(matrix), [100 * 13 / 20, 100 * 13 / 20, 100 * 14 / 20])
         np.testing.assert_allclose(np.diag(np.asarray(corrected.images[0].get_array())), [90, 90, 95])
         assert [text.get_text() for text in given.texts[:3]] == ["65", "35", "0"]
+
+    def test_titles_and_labels_of_a_single_row_are_within_the_picture(self, tmp_path: Path) -> None:
+        run = run_of("elr", epochs=9, samples=write_samples(tmp_path / "run.npz", num_classes=10))
+        figure = draw_confusion([run])
+        figure.draw_without_rendering()
+        foot = max(text.get_window_extent().y1 for text in figure.texts)
+        for ax in figure.axes:
+            assert ax.title.get_window_extent().y1 <= figure.bbox.y1
+            assert ax.xaxis.label.get_window_extent().y0 >= foot
 
     def test_with_many_classes_the_cells_have_no_numbers(self, tmp_path: Path) -> None:
         path = write_samples(tmp_path / "run.npz", num_classes=20)

@@ -1,5 +1,7 @@
 """A results file, also one that a killed process has left."""
 
+import fcntl
+import threading
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,22 @@ def test_refuses_a_file_of_something_else(text: str, tmp_path: Path) -> None:
     path.write_text(f"{text}\n\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"results\.jsonl, line 1 is not a run's result"):
         read_results(path)
+
+
+def test_refuses_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"\x1f\x8b\xff\n")
+    with pytest.raises(ValueError, match=r"results\.jsonl, line 1 is not a run's result"):
+        read_results(path)
+
+
+def test_waits_while_another_process_appends(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    appending = threading.Thread(target=append_result, args=(path, ONE))
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        appending.start()
+        appending.join(timeout=0.5)
+        assert path.read_bytes() == b""
+    appending.join()
+    assert read_results(path) == [ONE]

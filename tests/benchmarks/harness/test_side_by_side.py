@@ -2,6 +2,8 @@
 
 import math
 import os
+import signal
+import time
 
 from benchmarks.harness.side_by_side import Failure, run_each
 
@@ -22,6 +24,18 @@ def test_one_whose_process_ends_is_reported() -> None:
     (failure,) = run_each(os._exit, [3], 1)
     assert isinstance(failure, Failure)
     assert failure.reason == "its process ended without an answer, exit code 3"
+
+
+def test_what_is_still_going_on_ends_at_once_where_nobody_takes_its_answer() -> None:
+    answers = run_each(time.sleep, [0.0, 100.0], 2)
+    assert next(answers) == (0.0, None)
+    start = time.monotonic()
+    answers.close()
+    assert time.monotonic() - start < 50
+
+
+def test_ctrl_c_is_left_to_the_process_that_started_them() -> None:
+    assert list(run_each(signal.raise_signal, [signal.SIGINT], 1)) == [(signal.SIGINT, None)]
 
 
 def test_without_jobs_there_are_no_answers() -> None:

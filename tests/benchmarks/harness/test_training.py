@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import training
-from benchmarks.harness.checkpoint import Checkpoint
 from benchmarks.harness.data import load
 from benchmarks.harness.learner import Learner
 from benchmarks.harness.recipes import recipe_for
@@ -107,18 +106,22 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     assert what_is_the_same(resumed) == what_is_the_same(whole)
     for expected, found in zip(read_samples(samples_of_whole), read_samples(samples), strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert not checkpoint.exists()
 
 
 def test_a_run_that_was_stopped_after_its_last_epoch_is_only_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, checkpoint = settings_of("ce"), tmp_path / "run.pt"
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "remove", lambda _: None)
-        whole = train_and_measure(settings, checkpoint=checkpoint)
+    whole = train_and_measure(settings, checkpoint=checkpoint)
     watched_by(monkeypatch, lambda method: monkeypatch.setattr(method, "step", pytest.fail))
     assert what_is_the_same(train_and_measure(settings, checkpoint=checkpoint)) == what_is_the_same(whole)
+
+
+def test_a_checkpoint_that_is_broken_says_what_to_do(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run.pt"
+    checkpoint.write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"cannot go on from .*run\.pt, .*; remove it, and the run starts anew"):
+        train_and_measure(settings_of("ce"), checkpoint=checkpoint)
 
 
 def test_noise_initial_weights_and_order_are_the_same_for_all_methods(monkeypatch: pytest.MonkeyPatch) -> None:
