@@ -23,7 +23,8 @@ def test_every_run_of_a_grid_can_be_made(path: Path, tmp_path: Path) -> None:
     for settings in runs:
         check(settings, tmp_path)
     assert len({settings.key for settings in runs}) == len(runs)
-    assert {settings.seed for settings in runs} == {0, 1, 2}
+    seeds = {settings.seed for settings in runs}
+    assert seeds == {0, 1, 2} or (path.parent.name == "measured" and seeds == {0})
     for words in ("python -m benchmarks.run --grid", f"benchmarks/grids/{path.relative_to(GRIDS)}", "--output"):
         assert words in path.read_text(encoding="utf-8"), "a grid says how it is run"
 
