@@ -29,6 +29,7 @@ from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import scan
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.share_rows import share_predictions
+from mixnn_loader.run.training_step import NOT_TOLD
 
 SCAN_BATCH_SIZE = 128
 """Batch size of the scan where the user's batch sampler has none of its own."""
@@ -116,10 +117,7 @@ class Estimator:
         if not scans and (settings.scan == "epoch" or (self._asks and not table.has("representations"))):
             return {}
         if settings.scan == "training" and epoch > 0 and not met.any():
-            raise RuntimeError(
-                "scan='training' goes by the logits that MixNNLoss is given, and it was given none: take the loss by "
-                "MixNNLoss()(logits, targets), not compiled, or pass scan='running'"
-            )
+            raise RuntimeError(NOT_TOLD)
 
         started = time.perf_counter()
         if scans:

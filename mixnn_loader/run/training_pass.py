@@ -16,6 +16,7 @@ from mixnn_loader.run.load_batches import load_batches
 from mixnn_loader.run.observe import is_same_model
 from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Parts
+from mixnn_loader.run.training_step import NOT_TOLD
 from mixnn_loader.run.update import Update
 
 
@@ -203,7 +204,15 @@ class TrainingPass:
                 raise RuntimeError(
                     f"epoch {epoch.number} is over: another was started, set or loaded; iterate one at a time"
                 )
+            self._check_told()
             self.settle()
+
+    def _check_told(self) -> None:
+        """Find out at once where the model was trained and the loader is not told what it said."""
+        pending, parts = self._pending, self._parts
+        goes_by_it = parts.settings.scan == "training" and pending is not None and pending.receipt.logits is None
+        if goes_by_it and parts.observer.has_seen_step:
+            raise RuntimeError(NOT_TOLD)
 
     def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:
         parts = self._parts

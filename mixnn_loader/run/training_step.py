@@ -11,6 +11,11 @@ from mixnn_loader.method.early_learning import prediction
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average
 from mixnn_loader.run.sample_table import SampleTable
 
+NOT_TOLD = (
+    "scan='training' goes by the logits that MixNNLoss is given, and it was given none: take the loss by "
+    "MixNNLoss()(logits, targets), not compiled, or pass scan='running'"
+)
+
 LEAST_SHARE = 0.5
 """A mix says something of a sample that makes up this share of it, or more."""
 
