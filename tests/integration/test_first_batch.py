@@ -90,11 +90,14 @@ class BadSource(NeighborSource):
         return k if self.sees == "dataset" else 0
 
 
-class BadScan(Credibility):
+OF_CREDIBILITY = "the estimate of credibility="
+
+
+class BadCredibility(Credibility):
     """Its estimates are wrong."""
 
     def __init__(self, answer: Any) -> None:
-        self.running, self.every, self.answer = False, 1, answer
+        self.answer = answer
 
     def estimate(self, evidence: Any, warn: Any) -> Any:
         del warn
@@ -148,10 +151,18 @@ BROKEN: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         ValueError,
         "weighting= must return weights >= 0 .* zero for neighbors that are not found",
     ),
-    "scan raises": ({"scan": BadScan(raises)}, ZeroDivisionError, "of the user's"),
-    "scan, number": ({"scan": BadScan(lambda _: 0.5)}, ValueError, "the estimate of scan="),
-    "scan, shape": ({"scan": BadScan(lambda _: Estimate(torch.zeros(3), None))}, ValueError, "the estimate of scan="),
-    "scan, array": ({"scan": BadScan(lambda e: (e.losses.numpy(), None))}, ValueError, "the estimate of scan="),
+    "credibility raises": ({"credibility": BadCredibility(raises)}, ZeroDivisionError, "of the user's"),
+    "credibility, number": ({"credibility": BadCredibility(lambda _: 0.5)}, ValueError, OF_CREDIBILITY),
+    "credibility, shape": (
+        {"credibility": BadCredibility(lambda _: Estimate(torch.zeros(3), None))},
+        ValueError,
+        OF_CREDIBILITY,
+    ),
+    "credibility, array": (
+        {"credibility": BadCredibility(lambda e: (e.losses.numpy(), None))},
+        ValueError,
+        OF_CREDIBILITY,
+    ),
 }
 
 
