@@ -91,7 +91,7 @@ def efficientnet_lite0() -> nn.Module:
 def represent(backbone: Any, images: InMemoryDataset, size: int) -> Tensor:
     """Return representations (N, d) float16: the average over positions of what the last convolution gives."""
     parts = []
-    for batch in tqdm(images.inputs.split(BATCH_SIZE), unit="batch", disable=None):
+    for batch in tqdm(torch.split(images.inputs, BATCH_SIZE), unit="batch", disable=None):
         enlarged = interpolate(batch.float(), size=(size, size), mode="bilinear", antialias=True)
         maps = backbone.extract_features(((enlarged - LITE_MEAN) / LITE_SCALE).to(memory_format=torch.channels_last))
         parts.append(maps.mean(dim=(2, 3)).half())
@@ -125,7 +125,7 @@ def agreement(inputs: Tensor, labels: Tensor, given: Tensor) -> tuple[float, flo
         logits: Tensor = classifier(inputs[wrong])
     second = logits.scatter(1, labels[wrong, None], -torch.inf).argmax(1)
     shuffled = given[wrong].clone()
-    for label in labels.unique():
+    for label in range(classifier.out_features):
         rows = (labels[wrong] == label).nonzero().squeeze(1)
         shuffled[rows] = shuffled[rows[torch.randperm(len(rows), generator=generator)]]
     return (second == given[wrong]).double().mean().item(), (second == shuffled).double().mean().item()

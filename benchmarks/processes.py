@@ -47,7 +47,7 @@ from mixnn_loader.neighbors.cells import ROWS_A_CELL, Cells, find_centers
 from mixnn_loader.neighbors.precision import full_float32
 from mixnn_loader.neighbors.rows import center
 from mixnn_loader.run.sample_table import Layout, SampleTable
-from mixnn_loader.run.share_rows import average_targets, share_predictions
+from mixnn_loader.run.share_rows import average_rows, share_predictions
 
 BACKENDS: dict[str, NeighborSearch] = {"exact": ExactSearch(), "cells": CellSearch()}
 NUM_NEIGHBORS = 1
@@ -228,7 +228,7 @@ def after_epoch(case: ExchangeCase, processes: Processes) -> Callable[[], object
     table.soft_targets.uniform_(generator=torch.Generator().manual_seed(0))
     order = torch.randperm(case.num_rows, generator=torch.Generator().manual_seed(0))
     rows_of = [rows.sort().values for rows in order.tensor_split(processes.size)]
-    return lambda: average_targets(table, rows_of, processes)
+    return lambda: average_rows(table.soft_targets, rows_of, processes)
 
 
 def in_transit(num_rows: int, width: int, processes: int) -> float:
