@@ -10,17 +10,29 @@ nearest_neighbors: the neighbors of all rows.
 from torch import Tensor
 
 from mixnn_loader.method.clean_probability import log_clean_posterior
-from mixnn_loader.method.credibility import Credibility, Estimate, Evidence
+from mixnn_loader.method.credibility import (
+    AgreementCredibility,
+    Credibility,
+    EitherCredibility,
+    Estimate,
+    Evidence,
+    MixtureCredibility,
+    VoteCredibility,
+)
 from mixnn_loader.method.mixing import mix, mix_targets
 from mixnn_loader.method.soft_targets import moving_average
 from mixnn_loader.method.weights import Weighting, posterior_weights
 from mixnn_loader.neighbors import NeighborSearch, NeighborSource, resolve_search, search_all
 
 __all__ = [
+    "AgreementCredibility",
     "Credibility",
+    "EitherCredibility",
     "Estimate",
     "Evidence",
+    "MixtureCredibility",
     "NeighborSource",
+    "VoteCredibility",
     "Weighting",
     "clean_posterior",
     "mix",

@@ -84,9 +84,9 @@ class MixNNDataLoader(SampleRows):
             to K have weight 0.
         neighbor_pool: M >= K, ``"dataset"`` only: draw the K from the M nearest, afresh for every batch; None: the K
             nearest.
-        search: ``"dataset"`` only: ``"exact"``; ``"cells"``, faster from about 10,000 samples on at a recall that is
-            measured; ``"hnsw"``; an object with the method of `mixnn_loader.neighbors.NeighborSearch`; or ``"auto"``,
-            which chooses between the first two.
+        search: of neighbors in the dataset, to be mixed with or to vote: ``"exact"``; ``"cells"``, faster from about
+            10,000 samples on at a recall that is measured; ``"hnsw"``; an object with the method of
+            `mixnn_loader.neighbors.NeighborSearch`; or ``"auto"``, which chooses between the first two.
         weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"doubt"``, the same of
             a sample that is surely wrong, nothing of its neighbors of one that is surely right, and in proportion in
             between; ``"uniform"``, equal; ``"beta"``, λ from Beta(1, 1) and the rest shared equally; ``"mixup"``, the

@@ -5,6 +5,7 @@
 What was measured of each stands in the README.
 """
 
+import math
 from typing import Any
 
 from mixnn_loader._utils.checks import check_count
@@ -47,7 +48,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "credibility": "either",
         "correct_by": "credibility",
         "scan": "training",
-        "scan_every": max(2, epochs // SCANS),
+        "scan_every": max(2, math.ceil((epochs - warmup) / SCANS)),
         "early_learning": 3.0,
     }
 

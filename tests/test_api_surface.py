@@ -24,7 +24,8 @@ MODULES = {
         *("image_folder", "in_memory_folder", "mnist", "read_images", "webvision_mini"),
     ],
     "mixnn_loader.functional": [
-        *("Credibility", "Estimate", "Evidence", "NeighborSource", "Weighting"),
+        *("AgreementCredibility", "Credibility", "EitherCredibility", "Estimate", "Evidence", "MixtureCredibility"),
+        *("NeighborSource", "VoteCredibility", "Weighting"),
         *("clean_posterior", "mix", "mix_targets", "moving_average", "nearest_neighbors", "posterior_weights"),
     ],
     "mixnn_loader.neighbors": [

@@ -1,5 +1,6 @@
 """How credible the given labels are: from what is known of every sample to P(clean)."""
 
+import math
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
@@ -168,11 +169,11 @@ class EitherCredibility(Credibility):
     holds on to a label in spite of them is a reason to leave it.
 
     Args:
-        *credibilities: the estimates; none: the vote of neighbors, and agreement.
+        *credibilities: the estimates, by name or objects; none: the vote of neighbors, and agreement.
     """
 
-    def __init__(self, *credibilities: Credibility) -> None:
-        self._parts = credibilities or (VoteCredibility(), AgreementCredibility())
+    def __init__(self, *credibilities: str | Credibility) -> None:
+        self._parts = tuple(map(credibility_of, credibilities)) or (VoteCredibility(), AgreementCredibility())
         self.uses_averages = any(part.uses_averages for part in self._parts)
         self.uses_votes = any(part.uses_votes for part in self._parts)
 
@@ -185,14 +186,27 @@ class EitherCredibility(Credibility):
 
     def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
         """Estimate log P(clean)."""
-        answers = [part.estimate(evidence, warn) for part in self._parts]
+        answers = [self._answer(part, evidence, warn) for part in self._parts]
         log_posterior = torch.stack([answer.log_posterior for answer in answers]).amax(dim=0)
+        log_posterior = log_posterior.masked_fill(log_posterior.isneginf(), math.log(NEUTRAL_POSTERIOR))
         mixture = next((answer.mixture for answer in answers if answer.mixture is not None), None)
         likely = [answer.likely for answer in answers if answer.likely is not None]
         if not likely:
             return Estimate(log_posterior, mixture)
         labels = evidence.labels.clamp(min=0).to(likely[0].device)
         return Estimate(log_posterior, mixture, sharpened(torch.stack(likely).prod(dim=0), labels, power=1.0))
+
+    @staticmethod
+    def _answer(part: Credibility, evidence: Evidence, warn: WarnOnce) -> Estimate:
+        """Ask for one of the estimates; one that goes by averages abstains where there is none."""
+        answer = part.estimate(evidence, warn)
+        if not part.uses_averages or evidence.averages is None:
+            return answer
+        unknown = evidence.averages.amax(dim=1) == 0
+        likely = answer.likely
+        if likely is not None:
+            likely = likely.masked_fill(unknown.unsqueeze(1), 1.0)
+        return Estimate(answer.log_posterior.masked_fill(unknown, -torch.inf), answer.mixture, likely)
 
 
 def credibility_of(credibility: str | Credibility) -> Credibility:

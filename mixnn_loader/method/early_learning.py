@@ -46,7 +46,7 @@ class EarlyLearning:
         if self.momentum is not None:
             mixed = moving_average(mixed, prediction(logits.detach()), self.momentum)
         probabilities = logits.softmax(dim=1).clamp(CLIP, 1 - CLIP)
-        return self.strength * (1 - (mixed * probabilities).sum(dim=1)).log()
+        return self.strength * (1 - (mixed * probabilities).sum(dim=1)).clamp_min(CLIP).log()
 
 
 def prediction(logits: Tensor) -> Tensor:

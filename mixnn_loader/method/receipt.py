@@ -77,7 +77,7 @@ class Receipt:
         found = None if self._journal is None else self._journal.note(self)
         self.trained_on = True
         if self.logits is None:
-            self.logits = logits.detach()
+            self.logits = logits.detach().clone()  # what the caller does to them afterwards is not what was said
         return found
 
     def __reduce__(self) -> tuple[type["Receipt"], tuple[()]]:

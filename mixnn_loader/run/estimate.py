@@ -29,7 +29,6 @@ from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import scan
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.share_rows import share_predictions
-from mixnn_loader.run.training_step import NOT_TOLD
 
 SCAN_BATCH_SIZE = 128
 """Batch size of the scan where the user's batch sampler has none of its own."""
@@ -116,8 +115,6 @@ class Estimator:
         scans = settings.scans(epoch) or self._lacks_something(members) or not met.any()
         if not scans and (settings.scan == "epoch" or (self._asks and not table.has("representations"))):
             return {}
-        if settings.scan == "training" and epoch > 0 and not met.any():
-            raise RuntimeError(NOT_TOLD)
 
         started = time.perf_counter()
         if scans:
@@ -135,7 +132,7 @@ class Estimator:
         with record_function("mixnn_loader.mixture"):
             log_posterior, mixture, likely = self._fit(members, usable, votes and votes.shares)
         if settings.correct_by == "credibility" and settings.phase(epoch) == "correction":
-            self._correct(members, likely)
+            self._correct(members, usable, likely)
         fitted = time.perf_counter()
         backend, recall = (votes.backend, votes.recall) if votes is not None else (None, None)
         if self._searches and table.has("representations"):
@@ -256,11 +253,11 @@ class Estimator:
         table.log_clean_probability[rows] = log_posterior
         return Estimate(log_posterior, mixture, likely)
 
-    def _correct(self, members: Tensor, likely: Tensor | None) -> None:
-        """Make new targets of the members (n,): of labels, P, and what is likely (n, C), or else was predicted."""
+    def _correct(self, members: Tensor, usable: Tensor, likely: Tensor | None) -> None:
+        """Make new targets of the usable members: of labels, P, and what is likely (n, C), or else was predicted."""
         table = self._table
         device = table.losses.device
-        for places in torch.split(torch.arange(len(members), dtype=torch.int64, device="cpu"), CHUNK_ROWS):
+        for places in torch.split(usable.cpu().nonzero().flatten(), CHUNK_ROWS):
             some = members[places]
             rows, labels = to_device(some, device), to_device(table.given_labels[some], device)
             if likely is None:

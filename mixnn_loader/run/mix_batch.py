@@ -180,10 +180,12 @@ class BatchMixer:
     def _moves_targets(self, place: Place) -> bool:
         return place.phase == "correction" and self._settings.correct_by == "prediction"
 
-    def _step(self, place: Place, weights: Tensor | None = None) -> TrainingStep:
+    def _step(self, place: Place, weights: Tensor | None = None) -> TrainingStep | None:
         """Say what is taken from the training step, where the loader makes no predictions of its own."""
         settings = self._settings
         goes_by_it = settings.scan == "training"
+        if not goes_by_it and not settings.keeps_averages:
+            return None
         return TrainingStep(
             weights=weights,
             averages_momentum=settings.prediction_momentum if settings.keeps_averages else None,

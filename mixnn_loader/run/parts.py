@@ -1,6 +1,6 @@
 """What the passes over one loader share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from mixnn_loader.run.sample_table import Layout, SampleTable
 from mixnn_loader.run.schedule import Schedule
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.synchronize import Synchronizer
+from mixnn_loader.run.update import Update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Parts:
         batch_sampler: adds their neighbors.
         inner: the loader that loads them.
         num_samples: N, which must not change.
+        untold: batches that have been handed out, and of which the loss has not told what the model said: a loop that
+            fetches batches ahead trains on them later.
     """
 
     settings: Settings
@@ -73,6 +76,7 @@ class Parts:
     batch_sampler: NeighborBatchSampler
     inner: DataLoader[Any]
     num_samples: int
+    untold: list[Update] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,9 @@ class Rehearsal:
         seed = int(rng.integers(2**32))
         [scanned] = load_once(self._loader, self._scan_dataset, [indices[:, None]], seed)
         batch = self._receiver.receive(scanned, self._view.device)
-        predictions = self._view.predict(batch.inputs, need_representations=settings.source.sees != "nothing")
+        predictions = self._view.predict(
+            batch.inputs, need_representations=settings.source.sees != "nothing" or settings.needs_representations
+        )
         self._table.set_num_classes(predictions.logits.shape[1])
         labels = class_labels(batch.labels, in_loaded_order(scanned.groups), self._table.num_classes)
         given = class_labels(received.labels, in_loaded_order(received.loaded.groups), self._table.num_classes)

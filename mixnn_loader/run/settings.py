@@ -4,10 +4,12 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 
 from mixnn_loader._utils.checks import check_choice, check_count, check_fraction, check_not_negative
 from mixnn_loader.method.credibility import Credibility, credibility_of
 from mixnn_loader.method.weights import Weighting, weighting_of
+from mixnn_loader.neighbors.choose import resolve_search
 from mixnn_loader.neighbors.protocol import NeighborSearch
 from mixnn_loader.neighbors.source import NeighborSource, NoNeighbors
 from mixnn_loader.neighbors.sources import neighbor_source
@@ -96,7 +98,12 @@ class Settings:
             value = getattr(self, given.name, None)
             if isinstance(value, np.generic):
                 object.__setattr__(self, given.name, value.item())
-        source = neighbor_source(self.neighbors, self.neighbor_pool, self.search)
+        estimator = credibility_of(self.credibility)
+        # A search is also for those who vote, whoever is mixed with whom.
+        is_for_voters = estimator.uses_votes and self.neighbors != "dataset"
+        if is_for_voters:
+            resolve_search(self.search, num_rows=1, device=torch.device("cpu"))  # what is wrong with it shows at once
+        source = neighbor_source(self.neighbors, self.neighbor_pool, "auto" if is_for_voters else self.search)
         if self.neighbor_pool is not None and self.neighbor_pool < self.num_neighbors:
             raise ValueError(
                 f"neighbor_pool must be None or >= num_neighbors ({self.num_neighbors}), got {self.neighbor_pool}"
@@ -107,7 +114,6 @@ class Settings:
                 f"neighbors={source!r} searches {searched} neighbors a sample: its pool_size must be 0 or >= "
                 f"num_neighbors ({self.num_neighbors}), and with one its sees must be 'dataset', got {source.sees!r}"
             )
-        estimator = credibility_of(self.credibility)
         never_sees = source.sees == "batch" or (source.sees == "dataset" and self.scan_every is None)
         if self.scan == "training" and self.num_neighbors > 0 and never_sees:
             raise ValueError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch.profiler import record_function
 
 from mixnn_loader._utils.log import logger
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
@@ -16,8 +17,11 @@ from mixnn_loader.run.load_batches import load_batches
 from mixnn_loader.run.observe import is_same_model
 from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Parts
-from mixnn_loader.run.training_step import NOT_TOLD
+from mixnn_loader.run.training_step import AVERAGES_NOT_TOLD, NOT_TOLD
 from mixnn_loader.run.update import Update
+
+MOST_UNTOLD = 64
+"""Batches that a loop may fetch ahead, or leave out: what is told of earlier ones is lost."""
 
 
 class TrainingPass:
@@ -87,11 +91,14 @@ class TrainingPass:
         Args:
             only_if_seen: only if the loss or the model was seen with it.
         """
+        self._write_what_was_told()
         update, epoch = self._pending, self._parts.schedule.epoch
         if update is None or epoch is None or (only_if_seen and not self._has_been_seen(update)):
             return
         self._pending = None
         update.write(self._parts.table, epoch, self._parts.processes)
+        if not update.is_told:
+            self._parts.untold.append(update)
         self._parts.batches.done(update.number)
         self.part.trained += 1
         if self._parts.observer.has_seen_step:  # a loop that fetches batches ahead trains on this one later
@@ -112,6 +119,8 @@ class TrainingPass:
         self._pending, self.is_over = None, True
         parts, epoch = self._parts, self._parts.schedule.epoch
         parts.observer.end()
+        if parts.processes.size > 1:  # what comes now would be this process's alone
+            parts.untold.clear()
         length = self._length(at_end)
         parts.batches.forget()
         if epoch is None:
@@ -128,6 +137,7 @@ class TrainingPass:
         """End the pass without a trace: another state has been loaded."""
         self._pending, self.is_over = None, True
         self._parts.observer.end()
+        self._parts.untold.clear()
 
     def _has_been_seen(self, update: Update) -> bool:
         return update.receipt.trained_on or self._parts.observer.has_seen_step
@@ -150,6 +160,7 @@ class TrainingPass:
         """Start an epoch, or go on with the one in progress; after warm-up, estimate once."""
         parts = self._parts
         self._check_length()
+        self._write_what_was_told()
         if not self._resumes:
             self._catch_up()
         now = parts.observer.fingerprint()
@@ -207,12 +218,29 @@ class TrainingPass:
             self._check_told()
             self.settle()
 
+    def _write_what_was_told(self) -> None:
+        """Write down what has been told of batches that came before the last one."""
+        untold = self._parts.untold
+        for update in untold:
+            update.write_step(self._parts.table)
+        untold[:] = [update for update in untold if not update.is_told][-MOST_UNTOLD:]
+
     def _check_told(self) -> None:
-        """Find out at once where the model was trained and the loader is not told what it said."""
+        """Find out at once where the model was trained and the loader is not told what it said.
+
+        Warns:
+            UserWarning: averages of predictions are wanted, and nothing is told.
+
+        Raises:
+            RuntimeError: nothing is told, and there is nothing else to go by.
+        """
         pending, parts = self._pending, self._parts
-        goes_by_it = parts.settings.scan == "training" and pending is not None and pending.receipt.logits is None
-        if goes_by_it and parts.observer.has_seen_step:
+        if pending is None or parts.journal.loss_is_used or not parts.observer.has_seen_step:
+            return
+        if parts.settings.scan == "training":
             raise RuntimeError(NOT_TOLD)
+        if parts.settings.keeps_averages:
+            warn_user(AVERAGES_NOT_TOLD)
 
     def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:
         parts = self._parts

@@ -16,6 +16,11 @@ NOT_TOLD = (
     "MixNNLoss()(logits, targets), not compiled, or pass scan='running'"
 )
 
+AVERAGES_NOT_TOLD = (
+    "averages of predictions are wanted from warm-up on, and MixNNLoss, which tells them and adds the early-learning "
+    "term, was not taken of the first batch, or is compiled: take the loss by MixNNLoss()(logits, targets)"
+)
+
 LEAST_SHARE = 0.5
 """A mix says something of a sample that makes up this share of it, or more."""
 

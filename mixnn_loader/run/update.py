@@ -59,9 +59,18 @@ class Update:
         if self.averages is not None:
             table.make_averages()
             table.write("averages", self.indices, self.averages)
-        logits, batch_size = self.receipt.logits, len(self.indices)
-        if self.step is not None and logits is not None and len(logits) == batch_size:
-            self.step.write(table, self.indices, self.labels[:batch_size], logits)
+        self.write_step(table)
         if self.pairs is not None:
             epoch.add_pairs(self.pairs)
         epoch.trained += 1
+
+    @property
+    def is_told(self) -> bool:
+        """Whether what is taken from the training step, if anything is, has been told."""
+        return self.step is None or self.receipt.logits is not None
+
+    def write_step(self, table: SampleTable) -> None:
+        """Write down what is taken from the training step, if it has been told."""
+        logits, batch_size = self.receipt.logits, len(self.indices)
+        if self.step is not None and logits is not None and len(logits) == batch_size:
+            self.step.write(table, self.indices, self.labels[:batch_size], logits)

@@ -181,12 +181,42 @@ def test_a_loss_of_ones_own_is_found_out() -> None:
         next(batches)
 
 
-def test_batches_that_nobody_trains_on_are_no_mistake_before_something_is_made_of_them() -> None:
+def test_where_nothing_was_told_the_next_epoch_scans() -> None:
     loader = make(mlp(), **BY_AGREEMENT)
-    for _ in range(WARMUP):
+    for _ in range(WARMUP + 1):
         list(loader)
-    with pytest.raises(RuntimeError, match="scan='training' goes by the logits that MixNNLoss is given"):
-        next(iter(loader))
+    assert loader.history[-1]["scan"] == "epoch"
+
+
+def test_averages_that_nobody_tells_of_are_warned_of() -> None:
+    model = mlp()
+    loader = MixNNDataLoader(Points(), model, batch_size=8, early_learning=3.0)
+    batches = iter(loader)
+    inputs, targets = next(batches)
+    torch.autograd.backward(nn.functional.cross_entropy(model(inputs), targets.mixed))
+    with pytest.warns(UserWarning, match=r"averages of predictions are wanted .* MixNNLoss"):
+        next(batches)
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_batches_that_are_fetched_ahead_tell_later(ahead: int) -> None:
+    torch.manual_seed(0)
+    model = mlp()
+    loader = make(model, **BY_AGREEMENT)
+    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.1), MixNNLoss()
+    for _ in range(WARMUP + 1):
+        waiting: list[MixNNBatch] = []
+        batches = iter(loader)
+        while (batch := next(batches, None)) is not None or waiting:
+            if batch is not None:
+                waiting.append(batch)
+            if batch is None or len(waiting) > ahead:
+                inputs, targets = waiting.pop(0)
+                optimizer.zero_grad()
+                torch.autograd.backward(criterion(model(inputs), targets))
+                optimizer.step()
+    averages = loader.state_dict()["samples"]["averages"]
+    assert (averages.sum(dim=1) > 0).float().mean() > 0.9
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ def test_nobody_is_asked_of_a_sample_that_is_not_finite() -> None:
     next(iter(loader))
     assert loader.clean_probability[3] == 0
     assert loader.soft_targets.isfinite().all()
+    assert loader.soft_targets[3].tolist() == [float(c == points.labels[3]) for c in range(NUM_CLASSES)]
 
 
 @pytest.mark.parametrize("num_samples", [2, 3, 60])
@@ -202,3 +203,18 @@ def test_a_resumed_run_goes_on_with_what_was_said() -> None:
     model.load_state_dict(state[1])
     torch.set_rng_state(random_state)
     assert losses + run(loader, model, 2) == whole
+
+
+def test_the_search_of_those_who_vote_can_be_chosen() -> None:
+    loader = MixNNDataLoader(Points(60), mlp(), batch_size=16, search="cells", **ARGUMENTS | {"warmup_epochs": 0})
+    list(loader)
+    assert loader.history[0]["search"] is not None
+    with pytest.raises(ValueError, match="search must be"):
+        MixNNDataLoader(Points(60), mlp(), search="nearest", **ARGUMENTS)
+
+
+def test_a_model_without_a_classifier_is_found_out_in_the_first_batch() -> None:
+    model = torch.nn.Sequential(torch.nn.Unflatten(1, (6, 1)), torch.nn.Conv1d(6, 3, 1), torch.nn.Flatten())
+    loader = MixNNDataLoader(Points(60), model, batch_size=16, **ARGUMENTS)
+    with pytest.raises(ValueError, match="feature_layer"):
+        next(iter(loader))

@@ -92,3 +92,21 @@ def test_either_of_estimates_that_find_nothing_likely_finds_nothing_likely() -> 
 )
 def test_an_estimate_says_what_it_needs(credibility: Credibility, uses: tuple[bool, bool]) -> None:
     assert (credibility.uses_averages, credibility.uses_votes) == uses
+
+
+def test_who_has_said_nothing_of_a_sample_yet_abstains() -> None:
+    evidence = evidence_of()
+    assert evidence.averages is not None
+    evidence = evidence._replace(averages=torch.zeros_like(evidence.averages))
+    vote, either = (part.estimate(evidence, WarnOnce()) for part in (VoteCredibility(), EitherCredibility()))
+    assert torch.equal(either.log_posterior, vote.log_posterior)
+    assert vote.likely is not None
+    assert either.likely is not None
+    torch.testing.assert_close(either.likely, vote.likely)
+
+
+def test_estimates_may_be_named() -> None:
+    either = EitherCredibility("mixture", "agreement")
+    assert repr(either) == "EitherCredibility(MixtureCredibility(), AgreementCredibility())"
+    with pytest.raises(ValueError, match="credibility must be one of"):
+        EitherCredibility("votes")
