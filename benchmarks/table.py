@@ -103,7 +103,6 @@ def tables(
         reference, combine, relation = over, operator.truediv, "over that of"
     left = list(published)
     parts = []
-    compared = False
     for dataset, runs in by_dataset.items():
         cells = collect(runs, figure)
         if not cells:
@@ -113,13 +112,13 @@ def tables(
         left = [row for row in left if row not in beside]
         parts.append(f"**{dataset}**: {figure}\n\n{markdown(with_published(cells, beside))}")
         if reference is not None and (reference, "") in cells:
-            compared = True
             title = f"**{dataset}**: {figure}, {relation} {reference}"
             parts.append(f"{title}\n\n{markdown(paired(cells, reference, combine))}")
     if not parts and not published:
         known = f"; it has {', '.join(sorted(_paths(lines[0])))}" if lines else ""
         raise ValueError(f"no run has the figure {figure}{known}")
-    if reference is not None and not compared:
+    # One that has not this figure, such as labels.right of cross-entropy, has others to be compared by.
+    if reference is not None and (reference, "") not in {row_of(line["settings"]) for line in lines}:
         raise ValueError(f"there is no {reference} without options to compare with")
     for name in dict.fromkeys(row.dataset for row in left):
         rows = [row for row in left if row.dataset == name]

@@ -131,6 +131,14 @@ def test_what_is_not_there_is_a_usage_error(flags: list[str], message: str, tmp_
     assert message in capsys.readouterr().err
 
 
+def test_a_method_to_compare_with_that_lacks_a_figure_is_compared_by_the_others(tmp_path: Path, capsys: Any) -> None:
+    results = write(tmp_path / "results.jsonl", result_line("ce"), result_line("elr", right=(60.0, 70.0, 80.0)))
+    assert table.main([results, "--against", "ce", "--figure", "labels.right", ACCURACY]) == 0
+    printed = capsys.readouterr().out
+    assert "labels.right, less that of ce" not in printed
+    assert f"{ACCURACY}, less that of ce" in printed
+
+
 def test_a_file_that_is_not_there_is_a_usage_error(tmp_path: Path, capsys: Any) -> None:
     with pytest.raises(SystemExit):
         table.main([str(tmp_path / "none.jsonl")])
