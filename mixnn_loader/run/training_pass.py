@@ -119,7 +119,7 @@ class TrainingPass:
         self._pending, self.is_over = None, True
         parts, epoch = self._parts, self._parts.schedule.epoch
         parts.observer.end()
-        if parts.processes.size > 1:  # what comes now would be this process's alone
+        if parts.processes.size > 1:  # as above, after a pass that was left early
             parts.untold.clear()
         length = self._length(at_end)
         parts.batches.forget()
@@ -259,6 +259,7 @@ class TrainingPass:
             # have to do together is done now.
             self.settle()
             parts.synchronizer.share()
+            parts.untold.clear()  # what is told from now on would be known to this process alone
         return batch
 
     def _draws_seed(self) -> bool:
