@@ -90,8 +90,8 @@ class MixNNDataLoader(SampleRows):
         weighting: ``"mixture"``, proportional to the probability of being clean (Eq. 10, 11); ``"doubt"``, the same of
             a sample that is surely wrong, nothing of its neighbors of one that is surely right, and in proportion in
             between; ``"uniform"``, equal; ``"beta"``, λ from Beta(1, 1) and the rest shared equally; ``"mixup"``, the
-            same with λ or 1-λ, whichever is larger; ``"doubt-mixup"``, that in proportion to doubt; or a function, see
-            `mixnn_loader.functional.Weighting`.
+            same with λ or 1-λ, whichever is larger; ``"doubt-mixup"``, that in proportion to doubt in the sample and
+            in its batch; or a function, see `mixnn_loader.functional.Weighting`.
         credibility: how P(clean) is estimated: ``"mixture"``, by two normal distributions over the losses (Eq. 8, 9);
             ``"agreement"``, the likelihood of the given label against that of the likeliest, by e; ``"vote"``, the same
             by the given labels of up to 200 neighbors, see `mixnn_loader.method.votes`, whom the loader searches in the
@@ -126,8 +126,9 @@ class MixNNDataLoader(SampleRows):
             its own.
         state_device: where targets, losses and P of all samples are kept; None: beside the model. With ``"cpu"`` only
             the rows of a batch travel to a GPU, which then waits for each of them.
-        target_dtype: the floating-point type in which targets are kept. In half precision they stop moving when the
-            prediction is within 0.003 (`torch.float16`) or 0.02 (`torch.bfloat16`) of them, at momentum 0.9.
+        target_dtype: the floating-point type in which targets, and averages of predictions, are kept. In half precision
+            targets stop moving when the prediction is within 0.003 (`torch.float16`) or 0.02 (`torch.bfloat16`) of
+            them, at momentum 0.9.
         representation_dtype: the floating-point type in which representations are kept for the search.
         process_group: the processes that train together, as for
             `torch.nn.parallel.DistributedDataParallel`; None: the default group, if there is one when an epoch starts.
@@ -138,14 +139,13 @@ class MixNNDataLoader(SampleRows):
     Attributes:
         epoch: the epoch in progress or, once its last batch has been trained on, the next one.
         batch: batches of it that have been handed out; 0 between epochs.
-        history: one plain dict an epoch: ``epoch``, ``phase`` ("warm-up", "mixing" or "correction"), ``scan`` (what
-            the estimates were made of: "epoch", a scan, or "running"), ``noise_rate`` (estimated), ``means``,
-            ``variances``, ``priors`` and ``separation`` of the mixture (clean component first; Ashman's D, below 2 the
-            components are not apart), ``search`` (the backend),
-            ``search_recall`` (of the k nearest neighbors, measured on a sample of rows; None where it was not),
-            ``same_label_share`` (of neighbors, by given label), and ``scan_seconds``, ``mixture_seconds``,
-            ``search_seconds``, ``batches_seconds`` (spent in the loader, without the user's step). What an epoch does
-            not have, or not yet, is None.
+        history: one plain dict an epoch: ``epoch``, ``phase`` ("warm-up", "mixing" or "correction"), ``scan`` (what the
+            estimates were made of: "epoch", a scan, or else "running" or "training"), ``noise_rate`` (estimated),
+            ``means``, ``variances``, ``priors`` and ``separation`` of the mixture (clean component first; Ashman's D,
+            below 2 the components are not apart), ``search`` (the backend), ``search_recall`` (of the k nearest
+            neighbors, measured on a sample of rows; None where it was not), ``same_label_share`` (of neighbors, by
+            given label), and ``scan_seconds``, ``mixture_seconds``, ``search_seconds``, ``batches_seconds`` (spent in
+            the loader, without the user's step). What an epoch does not have, or not yet, is None.
 
     Raises:
         TypeError: ``data`` cannot be wrapped, or an argument is unknown.
@@ -354,11 +354,11 @@ class MixNNDataLoader(SampleRows):
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, as tensors and primitives: between epochs, or after any batch.
 
-        With ``scan="running"`` and ``neighbors="dataset"`` the representations are part of it, N·d numbers. The state
-        of random generators that were passed to the DataLoader or its sampler is included, and of samplers that have a
-        ``state_dict``. What remains of a pass comes in the order in which it would have come. The passes after it
-        draw from PyTorch's global generator where the loader shuffles without one of its own: its state is the caller's
-        to keep (`torch.get_rng_state`).
+        With ``scan="running"``, where neighbors are searched in the dataset, the representations are part of it, N·d
+        numbers, and averages of predictions, N·C, where they are kept. The state of random generators that were passed
+        to the DataLoader or its sampler is included, and of samplers that have a ``state_dict``. What remains of a pass
+        comes in the order in which it would have come. The passes after it draw from PyTorch's global generator where
+        the loader shuffles without one of its own: its state is the caller's to keep (`torch.get_rng_state`).
 
         Within a pass take the state after the optimizer's step: leaving the loop ends the pass. A batch that
         `MixNNLoss` has not been taken of yet comes again. Where loading a batch has failed, the state is of the batches

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from mixnn_loader._utils.checks import check_count
-from mixnn_loader.run.settings import CORRECTION_SHARE, WARMUP_SHARE
+from mixnn_loader.run.settings import CORRECTION_SHARE, WARMUP_SHARE, in_proportion
 
 ROBUST_WARMUP_SHARE = 1 / 12
 """Of the training; warm-up is over before most networks have memorized a tenth of the wrong labels."""
@@ -38,7 +38,7 @@ def robust(epochs: int) -> dict[str, Any]:
         5
     """
     check_count("epochs", epochs, 1)
-    warmup = min(max(1, round(epochs * ROBUST_WARMUP_SHARE)), epochs - 1)
+    warmup = _within(epochs, ROBUST_WARMUP_SHARE)
     return {
         "epochs": epochs,
         "warmup_epochs": warmup,
@@ -56,7 +56,7 @@ def robust(epochs: int) -> dict[str, Any]:
 def paper(epochs: int = 300) -> dict[str, Any]:
     """Take what the paper has for CIFAR-10, in proportion: W is a thirtieth of the training and E_s a fifth.
 
-    These are the defaults of the loader, except for the search: theirs is HNSW, of nmslib.
+    These are the defaults of the loader, except for the search: theirs is HNSW, of nmslib, which has to be installed.
 
     Args:
         epochs: how long the training will be.
@@ -71,8 +71,8 @@ def paper(epochs: int = 300) -> dict[str, Any]:
     check_count("epochs", epochs, 1)
     return {
         "epochs": epochs,
-        "warmup_epochs": min(max(1, round(epochs * WARMUP_SHARE)), epochs - 1),
-        "correction_epoch": min(max(1, round(epochs * CORRECTION_SHARE)), epochs - 1),
+        "warmup_epochs": _within(epochs, WARMUP_SHARE),
+        "correction_epoch": _within(epochs, CORRECTION_SHARE),
         "num_neighbors": 1,
         "momentum": 0.9,
         "neighbors": "dataset",
@@ -97,3 +97,8 @@ def released_code(epochs: int = 300) -> dict[str, Any]:
         ValueError: it is no integer >= 1.
     """
     return {name: value for name, value in paper(epochs).items() if name != "search"} | {"neighbors": "batch"}
+
+
+def _within(epochs: int, share: float) -> int:
+    """Return a share of a training in whole epochs, at least one, that leaves one."""
+    return min(in_proportion(epochs, share), epochs - 1)

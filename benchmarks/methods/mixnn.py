@@ -1,4 +1,4 @@
-"""MixNN: as the paper has it, as the README recommends, and by the library's recipes.
+"""MixNN: as the paper has it, with neighbors in the batch, and by the library's recipe.
 
 Lu & He, "MixNN: Combating Noisy Labels in Deep Learning by Mixing with Nearest Neighbours", 2021: K = 1, α = 0.9,
 W = 10 and E_s = 60 of 300 epochs on CIFAR-10 (W = 30 on CIFAR-100). W and E_s are those of the recipe here, W the same
@@ -67,8 +67,8 @@ class MixNN(SingleNetwork):
         self.loader.load_state_dict(state)
 
 
-def recommended(task: Task, **arguments: Any) -> MixNN:
-    """Train as the README recommends: the nearest neighbor of the batch, and no scan but one."""
+def in_batch(task: Task, **arguments: Any) -> MixNN:
+    """Train with the nearest neighbor of the batch, and no scan but one."""
     return MixNN(task, **{"neighbors": "batch", "scan": "running"} | arguments)
 
 
@@ -77,4 +77,4 @@ def robust(task: Task, **arguments: Any) -> MixNN:
     return MixNN(task, **recipes.robust(task.num_epochs) | arguments)
 
 
-METHODS: dict[str, MethodFactory] = {"mixnn": MixNN, "mixnn-recommended": recommended, "mixnn-robust": robust}
+METHODS: dict[str, MethodFactory] = {"mixnn": MixNN, "mixnn-batch": in_batch, "mixnn-robust": robust}

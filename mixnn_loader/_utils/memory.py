@@ -7,6 +7,9 @@ import torch
 
 from mixnn_loader._utils.log import logger
 
+CHUNK_ROWS = 65_536
+"""Rows of samples that are worked on at a time, where all at once would take as much memory again."""
+
 LARGE_BYTES = 2**30
 """From 1 GiB on, an allocation is a warning: it may be the one that doesn't fit. Smaller ones are logged as info."""
 

@@ -25,16 +25,16 @@ class MixNNTargets:
         weights: (B, K+1) float, λ of the sample (column 0) and β of its neighbors; a row sums to one.
         labels: (B,) int64, the labels as given by the dataset.
         groups: (B, K+1) int64, dataset indices of the sample itself (column 0) and of its neighbors.
-        early_learning: what `MixNNLoss` adds the early-learning term from; None: it adds none.
         receipt: by which the loss tells the loader that the batch has been trained on; None for targets of one's own.
+        early_learning: what `MixNNLoss` adds the early-learning term from; None: it adds none.
     """
 
     soft_targets: Tensor
     weights: Tensor
     labels: Tensor
     groups: Tensor
-    early_learning: EarlyLearning | None = field(default=None, repr=False)
     receipt: Receipt | None = field(default=None, repr=False)
+    early_learning: EarlyLearning | None = field(default=None, repr=False)
 
     @property
     def indices(self) -> Tensor:

@@ -1,6 +1,5 @@
 """How credible the given labels are: from what is known of every sample to P(clean)."""
 
-import math
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
@@ -13,9 +12,6 @@ from mixnn_loader.method.early_learning import CLIP
 from mixnn_loader.method.gaussian_mixture import Mixture
 from mixnn_loader.method.soft_targets import sharpened
 from mixnn_loader.method.votes import num_voters
-
-LEAST_LOG_POSTERIOR = -80.0
-"""Of a label that no neighbor has; its exponential is still a number in float32."""
 
 Credibilities = Literal["mixture", "agreement", "vote", "either"]
 
@@ -111,12 +107,9 @@ class AgreementCredibility(Credibility):
         averages = evidence.averages
         if averages is None:
             raise RuntimeError("the moving averages of predictions were not kept")
-        labels = evidence.labels.clamp(min=0).to(averages.device)
-        own = averages.float().gather(1, labels.unsqueeze(1)).squeeze(1)
-        likeliest = averages.float().amax(dim=1)
-        tiny = torch.finfo(torch.float32).tiny
-        ratio = torch.where(likeliest > 0, own / likeliest.clamp_min(tiny), NEUTRAL_POSTERIOR)
-        return Estimate(ratio.clamp_min(CLIP).log(), None, sharpened(averages, labels))
+        labels = _labels_beside(evidence, averages)
+        ratio = _against_likeliest(averages, labels).clamp_min(CLIP)
+        return Estimate(ratio.log(), None, sharpened(averages, labels))
 
 
 class VoteCredibility(Credibility):
@@ -156,10 +149,9 @@ class VoteCredibility(Credibility):
         votes = evidence.votes
         if votes is None:
             raise RuntimeError("the neighbors were not asked")
-        labels = evidence.labels.clamp(min=0).to(votes.device)
-        own = votes.gather(1, labels.unsqueeze(1)).squeeze(1)
-        log_posterior = self._sharpness * (own / votes.amax(dim=1)).log()
-        return Estimate(log_posterior.clamp_min(LEAST_LOG_POSTERIOR), None, sharpened(votes, labels, self._sharpness))
+        labels = _labels_beside(evidence, votes)
+        log_posterior = self._sharpness * _against_likeliest(votes, labels).log()
+        return Estimate(log_posterior, None, sharpened(votes, labels, self._sharpness))
 
 
 class EitherCredibility(Credibility):
@@ -186,27 +178,46 @@ class EitherCredibility(Credibility):
 
     def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
         """Estimate log P(clean)."""
-        answers = [self._answer(part, evidence, warn) for part in self._parts]
-        log_posterior = torch.stack([answer.log_posterior for answer in answers]).amax(dim=0)
-        log_posterior = log_posterior.masked_fill(log_posterior.isneginf(), math.log(NEUTRAL_POSTERIOR))
+        answers = [part.estimate(evidence, warn) for part in self._parts]
+        # One that goes by averages abstains where there is none, unless all do: its neutral answer stands then.
+        knows = torch.stack([_knows(part, evidence) for part in self._parts])
+        knows |= ~knows.any(dim=0)
+        log_posteriors = torch.stack([answer.log_posterior for answer in answers])
+        log_posterior = log_posteriors.masked_fill(~knows, -torch.inf).amax(dim=0)
         mixture = next((answer.mixture for answer in answers if answer.mixture is not None), None)
-        likely = [answer.likely for answer in answers if answer.likely is not None]
+        likely = [
+            answer.likely.masked_fill(~known.unsqueeze(1), 1.0)
+            for answer, known in zip(answers, knows, strict=True)
+            if answer.likely is not None
+        ]
         if not likely:
             return Estimate(log_posterior, mixture)
-        labels = evidence.labels.clamp(min=0).to(likely[0].device)
+        labels = _labels_beside(evidence, likely[0])
         return Estimate(log_posterior, mixture, sharpened(torch.stack(likely).prod(dim=0), labels, power=1.0))
 
-    @staticmethod
-    def _answer(part: Credibility, evidence: Evidence, warn: WarnOnce) -> Estimate:
-        """Ask for one of the estimates; one that goes by averages abstains where there is none."""
-        answer = part.estimate(evidence, warn)
-        if not part.uses_averages or evidence.averages is None:
-            return answer
-        unknown = evidence.averages.amax(dim=1) == 0
-        likely = answer.likely
-        if likely is not None:
-            likely = likely.masked_fill(unknown.unsqueeze(1), 1.0)
-        return Estimate(answer.log_posterior.masked_fill(unknown, -torch.inf), answer.mixture, likely)
+
+def _labels_beside(evidence: Evidence, rows: Tensor) -> Tensor:
+    """Return the given labels (n,) on the device of some rows; 0 where none has been seen yet."""
+    return evidence.labels.clamp(min=0).to(rows.device)
+
+
+def _against_likeliest(likely: Tensor, labels: Tensor) -> Tensor:
+    """Divide the likelihood of the given label by the largest, (n,) float32; a half in a row of zeros.
+
+    Args:
+        likely: (n, C) float, at least 0.
+        labels: (n,) int64, on the same device.
+    """
+    likely = likely.float()
+    own, most = likely.gather(1, labels.unsqueeze(1)).squeeze(1), likely.amax(dim=1)
+    return torch.where(most > 0, own / most, NEUTRAL_POSTERIOR)
+
+
+def _knows(part: Credibility, evidence: Evidence) -> Tensor:
+    """Mark the samples (n,) of which an estimate has something to go by."""
+    if part.uses_averages and evidence.averages is not None:
+        return evidence.averages.amax(dim=1) > 0
+    return torch.ones_like(evidence.losses, dtype=torch.bool)
 
 
 def credibility_of(credibility: str | Credibility) -> Credibility:

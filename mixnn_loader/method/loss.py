@@ -27,10 +27,10 @@ class MixNNLoss(nn.Module):
     """Cross-entropy against the mixed soft targets (Eq. 7), and the early-learning term where the loader has one.
 
     The loss of a sample is -Σ_c ỹ_c log softmax(logits)_c, which is the paper's λ CE(t_i) + Σ β CE(t_k). It is
-    computed in float32 or wider whatever the logits' type is. During warm-up it equals
-    `torch.nn.CrossEntropyLoss`, and so it does for plain class indices, so that one criterion serves training
-    and validation. A loader with ``early_learning=λ`` adds λ log(1 - <ẽ, p̃>), see
-    `mixnn_loader.method.early_learning`, which is negative.
+    computed in float32 or wider whatever the logits' type is. For plain class indices it equals
+    `torch.nn.CrossEntropyLoss`, so that one criterion serves training and validation, and so it does during warm-up,
+    unless the loader has ``early_learning=λ``: then λ log(1 - <ẽ, p̃>) is added, which is negative, see
+    `mixnn_loader.method.early_learning`. Of several losses of one batch, the loader is told the logits of the first.
 
     Args:
         reduction: ``"mean"`` over the batch, or ``"none"`` for one loss a sample.

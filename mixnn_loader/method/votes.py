@@ -7,11 +7,11 @@ network makes of any of them.
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.memory import CHUNK_ROWS
+
 MOST_VOTERS, FEWEST_VOTERS = 200, 10
 VOTERS_PER_CLASS = 2 / 5
 """Of the samples of a class: with more, other classes have to be among the nearest."""
-
-CHUNK_ROWS = 65_536
 
 
 def num_voters(num_samples: int, num_classes: int) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.profiler import record_function
 from torch.utils.data import DataLoader
 
+from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader._utils.progress import progress_bar
 from mixnn_loader._utils.random_state import Stream, derived_rng, forked_random_state
@@ -32,9 +33,6 @@ from mixnn_loader.run.share_rows import share_predictions
 
 SCAN_BATCH_SIZE = 128
 """Batch size of the scan where the user's batch sampler has none of its own."""
-
-CHUNK_ROWS = 65_536
-"""Representations are looked at in chunks: a mask of all of them would take a quarter of their memory."""
 
 
 class Estimator:
@@ -130,7 +128,7 @@ class Estimator:
                 votes = ask_neighbors(settings, table, self._processes, members, usable)
         asked = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
-            log_posterior, mixture, likely = self._fit(members, usable, votes and votes.shares)
+            log_posterior, mixture, likely = self._fit(members, usable, None if votes is None else votes.shares)
         if settings.correct_by == "credibility" and settings.phase(epoch) == "correction":
             self._correct(members, usable, likely)
         fitted = time.perf_counter()

@@ -118,7 +118,7 @@ class BatchMixer:
         inputs = received.inputs
         if groups.shape[1] > 1:
             inputs = map_tensors(lambda rows: mix(rows[: len(loaded)], pairing.neighbors(rows), weights), inputs)
-        batch = MixNNBatch(inputs, MixNNTargets(soft_targets, weights, labels[:, 0], groups, early_learning))
+        targets = MixNNTargets(soft_targets, weights, labels[:, 0], groups, early_learning=early_learning)
         pairs = _count(pairing.found, labels, groups)
         changes: dict[str, Any] = {"pairs": pairs, "targets": moved, "averages": averages}
         if predictions is None:
@@ -126,7 +126,7 @@ class BatchMixer:
         if predictions is not None and settings.is_running:
             changes["losses"] = losses_of(predictions, labels[:, 0])
             changes["representations"] = predictions.representations if settings.keeps_representations else None
-        return batch, changes
+        return MixNNBatch(inputs, targets), changes
 
     def _pair(self, received: ReceivedBatch, predictions: Predictions | None, place: Place) -> "Pairing":
         settings, groups = self._settings, received.groups
@@ -156,7 +156,8 @@ class BatchMixer:
         one_hot = _one_hot(labels, self._table.soft_targets.shape[1])
         weights = torch.ones(len(groups), 1, dtype=torch.float32, device=groups.device)
         inputs = map_tensors(lambda tensor: tensor[: len(groups)], received.inputs)
-        return MixNNBatch(inputs, MixNNTargets(one_hot.unsqueeze(1), weights, labels, groups, early_learning))
+        targets = MixNNTargets(one_hot.unsqueeze(1), weights, labels, groups, early_learning=early_learning)
+        return MixNNBatch(inputs, targets)
 
     def _predict(self, inputs: Any, place: Place) -> Predictions | None:
         """Step 4a, only where something is made of it."""

@@ -27,7 +27,8 @@ class SampleRows(ABC):
     def losses(self) -> Tensor:
         """(N,) float32, cross-entropy against the given labels at the last scan; NaN if that did not include it.
 
-        With ``scan="running"``, when the sample was last drawn. It is written over: clone what you want to keep.
+        With ``scan="running"`` or ``"training"``, when the sample was last drawn. It is written over: clone what you
+        want to keep.
         """
         return self._table_now().losses
 

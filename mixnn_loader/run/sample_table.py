@@ -9,12 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from mixnn_loader._utils.checks import check_count, check_floating_type
-from mixnn_loader._utils.memory import announce
+from mixnn_loader._utils.memory import CHUNK_ROWS, announce
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.method.soft_targets import first_of_each
-
-CHUNK_ROWS = 65_536
-"""Labels become one-hot targets in chunks: the integers in between take twice the targets' memory."""
 
 _CPU = torch.device("cpu")
 

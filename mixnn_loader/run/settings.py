@@ -28,6 +28,11 @@ CORRECTION_SHARE = 1 / 5
 """What part of the training these are."""
 
 
+def in_proportion(epochs: int, share: float) -> int:
+    """Return a share of a training in whole epochs, at least one."""
+    return max(1, round(epochs * share))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Hyper-parameters of MixNN; `mixnn_loader.MixNNDataLoader` documents each.
@@ -135,14 +140,14 @@ class Settings:
         """W, the epochs of warm-up."""
         if self.warmup_epochs != "auto":
             return self.warmup_epochs
-        return WARMUP_EPOCHS if self.epochs is None else max(1, round(self.epochs * WARMUP_SHARE))
+        return WARMUP_EPOCHS if self.epochs is None else in_proportion(self.epochs, WARMUP_SHARE)
 
     @property
     def correction(self) -> int | None:
         """E_s, the first epoch that corrects targets; None: never."""
         if self.correction_epoch != "auto":
             return self.correction_epoch
-        return CORRECTION_EPOCH if self.epochs is None else max(1, round(self.epochs * CORRECTION_SHARE))
+        return CORRECTION_EPOCH if self.epochs is None else in_proportion(self.epochs, CORRECTION_SHARE)
 
     @property
     def pool_size(self) -> int:

@@ -87,7 +87,7 @@ class Synchronizer:
             return 0
         self._compare(_END, epoch)
         rows_of = share_predictions(self._table, self._table.take_unshared(), self._processes, self._view.device)
-        if epoch.phase == "correction":
+        if epoch.phase == "correction" and self._settings.correct_by == "prediction":
             average_rows(self._table.soft_targets, rows_of, self._processes)
         if self._settings.keeps_averages:
             average_rows(self._table.make_averages(), rows_of, self._processes)

@@ -114,3 +114,18 @@ def test_a_missing_file_names_the_layout(root: Path) -> None:
         FileNotFoundError, match=r"CIFAR-10_human\.pt does not exist; expected the file of human labels"
     ):
         cifar10n(root)
+
+
+def test_labels_go_by_rank_within_a_class_where_the_images_come_class_after_class(tmp_path: Path) -> None:
+    true = [1, 0, 1, 0, 2]
+    given = [7, 5, 8, 6, 9]  # the first image of class 1 was labeled 7, the second 8, and so on
+    write_labels(tmp_path / "CIFAR-10_human.pt", true, {"aggre_label": given})
+    images = torch.tensor([0, 0, 1, 1, 2])
+    found = human_labels(tmp_path / "CIFAR-10_human.pt", "aggre", images, by_rank=True)
+    assert found.tolist() == [5, 6, 7, 8, 9]
+    in_another_order = torch.tensor([2, 1, 0, 0, 1])
+    found = human_labels(tmp_path / "CIFAR-10_human.pt", "aggre", in_another_order, by_rank=True)
+    assert found.tolist() == [9, 7, 5, 6, 8]
+    for of_another_class in ([0, 0, 1, 1, 1], [0, 0, 0, 1, 2]):
+        with pytest.raises(ValueError, match="is in another order than the images"):
+            human_labels(tmp_path / "CIFAR-10_human.pt", "aggre", torch.tensor(of_another_class), by_rank=True)

@@ -110,3 +110,20 @@ def test_estimates_may_be_named() -> None:
     assert repr(either) == "EitherCredibility(MixtureCredibility(), AgreementCredibility())"
     with pytest.raises(ValueError, match="credibility must be one of"):
         EitherCredibility("votes")
+
+
+def test_surely_wrong_is_an_answer_and_no_silence() -> None:
+    class Wrong(Credibility):
+        def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
+            del warn
+            return Estimate(torch.full_like(evidence.losses, -torch.inf), None)
+
+    assert EitherCredibility(Wrong(), Wrong()).estimate(evidence_of(), WarnOnce()).log_posterior.isneginf().all()
+
+
+def test_where_nobody_has_said_anything_a_half_stands() -> None:
+    evidence = evidence_of()
+    assert evidence.averages is not None
+    evidence = evidence._replace(averages=torch.zeros_like(evidence.averages))
+    answer = EitherCredibility("agreement").estimate(evidence, WarnOnce())
+    torch.testing.assert_close(answer.log_posterior.exp(), torch.full_like(evidence.losses, 0.5))

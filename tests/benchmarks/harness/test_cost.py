@@ -70,7 +70,7 @@ def test_mixnn_costs_a_scan_an_epoch_from_the_end_of_warm_up_and_predictions_fro
 
 
 def test_with_a_running_scan_it_costs_one_scan_and_predictions_from_the_end_of_warm_up() -> None:
-    cost = cost_of("mixnn-recommended", epochs=9)
+    cost = cost_of("mixnn-batch", epochs=9)
     assert cost["backward"] == 9 * 128
     assert cost["forward"] == 9 * 128 + 128 + 6 * 128 + REHEARSAL
     an_epoch_of_mixing = (3 + 1) / 3

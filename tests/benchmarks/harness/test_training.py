@@ -66,7 +66,7 @@ def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tupl
 
 
 @pytest.mark.parametrize(
-    ("method", "stop"), [("ce", 0), ("ce", 4), ("mixup", 3), ("mixnn", 1), ("mixnn", 5), ("mixnn-recommended", 3)]
+    ("method", "stop"), [("ce", 0), ("ce", 4), ("mixup", 3), ("mixnn", 1), ("mixnn", 5), ("mixnn-batch", 3)]
 )
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     method: str,
@@ -126,7 +126,7 @@ def test_a_checkpoint_that_is_broken_says_what_to_do(tmp_path: Path) -> None:
 
 def test_noise_initial_weights_and_order_are_the_same_for_all_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, list[Any]] = {}
-    for name in ("ce", "label-smoothing", "mixnn", "mixnn-recommended"):
+    for name in ("ce", "label-smoothing", "mixnn", "mixnn-batch"):
         notes: list[Any] = []
 
         def note(method: Method, notes: list[Any] = notes) -> None:
