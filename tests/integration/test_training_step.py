@@ -219,6 +219,33 @@ def test_batches_that_are_fetched_ahead_tell_later(ahead: int) -> None:
     assert (averages.sum(dim=1) > 0).float().mean() > 0.9
 
 
+def test_what_is_told_after_the_last_batch_counts_in_the_next_epoch() -> None:
+    torch.manual_seed(0)
+    model = mlp()
+    loader = make(model, **BY_AGREEMENT | {"warmup_epochs": 1})
+    for inputs, targets in list(loader):
+        torch.autograd.backward(MixNNLoss()(model(inputs), targets))
+    list(loader)
+    assert [record["scan"] for record in loader.history] == [None, "training"]
+    assert loader.clean_probability.isfinite().all()
+
+
+def test_what_is_done_to_the_logits_after_the_loss_changes_nothing() -> None:
+    def averages(*, spoil: bool) -> Tensor:
+        model = mlp()
+        torch.manual_seed(0)
+        loader = make(model, **BY_AGREEMENT)
+        for inputs, targets in loader:
+            logits = model(inputs)
+            torch.autograd.backward(MixNNLoss()(logits, targets))
+            if spoil:
+                logits.detach().zero_()
+        kept: Tensor = loader.state_dict()["samples"]["averages"]
+        return kept
+
+    assert torch.equal(averages(spoil=True), averages(spoil=False))
+
+
 @pytest.mark.parametrize(
     "arguments", [{"neighbors": "batch"}, {"neighbors": "dataset"}, {"neighbors": "dataset", "neighbor_pool": 3}]
 )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mixnn_loader import MixNNBatch, MixNNLoss, MixNNTargets
+from mixnn_loader.method.early_learning import EarlyLearning
 
 MakeTargets = Callable[[int, int, int], MixNNTargets]
 
@@ -168,3 +169,9 @@ def test_arguments_in_the_other_order_are_named(make_targets: MakeTargets) -> No
         TypeError, match=r"logits must be a tensor, got MixNNTargets; the order is .*\(logits, targets\)"
     ):
         MixNNLoss()(targets, torch.zeros(3, 4))
+
+
+def test_weights_that_are_rounded_up_leave_the_early_learning_term_finite() -> None:
+    certain = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    term = EarlyLearning(certain, 3.0, None).term(torch.tensor([[50.0, 0.0]]), torch.tensor([[0.505, 0.5]]))
+    assert term.item() == pytest.approx(3 * np.log(1e-4), rel=1e-5)
