@@ -13,9 +13,9 @@ def draw_accuracy(runs: Sequence[Run]) -> Figure:
     tasks = grouped(runs, lambda run: run.task)
     if not tasks:
         raise NothingToDrawError("there is no run")
-    axes = panels(list(tasks), runs)
+    axes, names = panels(list(tasks), runs), list(grouped(runs, lambda run: run.name))
     for ax, members in zip(axes, tasks.values(), strict=True):
-        draw_mean_curves(ax, curves_by_name(members, "test.accuracy"))
+        draw_mean_curves(ax, curves_by_name(members, "test.accuracy"), names)
         mark_schedule(ax, members)
         ax.set_ylabel("test accuracy (%)")
     return figure_of(axes)

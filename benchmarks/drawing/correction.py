@@ -18,9 +18,9 @@ def draw_correction(runs: Sequence[Run]) -> Figure:
     if not correcting:
         raise NothingToDrawError("it is of runs with --watch-training, of methods that correct labels")
     tasks = grouped(correcting, lambda run: run.task)
-    axes = panels(list(tasks), correcting)
+    axes, names = panels(list(tasks), correcting), list(grouped(correcting, lambda run: run.name))
     for ax, members in zip(axes, tasks.values(), strict=True):
-        draw_mean_curves(ax, curves_by_name(members, "labels.right"))
+        draw_mean_curves(ax, curves_by_name(members, "labels.right"), names)
         as_given = 100 * (1 - float(np.mean([run.line["actual_noise_rate"] for run in members])))
         ax.axhline(as_given, color="black", linestyle=":", linewidth=1, label="as given")
         mark_schedule(ax, members)

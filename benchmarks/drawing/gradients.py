@@ -20,12 +20,12 @@ def draw_gradients(runs: Sequence[Run]) -> Figure:
     if not watched:
         raise NothingToDrawError("it is of runs with --watch-training, on data whose true labels are known")
     tasks = grouped(watched, lambda run: run.task)
-    axes = panels(list(tasks), watched)
+    axes, names = panels(list(tasks), watched), list(grouped(watched, lambda run: run.name))
     for ax, members in zip(axes, tasks.values(), strict=True):
         for group, (path, style) in GROUPS.items():
-            for index, (name, values) in enumerate(curves_by_name(members, path).items()):
+            for name, values in curves_by_name(members, path).items():
                 epochs = np.arange(values.shape[1])
-                ax.plot(epochs, values.mean(axis=0), style, color=f"C{index}", label=f"{name}, {group}")
+                ax.plot(epochs, values.mean(axis=0), style, color=f"C{names.index(name)}", label=f"{name}, {group}")
         ax.set(xlabel="epoch", ylabel="mean |p - ŷ| at the given class", ylim=(0, 1))
         ax.grid(alpha=0.3)
         mark_schedule(ax, members)

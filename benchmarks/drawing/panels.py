@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +14,9 @@ from benchmarks.drawing.runs import Array, Run
 
 COLUMNS, PAIRED = 3, 4
 """Panels side by side; where they come in pairs, an even number, so that pairs stay together."""
+
+MOST_INSIDE = 5
+"""Lines that a legend within its panel has room for; that of more stands beside it."""
 
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
@@ -62,16 +66,17 @@ def figure_of(axes: Sequence[Axes]) -> Figure:
     return figure
 
 
-def draw_mean_curves(ax: Axes, curves: dict[str, Array]) -> None:
+def draw_mean_curves(ax: Axes, curves: dict[str, Array], names: Sequence[str]) -> None:
     """Draw means over the seeds by epoch, and the range over the seeds as a shade.
 
     Args:
         ax: where to.
         curves: name -> (seeds, epochs).
+        names: of all panels' curves: a name looks the same in each of them.
     """
-    for index, ((name, values), style) in enumerate(zip(curves.items(), cycle(STYLES), strict=False)):
-        epochs = np.arange(values.shape[1])
-        ax.plot(epochs, values.mean(axis=0), style, color=f"C{index}", label=name)
+    for name, values in curves.items():
+        index, epochs = names.index(name), np.arange(values.shape[1])
+        ax.plot(epochs, values.mean(axis=0), STYLES[index % len(STYLES)], color=f"C{index}", label=name)
         if len(values) > 1:
             ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=f"C{index}", alpha=0.2, linewidth=0)
     ax.set_xlabel("epoch")
@@ -106,4 +111,6 @@ def mark_schedule(ax: Axes, runs: Sequence[Run]) -> None:
         epoch = epochs.pop() if len(epochs) == 1 else None
         if epoch is not None and epoch < max(len(run.line["epochs"]) for run in mixnn):
             ax.axvline(epoch, color="0.4", linestyle=style, linewidth=1, label=f"{label} = {epoch}")
-    ax.legend(fontsize="small")
+    is_full = len(ax.get_legend_handles_labels()[1]) > MOST_INSIDE
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if is_full else {}
+    ax.legend(fontsize="small", **place)

@@ -73,7 +73,7 @@ def train_and_measure(
         "settings": settings.as_dict(),
         "machine": describe_machine() | {"device": device},
         "recipe": dataclasses.asdict(recipe),
-        "schedule": {"warmup_epochs": task.warmup_epochs, "correction_epoch": task.correction_epoch},
+        "schedule": method.schedule,
         "num_train": task.num_samples,
         "actual_noise_rate": actual_rate,
         "seconds": sum(epoch["seconds"] for epoch in epochs),

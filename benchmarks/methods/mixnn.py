@@ -38,7 +38,9 @@ class MixNN(SingleNetwork):
             "autocast_dtype": torch.bfloat16 if task.recipe.bfloat16 else None,
             "seed": task.seed,
         }
-        self.loader = MixNNDataLoader(task.plain_loader(), self.learner.network, **defaults | arguments)
+        arguments = defaults | arguments
+        self.schedule = {name: arguments[name] for name in self.schedule}
+        self.loader = MixNNDataLoader(task.plain_loader(), self.learner.network, **arguments)
         self.criterion = MixNNLoss()
 
     def batches(self) -> Iterable[MixNNBatch]:

@@ -268,3 +268,15 @@ class TestCommand:
         with pytest.raises(SystemExit) as caught:
             figures.main([str(results) if flag == "RESULTS" else flag for flag in flags])
         assert caught.value.code == 2
+
+
+def test_a_method_looks_the_same_in_all_panels() -> None:
+    runs = [run_of(name, rate=0.4) for name in ("ce", "elr", "mixnn")]
+    runs += [run_of(name, rate=0.6) for name in ("mixnn", "elr")]
+    first, second = draw_accuracy(runs).axes
+    looks = [
+        {str(line.get_label()): (line.get_color(), line.get_linestyle()) for line in ax.get_lines()}
+        for ax in (first, second)
+    ]
+    assert all(looks[0][name] == looks[1][name] for name in ("elr", "mixnn"))
+    assert len(set(looks[0].values())) == len(looks[0])

@@ -214,6 +214,21 @@ def test_who_has_to_be_told_a_rate_is_told_that_of_the_labels(
     assert rates == [told]
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "schedule"),
+    [
+        ("ce", {}, (2, 4)),
+        ("mixnn", {"warmup_epochs": 1, "correction_epoch": None}, (1, None)),
+        ("mixnn-robust", {}, (1, 1)),
+    ],
+)
+def test_a_line_has_the_schedule_that_the_method_goes_by(
+    method: str, options: dict[str, Any], schedule: tuple[int, int | None]
+) -> None:
+    line = train_and_measure(settings_of(method, options=options))
+    assert tuple(line["schedule"].values()) == schedule
+
+
 def test_a_line_says_what_was_run_and_what_came_out(monkeypatch: pytest.MonkeyPatch) -> None:
     methods: list[Method] = []
     watched_by(monkeypatch, methods.append)
