@@ -28,6 +28,8 @@ class Recipe:
         bfloat16: run the networks under bfloat16 autocast; a processor without AVX-512 takes ten times longer with it.
         num_train: use the first so many training samples; of a dataset that is sorted by class, so many drawn ones,
             always the same; None: all.
+        held_out: measure on training samples that `num_train` leaves out, 10,000 at most, with their true labels, and
+            not on the test set: for choosing among methods and their arguments.
         balanced_batches: an epoch has so many batches, in which the given labels come equally often; None: it has each
             sample once.
         label_set: which of several sets of given labels, for CIFAR-N; None: ``"worse"`` or ``"noisy"``.
@@ -48,6 +50,7 @@ class Recipe:
     crop_padding: int = 0
     bfloat16: bool = False
     num_train: int | None = None
+    held_out: bool = False
     balanced_batches: int | None = None
     label_set: str | None = None
     workers: int = 0

@@ -42,6 +42,8 @@ def image_files(
         std: of each channel.
         more_tests: further images with true labels.
     """
+    if recipe.held_out:
+        raise ValueError("held_out needs training samples with true labels, and these have none")
     ending = [transforms.ToTensor(), transforms.Normalize(mean, std)]
     resize = transforms.Resize(RESIZED)
     plain = transforms.Compose([resize, transforms.CenterCrop(size), *ending])

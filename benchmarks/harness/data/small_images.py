@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from benchmarks.harness.data.dataset import Data, Loader, required
+from benchmarks.harness.data.dataset import Data, Loader, required, split_rows
 from benchmarks.harness.recipes import Recipe
 from mixnn_loader import datasets
 from mixnn_loader.datasets import ImageTransform, InMemoryDataset, channel_statistics, human_labels
@@ -32,11 +31,12 @@ def image_tensors(
         are_true: whether the labels of the training images are the true ones.
     """
     images, labels = train.inputs, train.targets
-    if recipe.num_train is not None:
-        rows = torch.arange(min(recipe.num_train, len(labels)))
-        if (labels.diff() >= 0).all():
-            # Images that are read file by file come class after class: the first so many would be of one.
-            rows = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[: recipe.num_train]
+    if recipe.held_out and not are_true:
+        raise ValueError("held_out needs training samples with true labels, and these have none")
+    if recipe.num_train is not None or recipe.held_out:
+        rows, held_out = split_rows(labels, recipe)
+        if recipe.held_out:
+            test = InMemoryDataset(images[held_out], labels[held_out])
         images, labels, given = images[rows], labels[rows], None if given is None else given[rows]
     mean, std = channel_statistics(images)
     augment = ImageTransform(mean, std, flip=recipe.flip, crop_padding=recipe.crop_padding)

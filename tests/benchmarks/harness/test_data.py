@@ -271,3 +271,67 @@ def test_further_test_sets_have_figures_of_their_own(monkeypatch: pytest.MonkeyP
 def test_without_a_folder(name: str) -> None:
     with pytest.raises(ValueError, match="pass --data-dir"):
         load(name, None, PLAIN)
+
+
+@pytest.mark.parametrize("name", sorted(set(CASES) - ARE_NOISY))
+def test_held_out_samples_are_those_that_are_not_trained_on(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, count, _ = CASES[name]
+    root = tmp_path / "data"
+    root.mkdir()
+    write(root, monkeypatch)
+    whole, part = (
+        load(name, root, PLAIN.with_changes(changes)) for changes in ({}, {"num_train": count - 5, "held_out": True})
+    )
+    trained, held_out, everything = (_sorted_rows(data) for data in (part.scan, part.test, whole.scan))
+    assert (len(trained), len(held_out)) == (count - 5, 5)
+    assert sorted(trained + held_out) == everything
+    assert part.given is None or len(part.given) == count - 5
+
+
+def _sorted_rows(data: Any) -> list[tuple[float, ...]]:
+    """Inputs without their normalization, which is that of the samples trained on, and labels."""
+    inputs, labels = data.inputs.float(), data.targets
+    return sorted((*row.flatten().tolist(), int(label)) for row, label in zip(inputs, labels, strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_cannot_be_held_out(name: str, loaded: Callable[..., Data]) -> None:
+    reason = "needs training samples with true labels" if name in ARE_NOISY else "needs a num_train below"
+    with pytest.raises(ValueError, match=f"held_out {reason}"):
+        loaded(name, held_out=True)
+
+
+FEATURES: dict[str, Any] = {
+    "train": torch.zeros(4, 3), "labels": torch.tensor([0, 1, 0, 1]), "test": torch.zeros(2, 3),
+    "test_labels": torch.tensor([0, 1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": torch.zeros(4)}, r"train must be \(N, d\), N at least 1, got \(4,\)"),
+        ({"test": torch.zeros(0, 3)}, r"test must be \(N, d\), N at least 1, got \(0, 3\)"),
+        ({"test": torch.zeros(2, 5)}, "same number of features, got 3 and 5"),
+        ({"labels": torch.tensor([0, 1])}, "train and labels must have the same length, got 4 and 2"),
+        ({"given": torch.tensor([0, 1])}, "train and given must have the same length, got 4 and 2"),
+        ({"labels": torch.zeros(4)}, "labels must be class indices"),
+        ({"given": torch.tensor([0, -1, 0, 1])}, "given must be class indices"),
+        ({"labels": [0, 1, 0, 1]}, "it has no labels"),
+    ],
+)
+def test_a_file_of_features_that_is_not_like_that(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "features.pt"
+    torch.save(FEATURES | changes, file)
+    with pytest.raises(ValueError, match=message):
+        load("features", file, PLAIN)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04cut off"])
+def test_a_file_that_is_no_file_of_features(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "features.pt"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{file} is not a file of torch.save with tensors alone"):
+        load("features", file, PLAIN)
