@@ -25,7 +25,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.noise import symmetric
 
 NUM_TRAIN = 1347
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     model: nn.Module = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 128), nn.ReLU(), nn.Linear(128, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     model, optimizer = accelerator.prepare(model, optimizer)
-    mixnn = MixNNDataLoader(loader, model, epochs=args.epochs, seed=args.seed)
+    mixnn = MixNNDataLoader(loader, model, **recipes.robust(epochs=args.epochs), seed=args.seed)
     accelerator.register_for_checkpointing(mixnn)
     criterion = MixNNLoss()
 

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
-from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.noise import symmetric
 
 
@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     generator = torch.Generator().manual_seed(args.seed)  # the loader saves its state
     loader = DataLoader(TensorDataset(images[:num_train], noisy), batch_size=64, shuffle=True, generator=generator)
     own_dtype = dtype if low_precision else None  # the loader's own forward passes are not within the autocast below
-    # With ema in place of model, losses and predictions are the average's.
-    mixnn = MixNNDataLoader(loader, model, epochs=args.epochs, autocast_dtype=own_dtype)  # changed
+    # With ema in place of model, the loader's scans are the average's.
+    mixnn = MixNNDataLoader(loader, model, **recipes.robust(epochs=args.epochs), autocast_dtype=own_dtype)  # changed
     criterion = MixNNLoss()  # changed
 
     parts = {"model": model, "ema": ema, "optimizer": optimizer, "scaler": scaler, "loader": mixnn}

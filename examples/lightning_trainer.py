@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     train = DataLoader(train_set, batch_size=max(1, args.batch_size // size), sampler=sampler)
 
     module = Digits()
-    loader = MixNNDataLoader(train, module, epochs=args.epochs, seed=args.seed)
+    loader = MixNNDataLoader(train, module, **recipes.robust(epochs=args.epochs), seed=args.seed)
     trainer.callbacks.append(KeepLoader(loader))
     trainer.fit(module, loader, ckpt_path=str(args.output_dir / "last.ckpt") if args.resume else None)
 

@@ -26,11 +26,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from tqdm import tqdm
 
-from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.noise import NoisyLabels, symmetric
-from mixnn_loader.plots import plot_accuracy, plot_loss_distribution
+from mixnn_loader.plots import plot_accuracy
 
 METHODS = ("cross-entropy", "MixNN")
+RECIPES = {"robust": recipes.robust, "paper": recipes.paper}
 
 
 @dataclass
@@ -41,8 +42,6 @@ class Run:
     loader: DataLoader[Any] | MixNNDataLoader
     accuracies: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    first_losses: Tensor = field(default_factory=lambda: torch.empty(0))  # of the first scan, with MixNN
-    first_probability: Tensor = field(default_factory=lambda: torch.empty(0))
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -78,18 +77,17 @@ def train(
     model = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 128), nn.ReLU(), nn.Linear(128, 10))
     dataset = TensorDataset(images, noise.labels)
     order = torch.Generator().manual_seed(seed)
-    warmup, correction = args.warmup_epochs, args.correction_epoch
 
     loader: Any = DataLoader(dataset, batch_size=64, shuffle=True, generator=order)
     criterion: nn.Module = nn.CrossEntropyLoss()
     if method == "MixNN":  # the two lines that change
-        loader = MixNNDataLoader(loader, model, warmup_epochs=warmup, correction_epoch=correction)
+        loader = MixNNDataLoader(loader, model, **RECIPES[args.recipe](epochs=args.epochs))
         criterion = MixNNLoss()
 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, args.epochs)
     run = Run(noise, loader)
-    for epoch in tqdm(range(args.epochs), desc=f"{method}, seed {seed}", unit="epoch", disable=None):
+    for _ in tqdm(range(args.epochs), desc=f"{method}, seed {seed}", unit="epoch", disable=None):
         model.train()
         for inputs, targets in loader:
             loss = criterion(model(inputs), targets)
@@ -101,8 +99,6 @@ def train(
         model.eval()
         with torch.no_grad():
             run.accuracies.append(share(model(test[0]).argmax(dim=1) == test[1]))
-        if method == "MixNN" and epoch == warmup:
-            run.first_losses, run.first_probability = loader.losses.clone(), loader.clean_probability.clone()
     run.seconds = time.perf_counter() - start
     return run
 
@@ -117,11 +113,9 @@ def measure(run: Run, true_labels: Tensor) -> dict[str, float]:
     if isinstance(run.loader, MixNNDataLoader):
         corrected = run.loader.soft_targets.argmax(dim=1)
         metrics["training labels correct, after correction (%)"] = 100 * share(corrected == true_labels)
-        for scan, probability in (("first", run.first_probability), ("last", run.loader.clean_probability)):
-            name = f"AUROC of P(clean), {scan} scan (%)"
-            metrics[name] = (
-                100 * roc_auc_score(~run.noise.is_noisy, probability) if run.noise.is_noisy.any() else np.nan
-            )
+        if run.noise.is_noisy.any():
+            found = roc_auc_score(run.noise.is_noisy, suspicion(run))
+            metrics["wrong labels found, AUROC (%)"] = 100 * found
     return metrics | {"wall time (s)": run.seconds}
 
 
@@ -139,25 +133,42 @@ def print_table(runs: dict[str, list[Run]], args: argparse.Namespace) -> None:
         print("Mean ± standard deviation over the seeds.")
 
 
-def print_suspects(run: Run, true_labels: Tensor, seed: int, count: int = 5) -> None:
-    """Print the training labels that the model disagrees with most."""
+def suspicion(run: Run) -> Tensor:
+    """Return how much each given label is doubted, in [0, 1]: what the corrected target leaves of it."""
     assert isinstance(run.loader, MixNNDataLoader)
-    print(f"\nThe most suspicious training labels (seed {seed}), largest loss first:")
+    return 1 - run.loader.soft_targets.cpu().gather(1, run.noise.labels.unsqueeze(1)).squeeze(1)
+
+
+def print_suspects(run: Run, true_labels: Tensor, seed: int, count: int = 5) -> None:
+    """Print the training labels that are doubted most."""
+    assert isinstance(run.loader, MixNNDataLoader)
+    print(f"\nThe most suspicious training labels (seed {seed}):")
     print(f"{'index':>7}{'given':>7}{'corrected to':>14}{'true':>6}")
     corrected = run.loader.soft_targets.argmax(dim=1)
-    for index in run.loader.losses.argsort(descending=True)[:count].tolist():
+    for index in suspicion(run).argsort(descending=True)[:count].tolist():
         print(f"{index:7}{run.noise.labels[index]:7}{corrected[index]:14}{true_labels[index]:6}")
 
 
 def save_picture(runs: dict[str, list[Run]], args: argparse.Namespace) -> None:
-    """Draw the losses after warm-up of the first seed, and the accuracies as a mean over the seeds."""
+    """Draw how much the labels of the first seed are doubted, and the accuracies as a mean over the seeds."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     first = runs["MixNN"][0]
-    plot_loss_distribution(first.first_losses, is_noisy=first.noise.is_noisy, ax=left)
-    left.set_title(f"Training losses after {args.warmup_epochs} epochs of warm-up")
+    doubt, is_noisy = suspicion(first), first.noise.is_noisy
+    left.hist(  # few are in between: a logarithmic axis shows them
+        [doubt[~is_noisy].numpy(), doubt[is_noisy].numpy()],
+        bins=20,
+        range=(0, 1),
+        log=True,
+        label=["label is right", "label is wrong"],
+    )
+    left.set(title="Which labels are wrong?", xlabel="doubt of the given label, 1 - its target", ylabel="samples")
+    left.legend()
     curves = {name: np.mean([run.accuracies for run in runs[name]], axis=0).tolist() for name in METHODS}
-    plot_accuracy(curves, warmup_epochs=args.warmup_epochs, correction_epoch=args.correction_epoch, ax=right)
+    schedule = RECIPES[args.recipe](args.epochs)
+    plot_accuracy(
+        curves, warmup_epochs=schedule["warmup_epochs"], correction_epoch=schedule["correction_epoch"], ax=right
+    )
     right.set(title="Test accuracy", ylabel="test accuracy (%)")
     figure.savefig(args.output, dpi=150)
     print(f"\nPicture: {args.output}")
@@ -180,17 +191,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--noise-rate", type=float, default=0.4, help="share of wrong labels (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=120, help="(default: %(default)s)")
-    parser.add_argument("--warmup-epochs", type=int, default=10, help="W (default: %(default)s)")
-    parser.add_argument("--correction-epoch", type=int, default=30, help="E_s (default: %(default)s)")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="robust", help="of MixNN (default: %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one run each (default: 0)")
     parser.add_argument("--output", type=Path, default=Path("quickstart.png"), help="(default: %(default)s)")
     args = parser.parse_args()
     if not 0 <= args.noise_rate < 1:
         parser.error(f"--noise-rate must lie in [0, 1), got {args.noise_rate}")
-    if args.epochs <= args.warmup_epochs:
-        parser.error(f"--epochs must exceed --warmup-epochs ({args.warmup_epochs}), got {args.epochs}")
-    if args.epochs <= args.correction_epoch:
-        parser.error(f"--epochs must exceed --correction-epoch ({args.correction_epoch}), got {args.epochs}")
+    if args.epochs < 2:
+        parser.error(f"--epochs must be at least 2, one of warm-up and one after it, got {args.epochs}")
     return args
 
 

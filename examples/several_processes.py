@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.noise import symmetric
 
 
@@ -65,7 +65,7 @@ def train(args: argparse.Namespace, rank: int, size: int, device: torch.device) 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     sampler: DistributedSampler[tuple[Tensor, ...]] = DistributedSampler(train_set, size, rank, seed=args.seed)
     loader = DataLoader(train_set, batch_size=max(1, args.batch_size // size), sampler=sampler)
-    mixnn = MixNNDataLoader(loader, model, epochs=args.epochs)  # changed
+    mixnn = MixNNDataLoader(loader, model, **recipes.robust(epochs=args.epochs))  # changed
     criterion = MixNNLoss()  # changed
 
     parts: dict[str, Any] = {"model": getattr(model, "module", model), "optimizer": optimizer, "loader": mixnn}

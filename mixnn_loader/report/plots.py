@@ -127,10 +127,10 @@ def plot_accuracy(
     for (name, percent), style in zip(percents.items(), cycle(_LINE_STYLES), strict=False):
         ax.plot(range(len(percent)), percent, linestyle=style, label=name)
     longest = max(map(len, percents.values()))
-    for epoch, style, label in (
-        (warmup_epochs, ":", "mixing starts, $W$"),
-        (correction_epoch, "-.", "correction starts, $E_s$"),
-    ):
+    marks = [(warmup_epochs, ":", "mixing starts, $W$"), (correction_epoch, "-.", "correction starts, $E_s$")]
+    if warmup_epochs == correction_epoch:
+        marks = [(warmup_epochs, ":", "mixing and correction start, $W$ = $E_s$")]
+    for epoch, style, label in marks:
         if epoch is not None and epoch < longest:
             ax.axvline(epoch, color="0.4", linestyle=style, linewidth=1, label=f"{label} = {epoch}")
     ax.set(xlabel="epoch", ylabel="accuracy (%)")

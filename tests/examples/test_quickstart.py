@@ -12,7 +12,7 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "quickstart.py"
-SHORT = ("--epochs", "4", "--warmup-epochs", "2", "--correction-epoch", "3")
+SHORT = ("--epochs", "8")
 
 
 Capture = pytest.CaptureFixture[str]
@@ -54,7 +54,7 @@ def test_table_has_a_value_for_each_method(short_run: str) -> None:
         assert 10 < last_accuracy <= best_accuracy <= 100
     given = values["training labels correct, as given (%)"]
     assert given[0] == given[1] == pytest.approx(60, abs=5)
-    for name in ("training labels correct, after correction (%)", "AUROC of P(clean), first scan (%)"):
+    for name in ("training labels correct, after correction (%)", "wrong labels found, AUROC (%)"):
         cross_entropy, mixnn = values[name]
         assert cross_entropy is None
         assert mixnn is not None
@@ -85,15 +85,21 @@ def test_the_command_prints_a_table_and_saves_one_picture_in_the_current_folder(
 def test_runs_on_clean_labels_too(tmp_path: Path, capsys: Capture) -> None:
     picture = tmp_path / "clean.png"
     call(*SHORT, "--noise-rate", "0", "--output", picture)
-    assert table(capsys.readouterr().out)["AUROC of P(clean), first scan (%)"] == ["-", "-"]
+    assert "wrong labels found, AUROC (%)" not in capsys.readouterr().out
     assert picture.exists()
+
+
+def test_takes_the_paper_s_recipe(tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("nmslib", reason="the paper's search is of nmslib")
+    call(*SHORT, "--recipe", "paper", "--output", tmp_path / "paper.png")
+    assert "training labels correct, after correction (%)" in table(capsys.readouterr().out)
 
 
 def test_help_names_every_flag(capsys: Capture) -> None:
     with pytest.raises(SystemExit, match="0"):
         call("--help")
     shown = capsys.readouterr().out
-    for flag in ("--noise-rate", "--epochs", "--warmup-epochs", "--correction-epoch", "--seeds", "--output"):
+    for flag in ("--noise-rate", "--epochs", "--recipe", "--seeds", "--output"):
         assert flag in shown
 
 
@@ -101,7 +107,7 @@ def test_help_names_every_flag(capsys: Capture) -> None:
     ("arguments", "message"),
     [
         (("--noise-rate", "1.5"), "--noise-rate must lie in [0, 1), got 1.5"),
-        (("--epochs", "10"), "--epochs must exceed --warmup-epochs (10), got 10"),
+        (("--epochs", "1"), "--epochs must be at least 2, one of warm-up and one after it, got 1"),
     ],
 )
 def test_refuses_flags_out_of_range(arguments: tuple[str, str], message: str, capsys: Capture) -> None:
