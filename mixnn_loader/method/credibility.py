@@ -5,11 +5,12 @@ from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
-from mixnn_loader._utils.checks import check_choice, check_count, check_not_negative
+from mixnn_loader._utils.checks import check_choice, check_count
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.method.clean_probability import NEUTRAL_POSTERIOR, log_clean_posterior
 from mixnn_loader.method.early_learning import CLIP
 from mixnn_loader.method.gaussian_mixture import Mixture
+from mixnn_loader.method.posterior import label_posterior
 from mixnn_loader.method.soft_targets import sharpened
 from mixnn_loader.method.votes import num_voters
 
@@ -113,13 +114,14 @@ class AgreementCredibility(Credibility):
 
 
 class VoteCredibility(Credibility):
-    """By the vote of neighbors: the share of the given label against that of the most frequent one, sharpened.
+    """By the vote of neighbors and the given label: the probability that Bayes' rule gives it.
+
+    See `mixnn_loader.functional.label_posterior`. That many neighbors say what a label is, whatever the network makes
+    of any of them, is SSR's (Feng, Tzimiropoulos and Patras 2022).
 
     Args:
         num_neighbors: how many vote; None: 200, and fewer where classes are small, see
             `mixnn_loader.method.votes.num_voters`.
-        sharpness: the power that shares, and their ratio, are raised to: a wrong label is often half as frequent as the
-            right one.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -127,15 +129,13 @@ class VoteCredibility(Credibility):
 
     uses_votes = True
 
-    def __init__(self, num_neighbors: int | None = None, sharpness: float = 8.0) -> None:
+    def __init__(self, num_neighbors: int | None = None) -> None:
         if num_neighbors is not None:
             check_count("num_neighbors", num_neighbors, 1, "None or an integer")
-        check_not_negative("sharpness", sharpness)
         self._num_neighbors = num_neighbors
-        self._sharpness = sharpness
 
     def __repr__(self) -> str:
-        return f"VoteCredibility(num_neighbors={self._num_neighbors}, sharpness={self._sharpness})"
+        return f"VoteCredibility(num_neighbors={self._num_neighbors})"
 
     def num_voters(self, num_samples: int, num_classes: int) -> int:
         """Return how many neighbors of each sample to ask."""
@@ -146,12 +146,13 @@ class VoteCredibility(Credibility):
     def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
         """Estimate log P(clean)."""
         del warn
-        votes = evidence.votes
-        if votes is None:
+        if evidence.votes is None:
             raise RuntimeError("the neighbors were not asked")
-        labels = _labels_beside(evidence, votes)
-        log_posterior = self._sharpness * _against_likeliest(votes, labels).log()
-        return Estimate(log_posterior, None, sharpened(votes, labels, self._sharpness))
+        labels = _labels_beside(evidence, evidence.votes).unsqueeze(1)
+        posterior = label_posterior(evidence.votes, labels.squeeze(1)).probabilities
+        own = posterior.gather(1, labels)
+        likely = sharpened(posterior.scatter(1, labels, 0), labels.squeeze(1), power=1.0)
+        return Estimate(own.squeeze(1).clamp(max=1).log(), None, likely)
 
 
 class EitherCredibility(Credibility):
