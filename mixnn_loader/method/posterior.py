@@ -50,7 +50,7 @@ def label_posterior(shares: Tensor, labels: Tensor) -> Posterior:
     Args:
         shares: (n, C) float, of the labels among its neighbors, itself excluded, see
             `mixnn_loader.functional.vote_shares`.
-        labels: (n,) int64, as given, on the same device; n and C at least 1.
+        labels: (n,) int64, as given, on the same device; n at least 1, C at least 2.
 
     Example:
         >>> shares = torch.tensor([[0.9, 0.1]] * 90 + [[0.1, 0.9]] * 90)

@@ -53,10 +53,10 @@ def evidence_of(num_samples: int = 50, num_classes: int = 4) -> Evidence:
 def test_either_takes_the_larger_p_and_what_both_find_likely() -> None:
     evidence, warn = evidence_of(), WarnOnce()
     vote, agreement = (
-        VoteCredibility(sharpness=2.0).estimate(evidence, warn),
+        VoteCredibility().estimate(evidence, warn),
         AgreementCredibility().estimate(evidence, warn),
     )
-    either = EitherCredibility(VoteCredibility(sharpness=2.0), AgreementCredibility()).estimate(evidence, warn)
+    either = EitherCredibility(VoteCredibility(), AgreementCredibility()).estimate(evidence, warn)
     assert torch.equal(either.log_posterior, torch.maximum(vote.log_posterior, agreement.log_posterior))
     assert (either.log_posterior == vote.log_posterior).any()
     assert (either.log_posterior == agreement.log_posterior).any()
