@@ -3,9 +3,10 @@
 Every method trains a copy of one network on the same images, in the same order, with the same batch size, workers and
 precision. In each round every method runs one epoch, and a recipe that scans every fifth as many as make one scan, of
 which the mean is taken; a ratio is that of two methods in one round, so that a machine that slows down slows both.
-Measured are the epochs after the first one past warm-up, in which targets are already corrected: the dearest kind. Where the time goes comes from one more epoch under `torch.profiler`; the peak memory from
-an epoch in a process of its own. On a CPU the library makes its own forward passes in channels_last, and the training
-steps are made in whatever format the loop has: a loop in channels_last (`--channels-last`) has cheaper steps.
+Measured are the epochs after the first one past warm-up, in which targets are already corrected: the dearest kind.
+Where the time goes comes from one more round under `torch.profiler`; the peak memory from an epoch in a process of its
+own. On a CPU the library makes its own forward passes in channels_last, and the training steps are made in whatever
+format the loop has: a loop in channels_last (`--channels-last`) has cheaper steps.
 
 The images are random class patterns under noise, and 40 % of the labels are wrong: as easy to generate as to learn, so
 that losses and representations are those of a network that has learned something.

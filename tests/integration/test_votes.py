@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from integration.reference import Floats, Integers
-from torch.utils.data import RandomSampler
 from posterior_reference import label_posterior
+from torch.utils.data import RandomSampler
 from toy import MLP, NUM_CLASSES, Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
