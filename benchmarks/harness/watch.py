@@ -18,9 +18,9 @@ from benchmarks.harness.metrics import (
     test_figures,
 )
 from benchmarks.harness.mixes import MixesSeen
+from benchmarks.harness.protocol import Method
 from benchmarks.harness.samples import SamplesKept
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import Method
 
 AVERAGED_EPOCHS = 10
 """The figures of so many epochs at the end are averaged."""
