@@ -8,8 +8,8 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-def label_posterior(shares: Floats, labels: Integers) -> tuple[Floats, float, Floats]:
-    """Return the probabilities (n, C), the share of wrong labels, and the transition matrix (C, C)."""
+def label_posterior(shares: Floats, labels: Integers) -> tuple[Floats, float, Floats, float]:
+    """Return the probabilities (n, C), the share of wrong labels, the transition matrix (C, C), and the trust."""
     n, num_classes = shares.shape
     voted, most = shares.argmax(axis=1), shares.max(axis=1)
     agrees = (voted == labels).astype(float)
@@ -41,4 +41,11 @@ def label_posterior(shares: Floats, labels: Integers) -> tuple[Floats, float, Fl
         for c in range(num_classes):
             prior = certainty[i] if c == voted[i] else (1 - certainty[i]) * (shares[i, c] + 0.001) / others
             probabilities[i, c] = prior * transition[c, labels[i]]
-    return probabilities / probabilities.sum(axis=1, keepdims=True), rate, transition
+    trust = min(max(1 - (1 - certainty.mean()) / rate, 0), 1)
+    return probabilities / probabilities.sum(axis=1, keepdims=True), rate, transition, trust
+
+
+def corrected(shares: Floats, labels: Integers) -> Floats:
+    """Return the targets (n, C): of the probabilities as far as they are trusted, of the given labels for the rest."""
+    probabilities, _, _, trust = label_posterior(shares, labels)
+    return trust * probabilities + (1 - trust) * np.eye(shares.shape[1])[labels]

@@ -116,7 +116,8 @@ class AgreementCredibility(Credibility):
 class VoteCredibility(Credibility):
     """By the vote of neighbors and the given label: the probability that Bayes' rule gives it.
 
-    See `mixnn_loader.functional.label_posterior`. That many neighbors say what a label is, whatever the network makes
+    See `mixnn_loader.functional.label_posterior`. What is likely is the rest of that distribution, as far as votes err
+    less often than labels, else the label as given. That many neighbors say what a label is, whatever the network makes
     of any of them, is SSR's (Feng, Tzimiropoulos and Patras 2022).
 
     Args:
@@ -149,9 +150,11 @@ class VoteCredibility(Credibility):
         if evidence.votes is None:
             raise RuntimeError("the neighbors were not asked")
         labels = _labels_beside(evidence, evidence.votes).unsqueeze(1)
-        posterior = label_posterior(evidence.votes, labels.squeeze(1)).probabilities
-        own = posterior.gather(1, labels)
-        likely = sharpened(posterior.scatter(1, labels, 0), labels.squeeze(1), power=1.0)
+        found = label_posterior(evidence.votes, labels.squeeze(1))
+        own = found.probabilities.gather(1, labels)
+        others = sharpened(found.probabilities.scatter(1, labels, 0), labels.squeeze(1), power=1.0)
+        # Wrong labels are wrong at random, wrong votes alike for samples that look alike: the worse of the two.
+        likely = (found.trust * others).scatter_add(1, labels, (1 - found.trust).expand_as(labels))
         return Estimate(own.squeeze(1).clamp(max=1).log(), None, likely)
 
 

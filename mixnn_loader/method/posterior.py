@@ -37,11 +37,14 @@ class Posterior(NamedTuple):
         probabilities: (n, C) float32, rows summing to one.
         noise_rate: share of wrong labels, 0-d float32.
         transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one.
+        trust: in [0, 1], 0-d float32: the share of wrong labels that votes in place of labels would mend. It is 0 where
+            votes err as often as labels, or more often.
     """
 
     probabilities: Tensor
     noise_rate: Tensor
     transition: Tensor
+    trust: Tensor
 
 
 def label_posterior(shares: Tensor, labels: Tensor) -> Posterior:
@@ -80,7 +83,8 @@ def label_posterior(shares: Tensor, labels: Tensor) -> Posterior:
         prior = others.scatter(1, voted[rows].unsqueeze(1), certainty[rows].unsqueeze(1))
         joint = prior * transition[:, labels[rows]].T
         parts.append(joint / joint.sum(dim=1, keepdim=True))
-    return Posterior(torch.cat(parts), rate, transition)
+    trust = (1 - (1 - certainty.mean()) / rate).clamp(0, 1)
+    return Posterior(torch.cat(parts), rate, transition, trust)
 
 
 def non_decreasing(values: Tensor) -> Tensor:

@@ -23,10 +23,11 @@ def test_against_numpy_and_scikit_learn(num_samples: int, num_classes: int) -> N
     counts = torch.randint(9, (num_samples, num_classes), generator=generator) + 1.0
     shares, labels = counts / counts.sum(dim=1, keepdim=True), torch.randint(num_classes, (num_samples,))
     found = label_posterior(shares, labels)
-    probabilities, rate, transition = reference(shares.double().numpy(), labels.numpy())
+    probabilities, rate, transition, trust = reference(shares.double().numpy(), labels.numpy())
     np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-5)
     np.testing.assert_allclose(found.noise_rate, rate, atol=1e-6)
     np.testing.assert_allclose(found.transition, transition, atol=1e-6)
+    np.testing.assert_allclose(found.trust, trust, atol=1e-4)
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=700))
@@ -89,6 +90,16 @@ def test_what_is_given_for_what_is_found() -> None:
     transition = label_posterior(votes_of(true, labels, 0.5, 10), labels).transition
     expected = 0.7 * torch.eye(10) + 0.3 * torch.eye(10).roll(1, dims=1)
     torch.testing.assert_close(transition, expected, atol=0.12, rtol=0)
+
+
+def test_votes_are_trusted_as_far_as_they_err_less_than_labels() -> None:
+    true = torch.arange(5000) % 10
+    labels = symmetric(true, 0.4, 10, seed=0).labels
+    trusts = [label_posterior(votes_of(true, labels, kind, 10), labels).trust.item() for kind in (0.0, 0.8, 1.0)]
+    assert trusts == sorted(trusts, reverse=True)
+    assert trusts[0] > 0.9
+    assert trusts[-1] < 0.3
+    assert label_posterior(votes_of(true, true, 0.9, 10), true).trust == 0, "of labels without a mistake"
 
 
 def test_votes_that_say_nothing_leave_the_labels_as_they_are() -> None:
