@@ -22,10 +22,10 @@ def robust(epochs: int) -> dict[str, Any]:
     """Take what protects best, whatever share of the labels is wrong, for little more than plain training costs.
 
     Up to twenty times in a training the dataset is scanned, and the nearest neighbors of each sample are asked for
-    their given labels. Only a label that neither they nor the model support is doubted; then the target is what both
-    find likely. A doubted sample is mixed with a random other one of its batch, and the loss holds the model to the
-    average of what it has said of each sample. Besides the scans the loader makes no forward pass: it goes by the
-    training step, so that the loss must be `mixnn_loader.MixNNLoss`.
+    their given labels. What they say, and how often they are right, gives the probability of each label. The target
+    follows it, as far as neighbors err less often than labels. A doubted sample is mixed with a random other one of its
+    batch, and the loss holds the model to the average of what it has said of each sample. Besides the scans the loader
+    makes no forward pass: it goes by the training step, so that the loss must be `mixnn_loader.MixNNLoss`.
 
     Args:
         epochs: how long the training will be.
@@ -45,7 +45,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "correction_epoch": warmup,
         "neighbors": "random-batch",
         "weighting": "doubt-mixup",
-        "credibility": "either",
+        "credibility": "vote",
         "correct_by": "credibility",
         "scan": "training",
         "scan_every": max(2, math.ceil((epochs - warmup) / SCANS)),

@@ -14,7 +14,7 @@ from mixnn_loader.method.posterior import label_posterior
 from mixnn_loader.method.soft_targets import sharpened
 from mixnn_loader.method.votes import num_voters
 
-Credibilities = Literal["mixture", "agreement", "vote", "either"]
+Credibilities = Literal["mixture", "agreement", "vote"]
 
 
 class Evidence(NamedTuple):
@@ -158,48 +158,6 @@ class VoteCredibility(Credibility):
         return Estimate(own.squeeze(1).clamp(max=1).log(), None, likely)
 
 
-class EitherCredibility(Credibility):
-    """A label is as credible as the most favorable of several estimates says; what is likely has to be so by all.
-
-    Neighbors find out wrong labels where most labels are wrong, and doubt right ones between two classes; a model that
-    holds on to a label in spite of them is a reason to leave it.
-
-    Args:
-        *credibilities: the estimates, by name or objects; none: the vote of neighbors, and agreement.
-    """
-
-    def __init__(self, *credibilities: str | Credibility) -> None:
-        self._parts = tuple(map(credibility_of, credibilities)) or (VoteCredibility(), AgreementCredibility())
-        self.uses_averages = any(part.uses_averages for part in self._parts)
-        self.uses_votes = any(part.uses_votes for part in self._parts)
-
-    def __repr__(self) -> str:
-        return f"EitherCredibility({', '.join(map(repr, self._parts))})"
-
-    def num_voters(self, num_samples: int, num_classes: int) -> int:
-        """Return how many neighbors of each sample to ask."""
-        return max(part.num_voters(num_samples, num_classes) for part in self._parts if part.uses_votes)
-
-    def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
-        """Estimate log P(clean)."""
-        answers = [part.estimate(evidence, warn) for part in self._parts]
-        # One that goes by averages abstains where there is none, unless all do: its neutral answer stands then.
-        knows = torch.stack([_knows(part, evidence) for part in self._parts])
-        knows |= ~knows.any(dim=0)
-        log_posteriors = torch.stack([answer.log_posterior for answer in answers])
-        log_posterior = log_posteriors.masked_fill(~knows, -torch.inf).amax(dim=0)
-        mixture = next((answer.mixture for answer in answers if answer.mixture is not None), None)
-        likely = [
-            answer.likely.masked_fill(~known.unsqueeze(1), 1.0)
-            for answer, known in zip(answers, knows, strict=True)
-            if answer.likely is not None
-        ]
-        if not likely:
-            return Estimate(log_posterior, mixture)
-        labels = _labels_beside(evidence, likely[0])
-        return Estimate(log_posterior, mixture, sharpened(torch.stack(likely).prod(dim=0), labels, power=1.0))
-
-
 def _labels_beside(evidence: Evidence, rows: Tensor) -> Tensor:
     """Return the given labels (n,) on the device of some rows; 0 where none has been seen yet."""
     return evidence.labels.clamp(min=0).to(rows.device)
@@ -217,13 +175,6 @@ def _against_likeliest(likely: Tensor, labels: Tensor) -> Tensor:
     return torch.where(most > 0, own / most, NEUTRAL_POSTERIOR)
 
 
-def _knows(part: Credibility, evidence: Evidence) -> Tensor:
-    """Mark the samples (n,) of which an estimate has something to go by."""
-    if part.uses_averages and evidence.averages is not None:
-        return evidence.averages.amax(dim=1) > 0
-    return torch.ones_like(evidence.losses, dtype=torch.bool)
-
-
 def credibility_of(credibility: str | Credibility) -> Credibility:
     """Return the estimate of a name, or the caller's own.
 
@@ -237,7 +188,6 @@ def credibility_of(credibility: str | Credibility) -> Credibility:
             "mixture": MixtureCredibility(),
             "agreement": AgreementCredibility(),
             "vote": VoteCredibility(),
-            "either": EitherCredibility(),
         }
         return ready[credibility]
     if isinstance(credibility, type) or not isinstance(credibility, Credibility):
