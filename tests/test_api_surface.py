@@ -26,8 +26,8 @@ MODULES = {
     "mixnn_loader.functional": [
         *("AgreementCredibility", "Credibility", "Estimate", "Evidence", "MixtureCredibility"),
         *("NeighborSource", "Posterior", "VoteCredibility", "Weighting"),
-        *("clean_posterior", "mix", "mix_targets", "moving_average", "nearest_neighbors", "posterior_weights"),
-        *("label_posterior", "vote_shares"),
+        *("clean_posterior", "label_posterior", "mix", "mix_targets", "moving_average", "nearest_neighbors"),
+        *("posterior_weights", "vote_shares"),
     ],
     "mixnn_loader.neighbors": [
         *("Candidates", "CellReport", "CellSearch", "ExactSearch", "HNSWSearch", "NearestInBatch", "NearestInDataset"),

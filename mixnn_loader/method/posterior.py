@@ -104,7 +104,7 @@ def non_decreasing(values: Tensor) -> Tensor:
         tensor([0., 1., 2., 3.])
     """
     bins = torch.tensor_split(values, max(1, min(MOST_BINS, len(values) // BIN_SIZE)))
-    counts = torch.tensor([len(part) for part in bins], device=values.device)
+    counts = torch.tensor([len(part) for part in bins], dtype=torch.int64, device=values.device)
     zero = torch.zeros(1, dtype=torch.float64, device=values.device)
     sums = torch.cat([zero, torch.stack([part.double().sum() for part in bins]).cumsum(0)])
     ends = torch.cat([zero, counts.double().cumsum(0)])
