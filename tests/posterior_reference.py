@@ -45,7 +45,8 @@ def label_posterior(shares: Floats, labels: Integers) -> tuple[Floats, float, Fl
     return probabilities / probabilities.sum(axis=1, keepdims=True), rate, transition, trust
 
 
-def corrected(shares: Floats, labels: Integers) -> Floats:
-    """Return the targets (n, C): of the probabilities as far as they are trusted, of the given labels for the rest."""
+def corrected(shares: Floats, labels: Integers, progress: float) -> Floats:
+    """Return the targets (n, C): of the probabilities as far as they are trusted or training is over, of the given labels for the rest."""
     probabilities, _, _, trust = label_posterior(shares, labels)
+    trust = max(trust, progress)
     return trust * probabilities + (1 - trust) * np.eye(shares.shape[1])[labels]

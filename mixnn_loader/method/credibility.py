@@ -28,6 +28,7 @@ class Evidence(NamedTuple):
             none yet. None where they are not kept.
         votes: (n, C) float32, the shares of the labels among a sample's neighbors, on the device of the losses, see
             `mixnn_loader.method.votes.vote_shares`. None where they are not asked.
+        progress: how much of the training after warm-up is over, in [0, 1]; 1 where its length is not known.
     """
 
     indices: Tensor
@@ -35,6 +36,7 @@ class Evidence(NamedTuple):
     losses: Tensor
     averages: Tensor | None = None
     votes: Tensor | None = None
+    progress: float = 1.0
 
 
 class Estimate(NamedTuple):
@@ -117,7 +119,7 @@ class VoteCredibility(Credibility):
     """By the vote of neighbors and the given label: the probability that Bayes' rule gives it.
 
     See `mixnn_loader.functional.label_posterior`. What is likely is the rest of that distribution, as far as votes err
-    less often than labels, else the label as given. That many neighbors say what a label is, whatever the network makes
+    less often than labels or the training is over, else the label as given. That many neighbors say what a label is, whatever the network makes
     of any of them, is SSR's (Feng, Tzimiropoulos and Patras 2022).
 
     Args:
@@ -153,8 +155,10 @@ class VoteCredibility(Credibility):
         found = label_posterior(evidence.votes, labels.squeeze(1))
         own = found.probabilities.gather(1, labels)
         others = sharpened(found.probabilities.scatter(1, labels, 0), labels.squeeze(1), power=1.0)
-        # Wrong labels are wrong at random, wrong votes alike for samples that look alike: the worse of the two.
-        likely = (found.trust * others).scatter_add(1, labels, (1 - found.trust).expand_as(labels))
+        # Wrong labels are wrong at random, wrong votes alike for samples that look alike: while the network has learned
+        # little these are the worse of the two. Later it would memorize the former.
+        trust = found.trust.clamp(min=evidence.progress)
+        likely = (trust * others).scatter_add(1, labels, (1 - trust).expand_as(labels))
         return Estimate(own.squeeze(1).clamp(max=1).log(), None, likely)
 
 

@@ -62,8 +62,9 @@ def test_an_estimate_says_what_it_needs(credibility: Credibility, uses: tuple[bo
     assert (credibility.uses_averages, credibility.uses_votes) == uses
 
 
-def test_votes_give_p_and_what_is_likely_in_place_of_the_label() -> None:
-    evidence = evidence_of(500)
+@pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
+def test_votes_give_p_and_what_is_likely_in_place_of_the_label(progress: float) -> None:
+    evidence = evidence_of(500)._replace(progress=progress)
     assert evidence.votes is not None
     answer, rows = VoteCredibility().estimate(evidence, WarnOnce()), np.arange(500)
     shares, labels = evidence.votes.double().numpy(), evidence.labels.numpy()
@@ -72,7 +73,7 @@ def test_votes_give_p_and_what_is_likely_in_place_of_the_label() -> None:
     assert answer.likely is not None
     targets = (1 - p[:, None]) * answer.likely.double().numpy()
     targets[rows, labels] += p
-    np.testing.assert_allclose(targets, corrected(shares, labels), atol=1e-5)
+    np.testing.assert_allclose(targets, corrected(shares, labels, progress), atol=1e-5)
     assert answer.mixture is None
 
 
