@@ -46,7 +46,7 @@ def label_posterior(shares: Floats, labels: Integers) -> tuple[Floats, float, Fl
 
 
 def corrected(shares: Floats, labels: Integers, progress: float) -> Floats:
-    """Return the targets (n, C): of the probabilities as far as they are trusted or training is over, of the given labels for the rest."""
+    """Return the targets (n, C): the probabilities as far as these are trusted or training is over, else the labels."""
     probabilities, _, _, trust = label_posterior(shares, labels)
     trust = max(trust, progress)
     return trust * probabilities + (1 - trust) * np.eye(shares.shape[1])[labels]

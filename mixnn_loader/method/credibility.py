@@ -119,8 +119,8 @@ class VoteCredibility(Credibility):
     """By the vote of neighbors and the given label: the probability that Bayes' rule gives it.
 
     See `mixnn_loader.functional.label_posterior`. What is likely is the rest of that distribution, as far as votes err
-    less often than labels or the training is over, else the label as given. That many neighbors say what a label is, whatever the network makes
-    of any of them, is SSR's (Feng, Tzimiropoulos and Patras 2022).
+    less often than labels or the training is over, else the label as given. That many neighbors say what a label is,
+    whatever the network makes of any of them, is SSR's (Feng, Tzimiropoulos and Patras 2022).
 
     Args:
         num_neighbors: how many vote; None: 200, and fewer where classes are small, see

@@ -194,7 +194,7 @@ class Settings:
         return self.is_running and after_warmup == 0
 
     def progress(self, epoch: int) -> float:
-        """Return how much of the training after warm-up an epoch has behind it, in [0, 1]; 1 if its end is not known."""
+        """Return how much of the training after warm-up is over, in [0, 1]; 1 where its end is not known."""
         if self.epochs is None:
             return 1.0
         return min(max((epoch - self.warmup) / max(self.epochs - self.warmup, 1), 0.0), 1.0)
