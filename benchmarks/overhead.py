@@ -56,6 +56,7 @@ METHODS: dict[str, dict[str, Any] | None] = {
     "batch": {"neighbors": "batch"},
     "batch, running": {"neighbors": "batch", "scan": "running"},
     "robust": recipes.robust(epochs=100),
+    "fast": recipes.fast(epochs=100),
 }
 
 PARTS = ("step", "p_i", "mixing", "loading", "scan", "vote", "mixture", "search", "rest")
