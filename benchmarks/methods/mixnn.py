@@ -60,6 +60,11 @@ class MixNN(SingleNetwork):
         """Return the largest entry of each soft target (Eq. 12)."""
         return self.loader.soft_targets.argmax(dim=1)
 
+    def estimated_noise_rate(self) -> float | None:
+        """Return the mean of 1 - P; None before there is a P, or where the loader calls it undecided."""
+        rates = [epoch["noise_rate"] for epoch in self.loader.history if epoch["noise_rate"] is not None]
+        return rates[-1] if rates else None
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return the loader's state."""
         return self.loader.state_dict()
