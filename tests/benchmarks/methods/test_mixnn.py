@@ -16,8 +16,9 @@ def test_the_rate_that_the_recipe_comes_to_is_close(method: str, monkeypatch: py
     make_method = training.make_method
 
     def kept(settings: RunSettings, task: Task) -> Method:
-        made.append(make_method(settings, task))
-        return made[0]
+        method = make_method(settings, task)
+        made.append(method)
+        return method
 
     monkeypatch.setattr(training, "make_method", kept)
     line = training.train_and_measure(RunSettings(method, "digits", epochs=12, rate=0.4))
