@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from mixnn_loader._utils.checks import check_choice, check_count
+from mixnn_loader._utils.memory import CHUNK_ROWS
+from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.method.clean_probability import NEUTRAL_POSTERIOR, log_clean_posterior
 from mixnn_loader.method.early_learning import CLIP
@@ -151,15 +153,19 @@ class VoteCredibility(Credibility):
         del warn
         if evidence.votes is None:
             raise RuntimeError("the neighbors were not asked")
-        labels = _labels_beside(evidence, evidence.votes).unsqueeze(1)
-        found = label_posterior(evidence.votes, labels.squeeze(1))
-        own = found.probabilities.gather(1, labels)
-        others = sharpened(found.probabilities.scatter(1, labels, 0), labels.squeeze(1), power=1.0)
-        # Wrong labels are wrong at random, wrong votes alike for samples that look alike: while the network has learned
-        # little these are the worse of the two. Later it would memorize the former.
-        trust = found.trust.clamp(min=evidence.progress)
-        likely = (trust * others).scatter_add(1, labels, (1 - trust).expand_as(labels))
-        return Estimate(own.squeeze(1).clamp(max=1).log(), None, likely)
+        labels = _labels_beside(evidence, evidence.votes)
+        # A label that is not known yet tests no vote.
+        known = to_device(evidence.labels >= 0, labels.device).unsqueeze(1)
+        likely, _, _, trust = label_posterior(evidence.votes.where(known, 0), labels)
+        log_posterior = likely.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(max=1).log()
+        # Wrong labels are wrong at random. Wrong votes are wrong alike for samples that look alike, and so are learned
+        # sooner: as long as votes err much, most of a wrong label stays. In the end the network would memorize it.
+        trust = max(trust, evidence.progress)
+        for rows, given in zip(torch.split(likely, CHUNK_ROWS), torch.split(labels, CHUNK_ROWS), strict=True):
+            own = given.unsqueeze(1)
+            rows.copy_(trust * sharpened(rows.scatter(1, own, 0), given, power=1.0))
+            rows.scatter_add_(1, own, torch.full_like(own, 1 - trust, dtype=rows.dtype))
+        return Estimate(log_posterior, None, likely)
 
 
 def _labels_beside(evidence: Evidence, rows: Tensor) -> Tensor:

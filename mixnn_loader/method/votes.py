@@ -30,7 +30,7 @@ def num_voters(num_samples: int, num_classes: int) -> int:
 
 
 def vote_shares(neighbors: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Count the labels among each sample's neighbors, relative to how frequent they are.
+    """Count the labels among each sample's neighbors.
 
     Args:
         neighbors: (n, k) int64 row numbers in 0..n-1.
@@ -43,15 +43,11 @@ def vote_shares(neighbors: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     Example:
         >>> vote_shares(torch.tensor([[1, 2], [0, 2], [0, 1]]), torch.tensor([0, 1, 1]), 2)
         tensor([[0.0000, 1.0000],
-                [0.6667, 0.3333],
-                [0.6667, 0.3333]])
+                [0.5000, 0.5000],
+                [0.5000, 0.5000]])
     """
-    frequencies = torch.bincount(labels, minlength=num_classes).float()
-    parts = []
-    for rows in torch.split(neighbors, CHUNK_ROWS):
-        voters = labels[rows]
-        counts = torch.zeros(len(rows), num_classes, dtype=torch.float32, device=labels.device)
-        counts.scatter_add_(1, voters, torch.ones_like(voters, dtype=torch.float32))
-        balanced = counts / frequencies.clamp_min(1)
-        parts.append(balanced / balanced.sum(dim=1, keepdim=True))
-    return torch.cat(parts)
+    shares = torch.zeros(len(neighbors), num_classes, dtype=torch.float32, device=labels.device)
+    for rows, part in zip(torch.split(shares, CHUNK_ROWS), torch.split(neighbors, CHUNK_ROWS), strict=True):
+        voters = labels[part]
+        rows.scatter_add_(1, voters, torch.ones_like(voters, dtype=torch.float32))
+    return shares.div_(neighbors.shape[1])

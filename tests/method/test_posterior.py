@@ -67,7 +67,7 @@ def test_labels_that_are_known_to_lie(kind: str, rate: float, wrong_kind: float)
     found = label_posterior(votes_of(true, labels, wrong_kind, num_classes), labels)
     actual = (labels != true).float().mean().item()
     # At most 3 points from the truth, up to 60 %; at 80 % one label in five tells little.
-    assert found.noise_rate.item() == pytest.approx(actual, abs=0.03 if rate <= 0.6 else 0.06)
+    assert found.noise_rate == pytest.approx(actual, abs=0.03 if rate <= 0.6 else 0.06)
     probabilities = found.probabilities
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(5000), atol=1e-5, rtol=0)
     right = probabilities.argmax(dim=1) == true
@@ -95,7 +95,7 @@ def test_what_is_given_for_what_is_found() -> None:
 def test_votes_are_trusted_as_far_as_they_err_less_than_labels() -> None:
     true = torch.arange(5000) % 10
     labels = symmetric(true, 0.4, 10, seed=0).labels
-    trusts = [label_posterior(votes_of(true, labels, kind, 10), labels).trust.item() for kind in (0.3, 0.6, 0.8)]
+    trusts = [label_posterior(votes_of(true, labels, kind, 10), labels).trust for kind in (0.3, 0.6, 0.8)]
     assert trusts == sorted(trusts, reverse=True)
     assert trusts[0] > 0.9
     assert trusts[-1] < 0.3
