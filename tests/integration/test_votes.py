@@ -29,12 +29,12 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def shares(directions: Floats, labels: Integers, k: int) -> Floats:
-    """Of each row: how frequent labels are among its k nearest by angle, against all; rows sum to one."""
+    """Of each row: how frequent labels are among its k nearest by angle; rows sum to one."""
     counts = np.zeros((len(labels), NUM_CLASSES))
     for i, own in enumerate(directions):
         nearest = sorted((j for j in range(len(labels)) if j != i), key=lambda j: -float(own @ directions[j]))
         for j in nearest[:k]:
-            counts[i, labels[j]] += 1 / (labels == labels[j]).sum()
+            counts[i, labels[j]] += 1
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
@@ -139,10 +139,10 @@ def test_there_may_be_fewer_than_the_neighbors_asked_for(num_samples: int) -> No
     assert loader.clean_probability.isfinite().all()
 
 
-def test_shares_do_not_depend_on_how_frequent_a_label_is() -> None:
+def test_shares_are_of_the_neighbors() -> None:
     neighbors = torch.tensor([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
     found = vote_shares(neighbors, torch.tensor([0, 0, 0, 1]), 3)
-    expected = torch.tensor([[0.4, 0.6, 0.0], [0.4, 0.6, 0.0], [0.4, 0.6, 0.0], [1.0, 0.0, 0.0]])
+    expected = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [3.0, 0.0, 0.0]]) / 3
     torch.testing.assert_close(found, expected)
 
 
