@@ -1,11 +1,12 @@
 """What does MixNN cost? Epochs of a plain loop, and of the same loop with the two lines changed, taking turns.
 
 Every method trains a copy of one network on the same images, in the same order, with the same batch size, workers and
-precision. In each round every method runs one epoch; a ratio is that of two epochs of one round, so that a machine
-that slows down slows both. Measured are the epochs after the first one past warm-up, in which targets are already
-corrected: the dearest kind. Where the time goes comes from one more epoch under `torch.profiler`; the peak memory from
-an epoch in a process of its own. On a CPU the library makes its own forward passes in channels_last, and the training
-steps are made in whatever format the loop has: a loop in channels_last (`--channels-last`) has cheaper steps.
+precision. In each round every method runs one epoch, and a recipe that scans every fifth as many as make one scan, of
+which the mean is taken; a ratio is that of two methods in one round, so that a machine that slows down slows both.
+Measured are the epochs after the first one past warm-up, in which targets are already corrected: the dearest kind.
+Where the time goes comes from one more round under `torch.profiler`; the peak memory from an epoch in a process of its
+own. On a CPU the library makes its own forward passes in channels_last, and the training steps are made in whatever
+format the loop has: a loop in channels_last (`--channels-last`) has cheaper steps.
 
 The images are random class patterns under noise, and 40 % of the labels are wrong: as easy to generate as to learn, so
 that losses and representations are those of a network that has learned something.
@@ -39,7 +40,7 @@ from tqdm.auto import tqdm
 
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.report_file import RESULTS, caption, write_json
-from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.noise import symmetric
 
 NUM_CLASSES = 10
@@ -54,9 +55,11 @@ METHODS: dict[str, dict[str, Any] | None] = {
     "dataset, running": {"neighbors": "dataset", "scan": "running"},
     "batch": {"neighbors": "batch"},
     "batch, running": {"neighbors": "batch", "scan": "running"},
+    "robust": recipes.robust(epochs=100),
+    "fast": recipes.fast(epochs=100),
 }
 
-PARTS = ("step", "p_i", "mixing", "loading", "scan", "mixture", "search", "rest")
+PARTS = ("step", "p_i", "mixing", "loading", "scan", "vote", "mixture", "search", "rest")
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,16 @@ class Training:
             self.loader = MixNNDataLoader(
                 plain,
                 self.model,
-                warmup_epochs=1,
-                correction_epoch=1,
                 autocast_dtype=torch.bfloat16 if run.bfloat16 else None,
-                **settings,
+                **{**settings, "warmup_epochs": 1, "correction_epoch": 1},
             )
+        self.num_epochs: int = (settings or {}).get("scan_every", 1)
         self._criterion: nn.Module = nn.CrossEntropyLoss() if settings is None else MixNNLoss()
         self._optimizer = torch.optim.SGD(self.model.parameters(), lr=0.02, momentum=0.9, weight_decay=5e-4)
+
+    def round(self) -> float:
+        """Train for as many epochs as make one scan; return the mean of the seconds that one took."""
+        return statistics.fmean(self.epoch() for _ in range(self.num_epochs))
 
     def epoch(self) -> float:
         """Train for one epoch and return the seconds that it took."""
@@ -186,14 +192,15 @@ def take_turns(runs: Sequence[Run], rounds: int) -> tuple[dict[str, list[float]]
     """Train all methods side by side: the seconds of each round's epoch, and of each part of one more epoch."""
     trainings = {run.method: Training(run) for run in runs}
     seconds: dict[str, list[float]] = {method: [] for method in trainings}
-    bar = tqdm(total=len(runs) * (UNMEASURED_EPOCHS + rounds + 1), desc=runs[0].case, unit="epoch")
+    bar = tqdm(total=len(runs) * (UNMEASURED_EPOCHS + rounds + 1), desc=runs[0].case, unit="round")
     methods = list(trainings)
     for number in range(UNMEASURED_EPOCHS + rounds):
         for i in range(len(methods)):
             method = methods[(number + i) % len(methods)]  # another one goes first in each round
-            elapsed = trainings[method].epoch()
+            training, measured = trainings[method], number >= UNMEASURED_EPOCHS
+            elapsed = training.round() if measured else training.epoch()
             bar.update()
-            if number >= UNMEASURED_EPOCHS:
+            if measured:
                 seconds[method].append(elapsed)
     parts = {}
     for method, training in trainings.items():
@@ -204,18 +211,18 @@ def take_turns(runs: Sequence[Run], rounds: int) -> tuple[dict[str, list[float]]
 
 
 def parts_of(training: Training) -> dict[str, float]:
-    """Profile an epoch: the seconds spent in each of `PARTS`.
+    """Profile a round: the seconds of an epoch that are spent in each of `PARTS`.
 
     On a GPU, whose work is queued, a part's seconds are those in which it was given its work.
     """
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
-        elapsed = training.epoch()
+        elapsed = training.round()
     found = Counter[str]()
     for event in profiler.events():
         name = event.name.removeprefix("mixnn_loader.")
         if name.startswith("enumerate(DataLoader)"):
             name = "scan, loading" if _is_within(event, "mixnn_loader.scan") else "loading"
-        found[name] += event.time_range.elapsed_us() / 1e6
+        found[name] += event.time_range.elapsed_us() / 1e6 / training.num_epochs
     parts: dict[str, float] = {part: found[part] for part in PARTS}
     parts["p_i"] = found["predict"]
     parts["mixing"] = found["mix"] - found["predict"]

@@ -12,7 +12,6 @@ shorter, and the other flags of a run are refused.
 """
 
 import argparse
-import inspect
 import itertools
 import sys
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from benchmarks.harness.data import WITHOUT_FILES
 from benchmarks.harness.flags import build_parser
 from benchmarks.harness.grid import read_grid
 from benchmarks.harness.noise import NOISES
+from benchmarks.harness.options import check_options
 from benchmarks.harness.recipes import recipe_for
 from benchmarks.harness.results import Line, append_result, checkpoint_file, read_results, samples_file
 from benchmarks.harness.settings import RunSettings, SettingError
@@ -177,12 +177,7 @@ def check(settings: RunSettings, data_dir: Path | None) -> None:
     methods = all_methods()
     if settings.method not in methods:
         raise SettingError("method", f"there is no {settings.method}; there are {', '.join(methods)}")
-    signature = inspect.signature(methods[settings.method])
-    try:
-        signature.bind(None, **settings.options)
-    except TypeError as error:
-        options = ", ".join(list(signature.parameters)[1:]) or "none"
-        raise SettingError("options", f"{settings.method}: {error}; its options: {options}") from error
+    check_options(settings.method, methods[settings.method], settings.options)
     recipe_for(settings)
     if settings.noise not in (*NOISES, "given"):
         raise SettingError("noise", f"must be one of {', '.join([*NOISES, 'given'])}, got {settings.noise!r}")

@@ -154,13 +154,17 @@ def with_published(cells: Cells, rows: Iterable[PublishedRow]) -> Cells:
 
 
 def paired(cells: Cells, reference: str, combine: Callable[[float, float], float]) -> Cells:
-    """Combine all others' values with a method's, seed by seed."""
+    """Combine all others' values with a method's, seed by seed; a zero has no quotients."""
     bases = cells[reference, ""]
     found: Cells = {}
     for row, columns in cells.items():
         for column, values in columns.items():
             base = bases.get(column, {})
-            common = {seed: combine(value, base[seed]) for seed, value in values.items() if seed in base}
+            common = {
+                seed: combine(value, base[seed])
+                for seed, value in values.items()
+                if seed in base and (base[seed] or combine is not operator.truediv)
+            }
             if common and row != (reference, ""):
                 found.setdefault(row, {})[column] = common
     return found

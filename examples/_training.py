@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from mixnn_loader import MixNNDataLoader
+from mixnn_loader import MixNNDataLoader, recipes
 
 Row = dict[str, Any]
 """One epoch of the log."""
@@ -64,8 +64,13 @@ class RandomImages(Dataset[tuple[Any, int]]):
 
 def add_mixnn_flags(parser: argparse.ArgumentParser, *, warmup_epochs: int | None, warmup_help: str) -> None:
     """Add the flags of the method and of its ablations."""
-    flag = parser.add_argument_group("method").add_argument
-    flag("--method", choices=("mixnn", "ce"), default="mixnn", help="ce: cross-entropy (default: %(default)s)")
+    parser.add_argument(
+        "--method",
+        choices=("mixnn", "robust", "ce"),
+        default="mixnn",
+        help="mixnn: the paper; robust: the recipe of that name; ce: cross-entropy (default: %(default)s)",
+    )
+    flag = parser.add_argument_group("--method mixnn").add_argument
     flag("--num-neighbors", type=int, default=1, metavar="K", help="neighbors a sample (paper: 1)")
     flag("--alpha", type=float, default=0.9, help="momentum of the soft targets, Eq. 12 (paper: 0.9)")
     flag("--warmup-epochs", type=int, default=warmup_epochs, metavar="W", help=warmup_help)
@@ -125,21 +130,28 @@ def with_mixnn(
     loader: DataLoader[Any], model: nn.Module, args: argparse.Namespace, scan_dataset: Dataset[Any]
 ) -> MixNNDataLoader:
     """Wrap the loader as the flags say."""
+    arguments = recipes.robust(args.epochs) if args.method == "robust" else _arguments_of(args)
     return MixNNDataLoader(
         loader,
         model,
-        num_neighbors=args.num_neighbors,
-        warmup_epochs=args.warmup_epochs,
-        correction_epoch=args.correction_epoch,
-        momentum=args.alpha,
-        neighbors=args.neighbors,
-        neighbor_pool=args.neighbor_pool,
-        search=args.search,
-        weighting=args.weighting,
+        **arguments,
         scan_dataset=scan_dataset,
         autocast_dtype=torch.bfloat16 if args.bf16 else None,
         seed=args.seed,
     )
+
+
+def _arguments_of(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "num_neighbors": args.num_neighbors,
+        "warmup_epochs": args.warmup_epochs,
+        "correction_epoch": args.correction_epoch,
+        "momentum": args.alpha,
+        "neighbors": args.neighbors,
+        "neighbor_pool": args.neighbor_pool,
+        "search": args.search,
+        "weighting": args.weighting,
+    }
 
 
 def placed(model: nn.Module, args: argparse.Namespace) -> nn.Module:

@@ -1,7 +1,7 @@
 """MixNN, or cross-entropy, on CIFAR-10 or CIFAR-100 with label noise: the set-up of Lu & He (2021), ResNet34.
 
     python examples/cifar_resnet34.py --data-dir data --download --noise symmetric --noise-rate 0.4
-    python examples/cifar_resnet34.py --image-folder cifar10 --method ce --workers 8 --bf16 --channels-last
+    python examples/cifar_resnet34.py --image-folder cifar10 --method robust --workers 8 --bf16 --channels-last
     python examples/cifar_resnet34.py --smoke
 
 Every hyper-parameter is a flag; its default is the paper's where the help says so. Neighbors are searched by HNSW, as
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         generator = torch.Generator().manual_seed(args.seed)
         loading: dict[str, Any] = {"num_workers": args.workers, "pin_memory": args.device.startswith("cuda")}
         plain = DataLoader(data.train, args.batch_size, shuffle=True, generator=generator, **loading)
-        mixnn = with_mixnn(plain, model, args, data.scan) if args.method == "mixnn" else None
+        mixnn = None if args.method == "ce" else with_mixnn(plain, model, args, data.scan)
         criterion = nn.CrossEntropyLoss() if mixnn is None else MixNNLoss()
         optimizer = SGD(model.parameters(), args.lr, args.sgd_momentum, weight_decay=args.weight_decay)
         scheduler = CosineAnnealingWarmRestarts(optimizer, args.lr_period, eta_min=args.min_lr)

@@ -26,7 +26,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.noise import symmetric
 
 NUM_TRAIN = 1347

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         generator = torch.Generator().manual_seed(args.seed)
         loading: dict[str, Any] = {"num_workers": args.workers, "pin_memory": args.device.startswith("cuda")}
         plain = DataLoader(data.train, args.batch_size, shuffle=True, generator=generator, **loading)
-        mixnn = with_mixnn(plain, model, args, data.scan) if args.method == "mixnn" else None
+        mixnn = None if args.method == "ce" else with_mixnn(plain, model, args, data.scan)
         criterion = nn.CrossEntropyLoss() if mixnn is None else MixNNLoss()
         optimizer = SGD(model.parameters(), args.lr, args.sgd_momentum, weight_decay=args.weight_decay)
         scheduler = MultiStepLR(optimizer, args.lr_steps, gamma=0.1)

@@ -5,6 +5,7 @@ posterior_weights: the weights from log P(clean) (Eq. 10, 11).
 clean_posterior: P(clean) from losses (Eq. 8, 9).
 moving_average: the corrected targets (Eq. 12).
 nearest_neighbors: the neighbors of all rows.
+vote_shares, label_posterior: the labels among neighbors, and what the true label is by these and the given one.
 """
 
 from torch import Tensor
@@ -13,33 +14,36 @@ from mixnn_loader.method.clean_probability import log_clean_posterior
 from mixnn_loader.method.credibility import (
     AgreementCredibility,
     Credibility,
-    EitherCredibility,
     Estimate,
     Evidence,
     MixtureCredibility,
     VoteCredibility,
 )
 from mixnn_loader.method.mixing import mix, mix_targets
+from mixnn_loader.method.posterior import Posterior, label_posterior
 from mixnn_loader.method.soft_targets import moving_average
+from mixnn_loader.method.votes import vote_shares
 from mixnn_loader.method.weights import Weighting, posterior_weights
 from mixnn_loader.neighbors import NeighborSearch, NeighborSource, resolve_search, search_all
 
 __all__ = [
     "AgreementCredibility",
     "Credibility",
-    "EitherCredibility",
     "Estimate",
     "Evidence",
     "MixtureCredibility",
     "NeighborSource",
+    "Posterior",
     "VoteCredibility",
     "Weighting",
     "clean_posterior",
+    "label_posterior",
     "mix",
     "mix_targets",
     "moving_average",
     "nearest_neighbors",
     "posterior_weights",
+    "vote_shares",
 ]
 
 

@@ -6,8 +6,8 @@ from functools import cache
 from toy_measures import memorized
 from toy_task import Toy, auroc, toy, train
 
+from benchmarks.harness.protocol import Method, MethodFactory
 from benchmarks.methods.cross_entropy import CrossEntropy
-from benchmarks.methods.protocol import Method, MethodFactory
 
 
 def long_toy() -> Toy:

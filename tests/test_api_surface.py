@@ -24,9 +24,10 @@ MODULES = {
         *("image_folder", "in_memory_folder", "mnist", "read_images", "webvision_mini"),
     ],
     "mixnn_loader.functional": [
-        *("AgreementCredibility", "Credibility", "EitherCredibility", "Estimate", "Evidence", "MixtureCredibility"),
-        *("NeighborSource", "VoteCredibility", "Weighting"),
-        *("clean_posterior", "mix", "mix_targets", "moving_average", "nearest_neighbors", "posterior_weights"),
+        *("AgreementCredibility", "Credibility", "Estimate", "Evidence", "MixtureCredibility"),
+        *("NeighborSource", "Posterior", "VoteCredibility", "Weighting"),
+        *("clean_posterior", "label_posterior", "mix", "mix_targets", "moving_average", "nearest_neighbors"),
+        *("posterior_weights", "vote_shares"),
     ],
     "mixnn_loader.neighbors": [
         *("Candidates", "CellReport", "CellSearch", "ExactSearch", "HNSWSearch", "NearestInBatch", "NearestInDataset"),

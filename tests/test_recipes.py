@@ -11,7 +11,7 @@ from toy import Points, mlp
 from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 
 Recipe = Callable[[int], dict[str, Any]]
-RECIPES = [recipes.robust, recipes.paper, recipes.released_code]
+RECIPES = [recipes.robust, recipes.fast, recipes.paper, recipes.released_code]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -42,10 +42,14 @@ def test_the_papers_numbers() -> None:
     assert recipes.released_code()["neighbors"] == "batch"
 
 
-def test_the_robust_one_scans_twenty_times_at_most() -> None:
+@pytest.mark.parametrize(("recipe", "scans"), [(recipes.robust, 20), (recipes.fast, 8)])
+def test_there_are_so_many_scans_at_most(recipe: Recipe, scans: int) -> None:
+    made = []
     for epochs in range(1, 400):
-        arguments = recipes.robust(epochs)
-        assert len(range(arguments["warmup_epochs"], epochs, arguments["scan_every"])) <= 20
+        arguments = recipe(epochs)
+        made.append(len(range(arguments["warmup_epochs"], epochs, arguments["scan_every"])))
+    assert max(made) == scans
+    assert min(made[60:]) > scans // 2
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

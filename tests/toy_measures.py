@@ -11,8 +11,8 @@ from toy_task import CPU, NUM_CLASSES, Toy, accuracy, toy, train
 
 from benchmarks.harness.batches import Batch, IndexedSamples, as_batch
 from benchmarks.harness.metrics import probabilities_of
+from benchmarks.harness.protocol import Method
 from benchmarks.methods.cross_entropy import CrossEntropy
-from benchmarks.methods.protocol import Method
 
 
 def memorized(method: Method, made: Toy) -> float:

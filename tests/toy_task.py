@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.metrics import probabilities_of
+from benchmarks.harness.protocol import Method
 from benchmarks.harness.recipes import Recipe
 from benchmarks.harness.task import Task
 from benchmarks.harness.training import seed_everything
-from benchmarks.methods.protocol import Method
 from mixnn_loader.datasets.in_memory import InMemoryDataset
 from mixnn_loader.noise import pairflip, symmetric
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.methods.protocol import Method
+from benchmarks.harness.protocol import Method
 
 
 class Checkpoint:

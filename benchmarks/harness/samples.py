@@ -13,8 +13,8 @@ from torch.utils.data import Subset
 from benchmarks.harness.data import Data
 from benchmarks.harness.metrics import probabilities_of
 from benchmarks.harness.networks import Network
+from benchmarks.harness.protocol import Method
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import Method
 
 SHOWN = 600
 """Representations are kept of so many samples: more would only cover each other in a picture."""

@@ -14,12 +14,12 @@ from benchmarks.harness.checkpoint import Checkpoint
 from benchmarks.harness.data import Data, load
 from benchmarks.harness.machine import describe_machine, peak_memory
 from benchmarks.harness.noise import corrupt
+from benchmarks.harness.protocol import Method
 from benchmarks.harness.recipes import recipe_for
 from benchmarks.harness.settings import RunSettings
 from benchmarks.harness.task import Task
 from benchmarks.harness.watch import Watch, summary
 from benchmarks.methods import all_methods
-from benchmarks.methods.protocol import Method
 from mixnn_loader.datasets.relabeled import Relabeled
 
 

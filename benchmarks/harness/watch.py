@@ -18,9 +18,9 @@ from benchmarks.harness.metrics import (
     test_figures,
 )
 from benchmarks.harness.mixes import MixesSeen
+from benchmarks.harness.protocol import Method
 from benchmarks.harness.samples import SamplesKept
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import Method
 
 AVERAGED_EPOCHS = 10
 """The figures of so many epochs at the end are averaged."""
@@ -85,7 +85,9 @@ class Watch:
         score, corrected = self._method.clean_score(), self._method.corrected_labels()
         true, given = self._data.labels, self._given
         ranked = {} if score is None else ranking_figures(score.cpu(), given != true)
-        return ranked | ({} if corrected is None else correction_figures(corrected.cpu(), given, true))
+        mended = {} if corrected is None else correction_figures(corrected.cpu(), given, true)
+        rate = self._method.estimated_noise_rate()
+        return ranked | mended | ({} if rate is None else {"noise_rate": 100 * rate})
 
 
 def summary(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:

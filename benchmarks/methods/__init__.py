@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from benchmarks.methods.protocol import MethodFactory
+from benchmarks.harness.protocol import MethodFactory
 
 
 def all_methods() -> dict[str, MethodFactory]:

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import LossMethod, MethodFactory
 from benchmarks.harness.task import Task
 from benchmarks.methods.gce import label_probability
-from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 LOG_ZERO = math.log(1e-4)
 

@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.learner import Learner
+from benchmarks.harness.protocol import MethodFactory
 from benchmarks.harness.task import Task
 from benchmarks.methods.common.two_networks import TwoNetworks
-from benchmarks.methods.protocol import MethodFactory
 
 
 def teach_each_other(first: Learner, second: Learner, batch: Batch, count: int) -> Tensor:

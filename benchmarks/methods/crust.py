@@ -38,8 +38,8 @@ from torch.distributions import Beta
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch, IndexedSamples, as_batch
+from benchmarks.harness.protocol import LossMethod, MethodFactory
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 
 def facility_location(similarities: npt.NDArray[np.float32], size: int) -> list[int]:

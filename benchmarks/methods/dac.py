@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch, Batches
 from benchmarks.harness.learner import Learner
+from benchmarks.harness.protocol import Method, MethodFactory
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import Method, MethodFactory
 
 
 class DeepAbstainingClassifier(Method):

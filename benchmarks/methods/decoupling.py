@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import MethodFactory
 from benchmarks.harness.task import Task
 from benchmarks.methods.common.two_networks import TwoNetworks
-from benchmarks.methods.protocol import MethodFactory
 
 
 class Decoupling(TwoNetworks):

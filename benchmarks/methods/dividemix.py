@@ -34,11 +34,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch, Batches
+from benchmarks.harness.protocol import MethodFactory
 from benchmarks.harness.task import Task
 from benchmarks.methods.common.mixmatch import guess, refined, semi_supervised_loss
 from benchmarks.methods.common.semi_supervised import endless, mix, sharpen
 from benchmarks.methods.common.two_networks import TwoNetworksTogether
-from benchmarks.methods.protocol import MethodFactory
 
 NUM_VIEWS = 2
 

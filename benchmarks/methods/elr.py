@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import LossMethod, MethodFactory
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 CUT_OFF = 1e-4
 

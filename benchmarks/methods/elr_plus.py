@@ -25,10 +25,10 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.learner import Learner
+from benchmarks.harness.protocol import MethodFactory
 from benchmarks.harness.task import Task
 from benchmarks.methods.common.semi_supervised import average_weights, mix, ramp_up
 from benchmarks.methods.common.two_networks import TwoNetworksTogether
-from benchmarks.methods.protocol import MethodFactory
 
 RAMP_EPOCHS = 40_000 / 391
 """Published in steps, of 391 an epoch."""

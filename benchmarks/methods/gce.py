@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import LossMethod, MethodFactory
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 TINY = 1e-7
 """The gradient of p^q is infinite at 0."""

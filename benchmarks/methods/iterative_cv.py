@@ -31,11 +31,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch, Batches
+from benchmarks.harness.protocol import MethodFactory
 from benchmarks.harness.task import Task
 from benchmarks.methods.co_teaching import teach_each_other
 from benchmarks.methods.common.semi_supervised import endless
 from benchmarks.methods.common.two_networks import TwoNetworks
-from benchmarks.methods.protocol import MethodFactory
 
 Pair = tuple[Batch, Batch | None]
 

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import Method, MethodFactory
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import Method, MethodFactory
 
 PUBLISHED_EPOCHS = 200
 

@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import LossMethod, MethodFactory
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 PUBLISHED_EPOCHS = 180
 DELAY = 5

@@ -32,9 +32,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import MethodFactory, SingleNetwork
 from benchmarks.harness.task import SCAN_BATCH_SIZE, Task
 from benchmarks.methods.common.beta_mixture import NUM_BINS, fit_mixture, noise_table, scaled
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 
 PUBLISHED_EPOCHS = 300
 FINAL_TEMPERATURE = 0.001

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import LossMethod, MethodFactory
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 ALL_UNTIL, SELF_PACED_UNTIL = 0.19, 0.9
 DROP_HALF_UNTIL, DROP_FIRST, DROP_LATER = 0.17, 0.5, 0.05

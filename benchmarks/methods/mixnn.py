@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.harness.protocol import MethodFactory, SingleNetwork
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, recipes
 
 
@@ -60,6 +60,11 @@ class MixNN(SingleNetwork):
         """Return the largest entry of each soft target (Eq. 12)."""
         return self.loader.soft_targets.argmax(dim=1)
 
+    def estimated_noise_rate(self) -> float | None:
+        """Return the mean of 1 - P; None before there is a P, or where the loader calls it undecided."""
+        rates = [epoch["noise_rate"] for epoch in self.loader.history if epoch["noise_rate"] is not None]
+        return rates[-1] if rates else None
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return the loader's state."""
         return self.loader.state_dict()
@@ -79,4 +84,14 @@ def robust(task: Task, **arguments: Any) -> MixNN:
     return MixNN(task, **recipes.robust(task.num_epochs) | arguments)
 
 
-METHODS: dict[str, MethodFactory] = {"mixnn": MixNN, "mixnn-batch": in_batch, "mixnn-robust": robust}
+def fast(task: Task, **arguments: Any) -> MixNN:
+    """Train by the recipe of that name."""
+    return MixNN(task, **recipes.fast(task.num_epochs) | arguments)
+
+
+METHODS: dict[str, MethodFactory] = {
+    "mixnn": MixNN,
+    "mixnn-batch": in_batch,
+    "mixnn-robust": robust,
+    "mixnn-fast": fast,
+}

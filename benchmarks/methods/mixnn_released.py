@@ -29,9 +29,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from benchmarks.harness.batches import Batch, IndexedSamples, as_batch
+from benchmarks.harness.protocol import MethodFactory, SingleNetwork
 from benchmarks.harness.task import Task
 from benchmarks.methods.m_correction import mixed
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 from mixnn_loader.neighbors.in_batch import nearest_in_batch
 
 PUBLISHED_EPOCHS = 300

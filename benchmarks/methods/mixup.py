@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import MethodFactory, SingleNetwork
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 
 
 class Mixup(SingleNetwork):

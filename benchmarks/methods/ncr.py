@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import MethodFactory, SingleNetwork
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 
 LEAST_SIMILARITY = 1e-6
 """In place of 0, so that a sample that is similar to no other has weights, too."""

@@ -28,9 +28,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import LossMethod, MethodFactory
 from benchmarks.harness.schedules import factor
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import LossMethod, MethodFactory
 
 NL, SEL_NL, SEL_PL, PSEUDO, FINAL = range(5)
 PUBLISHED_EPOCHS, PUBLISHED_PLAIN = (720, 720, 720, 480, 480), 300

@@ -31,12 +31,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness.learner import Learner
+from benchmarks.harness.protocol import Method, MethodFactory, SingleNetwork
 from benchmarks.harness.task import Task
 from benchmarks.harness.watch import AVERAGED_EPOCHS
 from benchmarks.methods.common.gaussians import Gaussians
 from benchmarks.methods.cross_entropy import CrossEntropy
 from benchmarks.methods.d2l import D2L
-from benchmarks.methods.protocol import Method, MethodFactory, SingleNetwork
 
 WEIGHT_EPOCHS, WEIGHT_BATCH_SIZE, WEIGHT_LR = 20, 50, 0.02
 

@@ -29,9 +29,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import Method, MethodFactory
 from benchmarks.harness.task import Task
 from benchmarks.methods.common.semi_supervised import average_weights, ramp_up
-from benchmarks.methods.protocol import Method, MethodFactory
 
 
 class SelfEnsemble(Method):

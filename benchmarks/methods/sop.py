@@ -21,8 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import MethodFactory, SingleNetwork
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 
 CUT_OFF = 1e-4
 START = 1e-8

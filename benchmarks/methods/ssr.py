@@ -30,9 +30,9 @@ from torch.nn import functional
 
 from benchmarks.harness.batches import Batch
 from benchmarks.harness.learner import Learner
+from benchmarks.harness.protocol import MethodFactory, SingleNetwork
 from benchmarks.harness.task import Task
 from benchmarks.methods.common.semi_supervised import balanced, endless, mix
-from benchmarks.methods.protocol import MethodFactory, SingleNetwork
 
 NUM_NEIGHBORS = 200
 ROWS_AT_ONCE = 1000

@@ -133,8 +133,13 @@ def _load(file: Path) -> dict[str, Any]:
         (np.ndarray, "numpy.ndarray"),
         (np.dtype, "numpy.dtype"),
     ]
-    with torch.serialization.safe_globals(allowed):
-        labels = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        with torch.serialization.safe_globals(allowed):
+            labels = torch.load(file, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # one that is cut off, or another file, fails in as many ways
+        raise ValueError(f"{file} is not as it was published; {_LAYOUT}") from error
     if not isinstance(labels, dict):
         raise ValueError(f"{file} holds a {type(labels).__name__}; {_LAYOUT}")
     return labels

@@ -30,7 +30,9 @@ def read_official(
     root = Path(root).expanduser()
     try:
         dataset = kind(root, train=split == "train", download=False)
-    except RuntimeError as error:  # torchvision's: not found or corrupted
+    except MemoryError:
+        raise
+    except Exception as error:  # a file that is missing, cut off or another one fails in torchvision in as many ways
         raise FileNotFoundError(
             f"{root} does not hold the files of this dataset as they were published; {layout}"
         ) from error

@@ -5,15 +5,18 @@ from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
-from mixnn_loader._utils.checks import check_choice, check_count, check_not_negative
+from mixnn_loader._utils.checks import check_choice, check_count
+from mixnn_loader._utils.memory import CHUNK_ROWS
+from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.method.clean_probability import NEUTRAL_POSTERIOR, log_clean_posterior
 from mixnn_loader.method.early_learning import CLIP
 from mixnn_loader.method.gaussian_mixture import Mixture
+from mixnn_loader.method.posterior import label_posterior
 from mixnn_loader.method.soft_targets import sharpened
 from mixnn_loader.method.votes import num_voters
 
-Credibilities = Literal["mixture", "agreement", "vote", "either"]
+Credibilities = Literal["mixture", "agreement", "vote"]
 
 
 class Evidence(NamedTuple):
@@ -27,6 +30,7 @@ class Evidence(NamedTuple):
             none yet. None where they are not kept.
         votes: (n, C) float32, the shares of the labels among a sample's neighbors, on the device of the losses, see
             `mixnn_loader.method.votes.vote_shares`. None where they are not asked.
+        progress: how much of the training after warm-up is over, in [0, 1]; 1 where its length is not known.
     """
 
     indices: Tensor
@@ -34,6 +38,7 @@ class Evidence(NamedTuple):
     losses: Tensor
     averages: Tensor | None = None
     votes: Tensor | None = None
+    progress: float = 1.0
 
 
 class Estimate(NamedTuple):
@@ -113,13 +118,15 @@ class AgreementCredibility(Credibility):
 
 
 class VoteCredibility(Credibility):
-    """By the vote of neighbors: the share of the given label against that of the most frequent one, sharpened.
+    """By the vote of neighbors and the given label: the probability that Bayes' rule gives it.
+
+    See `mixnn_loader.functional.label_posterior`. What is likely is the rest of that distribution, as far as votes err
+    less often than labels or the training is over, else the label as given. That many neighbors say what a label is,
+    whatever the network makes of any of them, is SSR's (Feng, Tzimiropoulos and Patras 2022).
 
     Args:
         num_neighbors: how many vote; None: 200, and fewer where classes are small, see
             `mixnn_loader.method.votes.num_voters`.
-        sharpness: the power that shares, and their ratio, are raised to: a wrong label is often half as frequent as the
-            right one.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -127,15 +134,13 @@ class VoteCredibility(Credibility):
 
     uses_votes = True
 
-    def __init__(self, num_neighbors: int | None = None, sharpness: float = 8.0) -> None:
+    def __init__(self, num_neighbors: int | None = None) -> None:
         if num_neighbors is not None:
             check_count("num_neighbors", num_neighbors, 1, "None or an integer")
-        check_not_negative("sharpness", sharpness)
         self._num_neighbors = num_neighbors
-        self._sharpness = sharpness
 
     def __repr__(self) -> str:
-        return f"VoteCredibility(num_neighbors={self._num_neighbors}, sharpness={self._sharpness})"
+        return f"VoteCredibility(num_neighbors={self._num_neighbors})"
 
     def num_voters(self, num_samples: int, num_classes: int) -> int:
         """Return how many neighbors of each sample to ask."""
@@ -146,54 +151,21 @@ class VoteCredibility(Credibility):
     def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
         """Estimate log P(clean)."""
         del warn
-        votes = evidence.votes
-        if votes is None:
+        if evidence.votes is None:
             raise RuntimeError("the neighbors were not asked")
-        labels = _labels_beside(evidence, votes)
-        log_posterior = self._sharpness * _against_likeliest(votes, labels).log()
-        return Estimate(log_posterior, None, sharpened(votes, labels, self._sharpness))
-
-
-class EitherCredibility(Credibility):
-    """A label is as credible as the most favorable of several estimates says; what is likely has to be so by all.
-
-    Neighbors find out wrong labels where most labels are wrong, and doubt right ones between two classes; a model that
-    holds on to a label in spite of them is a reason to leave it.
-
-    Args:
-        *credibilities: the estimates, by name or objects; none: the vote of neighbors, and agreement.
-    """
-
-    def __init__(self, *credibilities: str | Credibility) -> None:
-        self._parts = tuple(map(credibility_of, credibilities)) or (VoteCredibility(), AgreementCredibility())
-        self.uses_averages = any(part.uses_averages for part in self._parts)
-        self.uses_votes = any(part.uses_votes for part in self._parts)
-
-    def __repr__(self) -> str:
-        return f"EitherCredibility({', '.join(map(repr, self._parts))})"
-
-    def num_voters(self, num_samples: int, num_classes: int) -> int:
-        """Return how many neighbors of each sample to ask."""
-        return max(part.num_voters(num_samples, num_classes) for part in self._parts if part.uses_votes)
-
-    def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
-        """Estimate log P(clean)."""
-        answers = [part.estimate(evidence, warn) for part in self._parts]
-        # One that goes by averages abstains where there is none, unless all do: its neutral answer stands then.
-        knows = torch.stack([_knows(part, evidence) for part in self._parts])
-        knows |= ~knows.any(dim=0)
-        log_posteriors = torch.stack([answer.log_posterior for answer in answers])
-        log_posterior = log_posteriors.masked_fill(~knows, -torch.inf).amax(dim=0)
-        mixture = next((answer.mixture for answer in answers if answer.mixture is not None), None)
-        likely = [
-            answer.likely.masked_fill(~known.unsqueeze(1), 1.0)
-            for answer, known in zip(answers, knows, strict=True)
-            if answer.likely is not None
-        ]
-        if not likely:
-            return Estimate(log_posterior, mixture)
-        labels = _labels_beside(evidence, likely[0])
-        return Estimate(log_posterior, mixture, sharpened(torch.stack(likely).prod(dim=0), labels, power=1.0))
+        labels = _labels_beside(evidence, evidence.votes)
+        # A label that is not known yet tests no vote.
+        known = to_device(evidence.labels >= 0, labels.device).unsqueeze(1)
+        likely, _, _, trust = label_posterior(evidence.votes.where(known, 0), labels)
+        log_posterior = likely.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(max=1).log()
+        # Wrong labels are wrong at random. Wrong votes are wrong alike for samples that look alike, and so are learned
+        # sooner: as long as votes err much, most of a wrong label stays. In the end the network would memorize it.
+        trust = max(trust, evidence.progress)
+        for rows, given in zip(torch.split(likely, CHUNK_ROWS), torch.split(labels, CHUNK_ROWS), strict=True):
+            own = given.unsqueeze(1)
+            rows.copy_(trust * sharpened(rows.scatter(1, own, 0), given, power=1.0))
+            rows.scatter_add_(1, own, torch.full_like(own, 1 - trust, dtype=rows.dtype))
+        return Estimate(log_posterior, None, likely)
 
 
 def _labels_beside(evidence: Evidence, rows: Tensor) -> Tensor:
@@ -213,13 +185,6 @@ def _against_likeliest(likely: Tensor, labels: Tensor) -> Tensor:
     return torch.where(most > 0, own / most, NEUTRAL_POSTERIOR)
 
 
-def _knows(part: Credibility, evidence: Evidence) -> Tensor:
-    """Mark the samples (n,) of which an estimate has something to go by."""
-    if part.uses_averages and evidence.averages is not None:
-        return evidence.averages.amax(dim=1) > 0
-    return torch.ones_like(evidence.losses, dtype=torch.bool)
-
-
 def credibility_of(credibility: str | Credibility) -> Credibility:
     """Return the estimate of a name, or the caller's own.
 
@@ -233,7 +198,6 @@ def credibility_of(credibility: str | Credibility) -> Credibility:
             "mixture": MixtureCredibility(),
             "agreement": AgreementCredibility(),
             "vote": VoteCredibility(),
-            "either": EitherCredibility(),
         }
         return ready[credibility]
     if isinstance(credibility, type) or not isinstance(credibility, Credibility):

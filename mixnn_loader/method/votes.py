@@ -30,7 +30,7 @@ def num_voters(num_samples: int, num_classes: int) -> int:
 
 
 def vote_shares(neighbors: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Count the labels among each sample's neighbors and itself, relative to how frequent they are.
+    """Count the labels among each sample's neighbors.
 
     Args:
         neighbors: (n, k) int64 row numbers in 0..n-1.
@@ -41,15 +41,13 @@ def vote_shares(neighbors: Tensor, labels: Tensor, num_classes: int) -> Tensor:
         (n, C) float32, rows summing to one.
 
     Example:
-        >>> vote_shares(torch.tensor([[1, 2], [0, 2], [0, 1]]), torch.tensor([0, 0, 0]), 2)[0]
-        tensor([1., 0.])
+        >>> vote_shares(torch.tensor([[1, 2], [0, 2], [0, 1]]), torch.tensor([0, 1, 1]), 2)
+        tensor([[0.0000, 1.0000],
+                [0.5000, 0.5000],
+                [0.5000, 0.5000]])
     """
-    frequencies = torch.bincount(labels, minlength=num_classes).float()
-    parts = []
-    for rows, own in zip(torch.split(neighbors, CHUNK_ROWS), torch.split(labels, CHUNK_ROWS), strict=True):
-        voters = torch.cat([labels[rows], own.unsqueeze(1)], dim=1)
-        counts = torch.zeros(len(rows), num_classes, dtype=torch.float32, device=labels.device)
-        counts.scatter_add_(1, voters, torch.ones_like(voters, dtype=torch.float32))
-        balanced = counts / frequencies.clamp_min(1)
-        parts.append(balanced / balanced.sum(dim=1, keepdim=True))
-    return torch.cat(parts)
+    shares = torch.zeros(len(neighbors), num_classes, dtype=torch.float32, device=labels.device)
+    for rows, part in zip(torch.split(shares, CHUNK_ROWS), torch.split(neighbors, CHUNK_ROWS), strict=True):
+        voters = labels[part]
+        rows.scatter_add_(1, voters, torch.ones_like(voters, dtype=torch.float32))
+    return shares.div_(neighbors.shape[1])

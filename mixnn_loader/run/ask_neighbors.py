@@ -19,7 +19,7 @@ class Votes(NamedTuple):
     """What the neighbors say.
 
     Attributes:
-        shares: (n, C) float32, of the labels; equal of a sample of whom nobody was asked.
+        shares: (n, C) float32, of the labels; zeros for a sample of whom nobody was asked.
         backend: how the neighbors were found; None: nobody was asked.
         recall: of the search; None where nobody has measured it.
     """
@@ -43,10 +43,10 @@ def ask_neighbors(
     """
     rows = members[usable.cpu()]
     num_classes = table.soft_targets.shape[1]
-    shares = torch.full((len(members), num_classes), 1 / num_classes, dtype=torch.float32, device=usable.device)
     k = min(settings.estimator.num_voters(len(rows), num_classes), len(rows) - 1)
     if k < 1:
-        return Votes(shares, None, None)
+        nobody = torch.zeros(len(members), num_classes, dtype=torch.float32, device=usable.device)
+        return Votes(nobody, None, None)
     representations = table.representations
     if len(rows) < len(table):
         representations = representations[to_device(rows, representations.device)]
@@ -55,5 +55,8 @@ def ask_neighbors(
     found = search_all(search, directions, k, processes.own_part(len(rows), directions.device))
     labels = to_device(table.given_labels[rows], directions.device)
     neighbors = to_device(processes.gather(found.neighbors.cpu()), labels.device)
-    shares[usable] = to_device(vote_shares(neighbors, labels, num_classes), shares.device)
+    shares = to_device(vote_shares(neighbors, labels, num_classes), usable.device)
+    if len(rows) < len(members):
+        some, shares = shares, torch.zeros(len(members), num_classes, dtype=torch.float32, device=usable.device)
+        shares[usable] = some
     return Votes(shares, found.backend, found.recall)

@@ -128,7 +128,8 @@ class Estimator:
                 votes = ask_neighbors(settings, table, self._processes, members, usable)
         asked = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
-            log_posterior, mixture, likely = self._fit(members, usable, None if votes is None else votes.shares)
+            shares = None if votes is None else votes.shares
+            log_posterior, mixture, likely = self._fit(members, usable, shares, settings.progress(epoch))
         if settings.correct_by == "credibility" and settings.phase(epoch) == "correction":
             self._correct(members, usable, likely)
         fitted = time.perf_counter()
@@ -233,7 +234,7 @@ class Estimator:
             )
         return usable
 
-    def _fit(self, members: Tensor, usable: Tensor, votes: Tensor | None) -> Estimate:
+    def _fit(self, members: Tensor, usable: Tensor, votes: Tensor | None, progress: float) -> Estimate:
         """Step 2: estimate log P(clean) of the members (n,), and write it to the table."""
         settings, table = self._settings, self._table
         rows = to_device(members, table.losses.device)
@@ -241,7 +242,7 @@ class Estimator:
         averages = table.make_averages()[rows] if settings.estimator.uses_averages else None
         if votes is not None:
             votes = to_device(votes, losses.device)
-        evidence = Evidence(members, table.given_labels[members], losses, averages, votes)
+        evidence = Evidence(members, table.given_labels[members], losses, averages, votes, progress)
         answer = settings.estimator.estimate(evidence, self._warn)
         log_posterior, mixture, likely = checked_estimate(answer, len(members))
         log_posterior = to_device(log_posterior, losses.device, torch.float32)

@@ -193,6 +193,12 @@ class Settings:
             return after_warmup % (self.scan_every or 1) == 0
         return self.is_running and after_warmup == 0
 
+    def progress(self, epoch: int) -> float:
+        """Return how much of the training after warm-up is over, in [0, 1]; 1 where its end is not known."""
+        if self.epochs is None:
+            return 1.0
+        return min(max((epoch - self.warmup) / max(self.epochs - self.warmup, 1), 0.0), 1.0)
+
     def phase(self, epoch: int) -> Phase:
         """Name what an epoch does; epochs are counted from 0 and include warm-up."""
         if epoch < self.warmup:

@@ -144,6 +144,8 @@ GRID = 'dataset = "digits"\nmethod = "ce"'
         (["--recipe", "rate=1"], "argument --recipe: it has no rate; it has balanced_batches"),
         (["--recipe", "lr=fast"], "argument --recipe: lr must be int | float, got 'fast'"),
         (["--option", "smoothing={1}"], "argument --option: 'smoothing={1}' cannot be written"),
+        (["--method", "elr", "--option", "momentum=high"], "elr: momentum must be None or float, got 'high'"),
+        (["--method", "elr", "--option", "momentum=True"], "elr: momentum must be None or float, got True"),
         (["--option", "smoth=0.1"], "argument --option: ce: got an unexpected keyword argument 'smoth'; its options: "),
         (["--grid", "/no/such/file"], "/no/such/file"),
         (["--grid", "GRID", "--rate", "0.2"], "argument --rate: not allowed with --grid"),

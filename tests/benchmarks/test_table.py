@@ -61,6 +61,15 @@ def test_quotients_are_of_the_same_seed(tmp_path: Path, capsys: Any) -> None:
     assert cells_of(cells) == {"mixnn": {"symmetric 40%": f"{np.mean(ratios):.2f} ± {np.std(ratios, ddof=1):.2f}"}}
 
 
+def test_there_is_no_quotient_by_zero() -> None:
+    lines = [result_line(method, (1.0, value), seed=seed) for seed in (0, 1) for method, value in RATES[seed].items()]
+    both = table.tables(lines, ACCURACY, over="ce").split("\n\n")
+    assert cells_of(both[3]) == {"mixnn": {"symmetric 40%": "2.00"}}
+
+
+RATES = [{"ce": 0.0, "mixnn": 1.0}, {"ce": 1.0, "mixnn": 2.0}]
+
+
 def test_datasets_recipes_and_options_are_kept_apart() -> None:
     lines = [
         result_line("mixnn", options={"momentum": 0.8, "correction_epoch": None}),

@@ -77,8 +77,9 @@ def test_files_of_any_numpy_are_read_without_running_what_is_in_them(tmp_path: P
 def test_other_pickled_objects_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "CIFAR-10_human.pt"
     torch.save({"clean_label": Path("anything")}, file)
-    with pytest.raises(Exception, match="Unsupported global"):
+    with pytest.raises(ValueError, match="is not as it was published") as refused:
         human_labels(file, "aggre", torch.tensor(TRUE))
+    assert "Unsupported global" in str(refused.value.__cause__)
 
 
 def test_labels_in_another_order_than_the_images_are_refused(tmp_path: Path) -> None:
@@ -106,6 +107,13 @@ def test_unknown_label_sets_and_other_files(root: Path) -> None:
     torch.save(other, root / "CIFAR-100_human.pt")
     with pytest.raises(ValueError, match="holds a list; expected the file of human labels"):
         cifar100n(root)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04cut off"])
+def test_a_damaged_file_names_the_layout(content: bytes, root: Path) -> None:
+    (root / "CIFAR-10_human.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"CIFAR-10_human\.pt is not as it was published; expected the file of human"):
+        cifar10n(root)
 
 
 def test_a_missing_file_names_the_layout(root: Path) -> None:

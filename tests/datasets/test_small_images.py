@@ -35,6 +35,14 @@ def test_mnist_without_its_files_names_the_layout(load: Loader, folder: str, tmp
         load(tmp_path, "train")
 
 
+@pytest.mark.parametrize("content", [b"", b"\x00\x00\x08\x03\x00\x00\x00\x05", b"<html>not found</html>"])
+def test_mnist_with_a_damaged_file(content: bytes, tmp_path: Path) -> None:
+    write_mnist(tmp_path / "MNIST/raw", np.zeros((5, 28, 28), dtype=np.uint8), [7, 0, 9, 1, 2], "train")
+    (tmp_path / "MNIST/raw/train-images-idx3-ubyte").write_bytes(content)
+    with pytest.raises(FileNotFoundError, match=r"as they were published; expected <root>/MNIST/raw/train-images"):
+        mnist(tmp_path, "train")
+
+
 @pytest.mark.parametrize(("load", "kind", "count"), [(cifar10, CIFAR10, 10), (cifar100, CIFAR100, 100)])
 def test_cifar_reads_the_official_files(
     load: Loader, kind: Any, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

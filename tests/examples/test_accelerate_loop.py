@@ -70,7 +70,7 @@ def test_resumes_exactly(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    call("--epochs", "1", "--output-dir", tmp_path)
+    call("--epochs", "2", "--output-dir", tmp_path)
 
     def fails(_: Accelerator, folder: str) -> None:
         Path(folder).mkdir()
@@ -79,11 +79,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
     with monkeypatch.context() as full:
         full.setattr(Accelerator, "save_state", fails)
         with pytest.raises(OSError, match="No space left"):
-            call("--epochs", "2", "--output-dir", tmp_path, "--resume")
-    assert len(checkpoint_of(tmp_path)[1]["history"]) == 1
-    call("--epochs", "2", "--output-dir", tmp_path, "--resume")
+            call("--epochs", "3", "--output-dir", tmp_path, "--resume")
     assert len(checkpoint_of(tmp_path)[1]["history"]) == 2
-    assert [folder.name for folder in tmp_path.glob("epoch-*")] == ["epoch-2"]
+    call("--epochs", "3", "--output-dir", tmp_path, "--resume")
+    assert len(checkpoint_of(tmp_path)[1]["history"]) == 3
+    assert [folder.name for folder in tmp_path.glob("epoch-*")] == ["epoch-3"]
 
 
 def test_resume_needs_a_checkpoint(tmp_path: Path, capsys: Capture) -> None:

@@ -157,6 +157,12 @@ def test_result_holds_arguments_versions_device_and_metrics(uninterrupted: tuple
     assert result["metrics"]["best_epoch"]["test_accuracy"] == max(float(row["test_accuracy"]) for row in rows)
 
 
+def test_the_robust_recipe_is_a_method(call: Call, tmp_path: Path) -> None:
+    call("--smoke", "--method", "robust", "--epochs", "3", "--output-dir", tmp_path)
+    assert [row["phase"] for row in log_of(tmp_path)] == ["warm-up", "correction", "correction"]
+    assert checkpoint_of(tmp_path)["loader"]["samples"]["averages"].sum() > 0, "kept for the early-learning term"
+
+
 def test_resumed_run_equals_the_uninterrupted_one(call: Call, uninterrupted: tuple[Path, str], tmp_path: Path) -> None:
     call("--smoke", "--output-dir", tmp_path, "--epochs", "2")
     assert len(log_of(tmp_path)) == 2

@@ -81,7 +81,7 @@ def test_gradients_are_scaled_in_float16(dtype: str, scales: bool, tmp_path: Pat
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "digits.pt"
-    call("--epochs", "1", "--dtype", "float32", "--checkpoint", file)
+    call("--epochs", "2", "--dtype", "float32", "--checkpoint", file)
     before = file.read_bytes()
 
     def fails(_: Any, target: Path) -> None:
@@ -91,11 +91,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
     with monkeypatch.context() as full:
         full.setattr(torch, "save", fails)
         with pytest.raises(OSError, match="No space left"):
-            call("--epochs", "2", "--dtype", "float32", "--checkpoint", file, "--resume")
+            call("--epochs", "3", "--dtype", "float32", "--checkpoint", file, "--resume")
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
-    call("--epochs", "2", "--dtype", "float32", "--checkpoint", file, "--resume")
-    assert torch.load(file, weights_only=True)["epoch"] == 2
+    call("--epochs", "3", "--dtype", "float32", "--checkpoint", file, "--resume")
+    assert torch.load(file, weights_only=True)["epoch"] == 3
 
 
 @pytest.mark.parametrize("flags", [("--resume",), ("--resume", "--checkpoint", "nowhere.pt")])

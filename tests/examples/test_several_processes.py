@@ -87,7 +87,7 @@ def test_nothing_to_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "digits.pt"
-    call("--epochs", "1", "--checkpoint", str(file))
+    call("--epochs", "2", "--checkpoint", str(file))
     before = file.read_bytes()
 
     def fails(_: Any, target: Path) -> None:
@@ -97,11 +97,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pyte
     with monkeypatch.context() as full:
         full.setattr(torch, "save", fails)
         with pytest.raises(OSError, match="No space left"):
-            call("--epochs", "2", "--checkpoint", str(file), "--resume")
+            call("--epochs", "3", "--checkpoint", str(file), "--resume")
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
-    call("--epochs", "2", "--checkpoint", str(file), "--resume")
-    assert len(torch.load(file, weights_only=True)["loader"]["history"]) == 2
+    call("--epochs", "3", "--checkpoint", str(file), "--resume")
+    assert len(torch.load(file, weights_only=True)["loader"]["history"]) == 3
 
 
 def test_a_checkpoint_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from integration.reference import Floats, Integers
+from posterior_reference import corrected, label_posterior
 from torch.utils.data import RandomSampler
 from toy import MLP, NUM_CLASSES, Points, mlp
 
@@ -14,7 +15,7 @@ from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader.method.credibility import VoteCredibility
 from mixnn_loader.method.votes import num_voters, vote_shares
 
-K, SHARPNESS = 7, 3.0
+K = 7
 ARGUMENTS: dict[str, Any] = {
     "warmup_epochs": 1,
     "correction_epoch": 3,
@@ -22,18 +23,18 @@ ARGUMENTS: dict[str, Any] = {
     "scan_every": 2,
     "neighbors": "random-batch",
     "weighting": "mixup",
-    "credibility": VoteCredibility(K, SHARPNESS),
+    "credibility": VoteCredibility(K),
     "correct_by": "credibility",
 }
 
 
 def shares(directions: Floats, labels: Integers, k: int) -> Floats:
-    """Of each row: how frequent labels are among its k nearest by angle and itself, against all; rows sum to one."""
+    """Of each row: how frequent labels are among its k nearest by angle; rows sum to one."""
     counts = np.zeros((len(labels), NUM_CLASSES))
     for i, own in enumerate(directions):
         nearest = sorted((j for j in range(len(labels)) if j != i), key=lambda j: -float(own @ directions[j]))
-        for j in [i, *nearest[:k]]:
-            counts[i, labels[j]] += 1 / (labels == labels[j]).sum()
+        for j in nearest[:k]:
+            counts[i, labels[j]] += 1
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
@@ -44,7 +45,10 @@ def representations(model: MLP, points: Points) -> Floats:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12))
 
 
-@pytest.mark.parametrize("changes", [{}, {"scan": "running", "scan_every": 2}, {"scan": "epoch", "scan_every": None}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"epochs": 6}, {"scan": "running", "scan_every": 2}, {"scan": "epoch", "scan_every": None, "epochs": 6}],
+)
 def test_p_and_targets_are_what_the_neighbors_say(changes: dict[str, Any]) -> None:
     torch.manual_seed(0)
     points, model = Points(60), mlp()
@@ -59,14 +63,12 @@ def test_p_and_targets_are_what_the_neighbors_say(changes: dict[str, Any]) -> No
         targets_before = loader.soft_targets.clone()
         for place, (inputs, targets) in enumerate(loader):
             if place == 0 and votes is not None:
-                posteriors = (votes[everyone, labels] / votes.max(axis=1)) ** SHARPNESS
-                np.testing.assert_allclose(loader.clean_probability, posteriors, atol=1e-4)
-                likely = votes**SHARPNESS / (votes**SHARPNESS).sum(axis=1, keepdims=True)
-                expected = (1 - posteriors[:, None]) * likely
-                expected[everyone, labels] += posteriors
+                posterior = label_posterior(votes, labels)[0]
+                np.testing.assert_allclose(loader.clean_probability, posterior[everyone, labels], atol=1e-4)
+                expected = corrected(votes, labels, (epoch - 1) / 5 if "epochs" in changes else 1.0)
                 if epoch >= 3 and scans:
                     np.testing.assert_allclose(loader.soft_targets, expected, atol=1e-4)
-                    assert np.abs(expected[everyone, labels] - 1).max() > 0.3
+                    assert np.abs(expected[everyone, labels] - 1).max() > 0.1
                 elif epoch > 0:
                     assert torch.equal(loader.soft_targets, targets_before)
             loss = criterion(model(inputs), targets)
@@ -112,8 +114,8 @@ def test_who_is_no_member_is_not_asked() -> None:
     rows, labels = representations(model, points)[odd.numpy()], points.labels[odd].numpy()
     next(iter(loader))
     votes = shares(rows, labels, K)
-    posteriors = (votes[np.arange(30), labels] / votes.max(axis=1)) ** SHARPNESS
-    np.testing.assert_allclose(loader.clean_probability[odd], posteriors, atol=1e-4)
+    expected, *_ = label_posterior(votes, labels)
+    np.testing.assert_allclose(loader.clean_probability[odd], expected[np.arange(30), labels], atol=1e-4)
     assert loader.clean_probability[::2].isnan().all()
 
 
@@ -137,10 +139,16 @@ def test_there_may_be_fewer_than_the_neighbors_asked_for(num_samples: int) -> No
     assert loader.clean_probability.isfinite().all()
 
 
-def test_shares_do_not_depend_on_how_frequent_a_label_is() -> None:
+def test_shares_are_of_the_neighbors() -> None:
     neighbors = torch.tensor([[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
     found = vote_shares(neighbors, torch.tensor([0, 0, 0, 1]), 3)
-    torch.testing.assert_close(found, torch.tensor([[0.5, 0.5, 0.0]]).expand(4, 3))
+    expected = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [3.0, 0.0, 0.0]]) / 3
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_sample_does_not_vote_for_itself() -> None:
+    found = vote_shares(torch.tensor([[1], [2], [1]]), torch.tensor([0, 1, 2]), 3)
+    assert torch.equal(found.argmax(dim=1), torch.tensor([1, 2, 1]))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +164,6 @@ def test_fewer_are_asked_where_classes_are_small(num_samples: int, num_classes: 
     ("arguments", "message"),
     [
         ({"num_neighbors": 0}, "num_neighbors must be None or an integer >= 1"),
-        ({"sharpness": -1.0}, "sharpness must be"),
     ],
 )
 def test_an_argument_out_of_range_is_named(arguments: dict[str, Any], message: str) -> None:

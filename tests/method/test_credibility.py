@@ -1,15 +1,14 @@
-"""Credibility by agreement: the average of predictions against the given label."""
+"""Credibility by agreement and by vote: what they say of labels, and what they need."""
 
 import numpy as np
 import pytest
 import torch
+from posterior_reference import corrected, label_posterior
 
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.method.credibility import (
     AgreementCredibility,
     Credibility,
-    EitherCredibility,
-    Estimate,
     Evidence,
     MixtureCredibility,
     VoteCredibility,
@@ -50,43 +49,12 @@ def evidence_of(num_samples: int = 50, num_classes: int = 4) -> Evidence:
     return Evidence(torch.arange(num_samples), labels, torch.rand(num_samples, generator=generator), averages, votes)
 
 
-def test_either_takes_the_larger_p_and_what_both_find_likely() -> None:
-    evidence, warn = evidence_of(), WarnOnce()
-    vote, agreement = (
-        VoteCredibility(sharpness=2.0).estimate(evidence, warn),
-        AgreementCredibility().estimate(evidence, warn),
-    )
-    either = EitherCredibility(VoteCredibility(sharpness=2.0), AgreementCredibility()).estimate(evidence, warn)
-    assert torch.equal(either.log_posterior, torch.maximum(vote.log_posterior, agreement.log_posterior))
-    assert (either.log_posterior == vote.log_posterior).any()
-    assert (either.log_posterior == agreement.log_posterior).any()
-    assert vote.likely is not None
-    assert agreement.likely is not None
-    assert either.likely is not None
-    product = vote.likely.double().numpy() * agreement.likely.double().numpy()
-    np.testing.assert_allclose(either.likely, product / product.sum(axis=1, keepdims=True), atol=1e-6)
-
-
-def test_either_of_estimates_that_find_nothing_likely_finds_nothing_likely() -> None:
-    class Certain(Credibility):
-        def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
-            del warn
-            return Estimate(torch.zeros_like(evidence.losses), None)
-
-    answer = EitherCredibility(Certain(), MixtureCredibility()).estimate(evidence_of(), WarnOnce())
-    assert answer.likely is None
-    assert answer.mixture is not None
-    assert (answer.log_posterior == 0).all()
-
-
 @pytest.mark.parametrize(
     ("credibility", "uses"),
     [
         (MixtureCredibility(), (False, False)),
         (AgreementCredibility(), (True, False)),
         (VoteCredibility(), (False, True)),
-        (EitherCredibility(), (True, True)),
-        (EitherCredibility(MixtureCredibility(), AgreementCredibility()), (True, False)),
     ],
     ids=repr,
 )
@@ -94,36 +62,21 @@ def test_an_estimate_says_what_it_needs(credibility: Credibility, uses: tuple[bo
     assert (credibility.uses_averages, credibility.uses_votes) == uses
 
 
-def test_who_has_said_nothing_of_a_sample_yet_abstains() -> None:
-    evidence = evidence_of()
-    assert evidence.averages is not None
-    evidence = evidence._replace(averages=torch.zeros_like(evidence.averages))
-    vote, either = (part.estimate(evidence, WarnOnce()) for part in (VoteCredibility(), EitherCredibility()))
-    assert torch.equal(either.log_posterior, vote.log_posterior)
-    assert vote.likely is not None
-    assert either.likely is not None
-    torch.testing.assert_close(either.likely, vote.likely)
+@pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
+def test_votes_give_p_and_what_is_likely_in_place_of_the_label(progress: float) -> None:
+    evidence = evidence_of(500)._replace(progress=progress)
+    assert evidence.votes is not None
+    answer, rows = VoteCredibility().estimate(evidence, WarnOnce()), np.arange(500)
+    shares, labels = evidence.votes.double().numpy(), evidence.labels.numpy()
+    p = label_posterior(shares, labels)[0][rows, labels]
+    np.testing.assert_allclose(answer.log_posterior.exp(), p, atol=1e-5)
+    assert answer.likely is not None
+    targets = (1 - p[:, None]) * answer.likely.double().numpy()
+    targets[rows, labels] += p
+    np.testing.assert_allclose(targets, corrected(shares, labels, progress), atol=1e-5)
+    assert answer.mixture is None
 
 
-def test_estimates_may_be_named() -> None:
-    either = EitherCredibility("mixture", "agreement")
-    assert repr(either) == "EitherCredibility(MixtureCredibility(), AgreementCredibility())"
-    with pytest.raises(ValueError, match="credibility must be one of"):
-        EitherCredibility("votes")
-
-
-def test_surely_wrong_is_an_answer_and_no_silence() -> None:
-    class Wrong(Credibility):
-        def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
-            del warn
-            return Estimate(torch.full_like(evidence.losses, -torch.inf), None)
-
-    assert EitherCredibility(Wrong(), Wrong()).estimate(evidence_of(), WarnOnce()).log_posterior.isneginf().all()
-
-
-def test_where_nobody_has_said_anything_a_half_stands() -> None:
-    evidence = evidence_of()
-    assert evidence.averages is not None
-    evidence = evidence._replace(averages=torch.zeros_like(evidence.averages))
-    answer = EitherCredibility("agreement").estimate(evidence, WarnOnce())
-    torch.testing.assert_close(answer.log_posterior.exp(), torch.full_like(evidence.losses, 0.5))
+def test_without_votes_it_says_so() -> None:
+    with pytest.raises(RuntimeError, match="neighbors were not asked"):
+        VoteCredibility().estimate(evidence_of()._replace(votes=None), WarnOnce())

@@ -162,7 +162,7 @@ def test_what_is_said_counts_more_than_the_proportions() -> None:
         ({"weighting": UniformWeights}, "weighting must be .* got the class UniformWeights: call it first"),
         (
             {"credibility": None},
-            "credibility must be one of 'mixture', 'agreement', 'vote', 'either' or an object with .*, got None",
+            "credibility must be one of 'mixture', 'agreement', 'vote' or an object with .*, got None",
         ),
         ({"credibility": MixtureCredibility}, "credibility must be one of"),
     ],
@@ -239,3 +239,10 @@ def test_whether_there_is_another_scan(changes: dict[str, Any], scans_again: boo
 )
 def test_representations_are_kept_for_a_search_without_a_scan(changes: dict[str, Any], keeps: bool) -> None:
     assert settings(**changes).keeps_representations is keeps
+
+
+def test_progress_grows_from_the_end_of_warm_up_to_that_of_the_training() -> None:
+    made = settings(epochs=30, warmup_epochs=10, correction_epoch=20)
+    assert [made.progress(epoch) for epoch in (0, 10, 15, 29, 30, 99)] == [0, 0, 0.25, 0.95, 1, 1]
+    assert settings(epochs=None).progress(0) == 1, "of a training whose end is not known"
+    assert settings(epochs=1, warmup_epochs=0, correction_epoch=0).progress(0) == 0

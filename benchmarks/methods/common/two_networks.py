@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.learner import Learner
+from benchmarks.harness.protocol import Method
 from benchmarks.harness.task import Task
-from benchmarks.methods.protocol import Method
 
 
 class TwoNetworks(Method):

@@ -13,13 +13,13 @@ from torch import Tensor
 from benchmarks.harness import training
 from benchmarks.harness.data import load
 from benchmarks.harness.learner import Learner
+from benchmarks.harness.protocol import Method
 from benchmarks.harness.recipes import recipe_for
 from benchmarks.harness.samples import read_samples
 from benchmarks.harness.settings import RunSettings
 from benchmarks.harness.task import Task
 from benchmarks.harness.training import train_and_measure
 from benchmarks.methods.cross_entropy import CrossEntropy
-from benchmarks.methods.protocol import Method
 from mixnn_loader import MixNNBatch
 
 Make = Callable[[RunSettings, Task], Method]

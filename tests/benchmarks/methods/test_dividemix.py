@@ -9,11 +9,11 @@ from noisy_toys import assert_memorizes_less, assert_mends, trained
 from toy_measures import softmax
 from toy_task import Toy, toy, train
 
+from benchmarks.harness.protocol import Method
 from benchmarks.methods import dividemix
 from benchmarks.methods.common.mixmatch import guess, refined, semi_supervised_loss
 from benchmarks.methods.common.semi_supervised import Mix, mix, sharpen
 from benchmarks.methods.dividemix import Divided, DivideMix, clean_posterior, published_weight
-from benchmarks.methods.protocol import Method
 
 
 @pytest.fixture(scope="module")

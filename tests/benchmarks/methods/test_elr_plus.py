@@ -9,8 +9,8 @@ from noisy_toys import assert_memorizes_less, assert_mends, trained
 from toy_measures import softmax
 from toy_task import Toy, toy
 
+from benchmarks.harness.protocol import Method
 from benchmarks.methods.elr_plus import ELRPlus, elr_loss, refined
-from benchmarks.methods.protocol import Method
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from toy_measures import softmax
 from toy_task import CPU, Toy, auroc, toy, train
 
 from benchmarks.harness.metrics import probabilities_of
-from benchmarks.methods.protocol import Method
+from benchmarks.harness.protocol import Method
 from benchmarks.methods.self_ensemble import SelfEnsemble, filtered_loss
 
 

@@ -7,8 +7,8 @@ from noisy_toys import assert_memorizes_less, trained
 from toy_task import Toy, auroc, toy
 
 from benchmarks.harness.batches import Batch
+from benchmarks.harness.protocol import Method
 from benchmarks.methods import ssr
-from benchmarks.methods.protocol import Method
 from benchmarks.methods.ssr import SSR, neighbor_votes, relabel, ssr_plus
 
 

@@ -61,6 +61,10 @@ class Method(nn.Module, ABC):
         """Return the labels (N,) int64 that the method has come to; None: it corrects none."""
         return None
 
+    def estimated_noise_rate(self) -> float | None:
+        """Return the share of wrong labels that the method has come to; None: it estimates none."""
+        return None
+
 
 class SingleNetwork(Method):
     """A method that trains one network, on all samples if it does not say otherwise.
