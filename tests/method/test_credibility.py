@@ -6,6 +6,7 @@ import torch
 from posterior_reference import corrected, label_posterior
 
 from mixnn_loader._utils.warn_once import WarnOnce
+from mixnn_loader.method import credibility
 from mixnn_loader.method.credibility import (
     AgreementCredibility,
     Credibility,
@@ -62,19 +63,40 @@ def test_an_estimate_says_what_it_needs(credibility: Credibility, uses: tuple[bo
     assert (credibility.uses_averages, credibility.uses_votes) == uses
 
 
-@pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
-def test_votes_give_p_and_what_is_likely_in_place_of_the_label(progress: float) -> None:
-    evidence = evidence_of(500)._replace(progress=progress)
-    assert evidence.votes is not None
-    answer, rows = VoteCredibility().estimate(evidence, WarnOnce()), np.arange(500)
-    shares, labels = evidence.votes.double().numpy(), evidence.labels.numpy()
-    p = label_posterior(shares, labels)[0][rows, labels]
+@pytest.mark.parametrize("progress", [0.0, 0.2, 0.9])
+def test_votes_give_p_and_what_is_likely_in_place_of_the_label(
+    progress: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credibility, "CHUNK_ROWS", 300)
+    generator, rows = torch.Generator().manual_seed(0), np.arange(1000)
+    true = torch.randint(4, (1000,), generator=generator)
+    wrong = torch.rand(1000, generator=generator) < 0.5
+    labels = torch.where(wrong, torch.randint(4, (1000,), generator=generator), true)
+    votes = torch.rand(1000, 4, generator=generator)
+    votes[torch.arange(1000), true] += torch.rand(1000, generator=generator)
+    votes /= votes.sum(dim=1, keepdim=True)
+    evidence = Evidence(torch.arange(1000), labels, torch.zeros(1000), None, votes, progress)
+    answer = VoteCredibility().estimate(evidence, WarnOnce())
+    probabilities, _, _, trust = label_posterior(votes.double().numpy(), labels.numpy())
+    assert 0.3 < trust < 0.8
+    p = probabilities[rows, labels]
     np.testing.assert_allclose(answer.log_posterior.exp(), p, atol=1e-5)
     assert answer.likely is not None
     targets = (1 - p[:, None]) * answer.likely.double().numpy()
     targets[rows, labels] += p
-    np.testing.assert_allclose(targets, corrected(shares, labels, progress), atol=1e-5)
+    np.testing.assert_allclose(targets, corrected(votes.double().numpy(), labels.numpy(), progress), atol=1e-5)
+    assert torch.equal(evidence.votes, votes), "which is the caller's"
     assert answer.mixture is None
+
+
+def test_a_label_that_is_not_known_yet_tests_no_vote() -> None:
+    labels = evidence_of(300).labels
+    votes = torch.nn.functional.one_hot(labels, 4) * 0.6 + 0.1
+    known = Evidence(torch.arange(300), labels, torch.zeros(300), votes=votes)
+    more = torch.cat([labels, torch.full((300,), -1)])
+    unknown = Evidence(torch.arange(600), more, torch.zeros(600), votes=votes.repeat(2, 1))
+    first, second = (VoteCredibility().estimate(part, WarnOnce()) for part in (known, unknown))
+    assert torch.equal(second.log_posterior[:300], first.log_posterior)
 
 
 def test_without_votes_it_says_so() -> None:
