@@ -162,6 +162,7 @@ def save_picture(runs: dict[str, list[Run]], args: argparse.Namespace) -> None:
         log=True,
         label=["label is right", "label is wrong"],
     )
+    left.set_ylim(bottom=0.5)
     left.set(title="Which labels are wrong?", xlabel="doubt of the given label, 1 - its target", ylabel="samples")
     left.legend()
     curves = {name: np.mean([run.accuracies for run in runs[name]], axis=0).tolist() for name in METHODS}
