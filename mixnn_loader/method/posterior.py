@@ -221,7 +221,7 @@ def non_decreasing(values: Tensor, weights: Tensor, keys: Tensor) -> Tensor:
         (n,) float64.
 
     Example:
-        >>> keys = torch.arange(4, dtype=torch.float64).repeat_interleave(25)
+        >>> keys = torch.arange(4, dtype=torch.float64).repeat_interleave(50)
         >>> non_decreasing(keys.square(), torch.ones_like(keys), keys).unique()
         tensor([0., 1., 4., 9.], dtype=torch.float64)
     """
