@@ -85,22 +85,16 @@ def label_posterior(shares: Tensor, labels: Tensor) -> Posterior:
     """
     num_classes, device = shares.shape[1], shares.device
     most, voted = shares.max(dim=1)
-    asked = most > 0
-    votes = most[asked].cpu().double(), voted[asked].cpu(), labels[asked].cpu()
-    found = _estimated(*votes, num_classes)
+    asked = most.nonzero().squeeze(1)
+    probabilities = torch.zeros(shares.shape, dtype=torch.float32, device=device).scatter_(1, labels.unsqueeze(1), 1)
+    found = _estimated(most[asked].cpu().double(), voted[asked].cpu(), labels[asked].cpu(), num_classes)
     if found is None:
-        given = functional.one_hot(labels, num_classes).float()
-        return Posterior(given, 0.0, torch.eye(num_classes, dtype=torch.float32, device=device), 0.0)
-    certainty = torch.ones_like(most, dtype=torch.float32)
-    certainty[asked] = to_device(found.certainty, device, torch.float32)
+        return Posterior(probabilities, 0.0, torch.eye(num_classes, dtype=torch.float32, device=device), 0.0)
+    certainties = to_device(found.certainty, device, torch.float32)
     transition = to_device(found.transition, device, torch.float32)
-    probabilities = torch.empty(shares.shape, dtype=torch.float32, device=device)
-    for rows in torch.split(torch.arange(len(labels), device=device), CHUNK_ROWS):
-        prior = _prior(shares[rows].float(), voted[rows], certainty[rows])
-        joint = prior * transition[:, labels[rows]].T
-        joint /= joint.sum(dim=1, keepdim=True)
-        given = functional.one_hot(labels[rows], num_classes).float()
-        probabilities[rows] = torch.where(asked[rows].unsqueeze(1), joint, given)
+    for rows, certainty in zip(torch.split(asked, CHUNK_ROWS), torch.split(certainties, CHUNK_ROWS), strict=True):
+        joint = _prior(shares[rows].float(), voted[rows], certainty) * transition[:, labels[rows]].T
+        probabilities[rows] = joint / joint.sum(dim=1, keepdim=True)
     return Posterior(probabilities, found.noise_rate, transition, found.trust)
 
 
@@ -184,7 +178,7 @@ def _transition(counts: Tensor) -> Tensor:
     even = (1 - torch.eye(num_classes, dtype=torch.float64, device="cpu")) / (num_classes - 1)
     expected = sizes.unsqueeze(1) * even
     spread = float(((others - expected).square() / expected.clamp_min(1e-9)).sum())
-    imagined = _imagined(spread, int((sizes > 0).sum()) * max(num_classes - 2, 0), sizes)
+    imagined = _imagined(spread, int((sizes > 0).sum()) * (num_classes - 2), sizes)
     shared = (others + imagined * even) / (sizes + imagined).unsqueeze(1)
     return (1 - own).unsqueeze(1) * shared + torch.diag(own)
 
