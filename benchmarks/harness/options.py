@@ -2,9 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from benchmarks.harness.settings import SettingError
 
@@ -28,11 +27,8 @@ def check_options(method: str, factory: Callable[..., Any], options: Mapping[str
     except TypeError as error:
         names = ", ".join(list(signature.parameters)[1:]) or "none"
         raise SettingError("options", f"{method}: {error}; its options: {names}") from error
-    while isinstance(factory, partial):
-        factory = factory.func
-    hints = get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     for name, value in options.items():
-        hint = hints.get(name) if name in signature.parameters else None
+        hint = signature.parameters[name].annotation if name in signature.parameters else None
         kinds = set(get_args(hint)) or {hint}
         if not kinds <= PLAIN:  # such as arguments that are passed on: who gets them checks them
             continue
