@@ -136,7 +136,7 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(allowed):
             labels = torch.load(file, map_location="cpu", weights_only=True)
-    except MemoryError:
+    except (MemoryError, OSError):
         raise
     except Exception as error:  # one that is cut off, or another file, fails in as many ways
         raise ValueError(f"{file} is not as it was published; {_LAYOUT}") from error

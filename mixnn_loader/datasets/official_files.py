@@ -30,7 +30,7 @@ def read_official(
     root = Path(root).expanduser()
     try:
         dataset = kind(root, train=split == "train", download=False)
-    except MemoryError:
+    except (MemoryError, OSError):
         raise
     except Exception as error:  # a file that is missing, cut off or another one fails in torchvision in as many ways
         raise FileNotFoundError(

@@ -40,7 +40,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     """Read a file, features as float32 and labels as int64."""
     try:
         found: Any = torch.load(file, weights_only=True, map_location="cpu")
-    except OSError:
+    except (MemoryError, OSError):
         raise
     except Exception as error:
         # A file that is no archive, one that is cut off, and one with other objects fail in as many ways.
