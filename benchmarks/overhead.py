@@ -1,8 +1,8 @@
 """What does MixNN cost? Epochs of a plain loop, and of the same loop with the two lines changed, taking turns.
 
 Every method trains a copy of one network on the same images, in the same order, with the same batch size, workers and
-precision. In each round every method runs one epoch, and a recipe that scans every fifth as many as make one scan, of
-which the mean is taken; a ratio is that of two methods in one round, so that a machine that slows down slows both.
+precision. In each round every method runs one epoch, and one that scans in some epochs alone as many as make one scan,
+of which the mean is taken; a ratio is that of two methods in one round, so that a machine that slows down slows both.
 Measured are the epochs after the first one past warm-up, in which targets are already corrected: the dearest kind.
 Where the time goes comes from one more round under `torch.profiler`; the peak memory from an epoch in a process of its
 own. On a CPU the library makes its own forward passes in channels_last, and the training steps are made in whatever

@@ -171,6 +171,12 @@ class TestAccuracy:
         assert warmup.endswith("$W$ = 1")
         assert correction.endswith("$E_s$ = 3")
 
+    def test_one_mark_where_both_start_together(self) -> None:
+        lines = lines_of(plot_accuracy(CURVES, warmup_epochs=2, correction_epoch=2))
+        (mark,) = set(lines) - set(CURVES)
+        assert mark == "mixing and correction start, $W$ = $E_s$ = 2"
+        assert np.asarray(lines[mark].get_xdata()).tolist() == [2, 2]
+
     def test_epochs_that_no_curve_reaches_are_not_marked(self) -> None:
         assert set(lines_of(plot_accuracy(CURVES, warmup_epochs=4, correction_epoch=60))) == set(CURVES)
 
