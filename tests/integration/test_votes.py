@@ -121,10 +121,14 @@ def test_who_is_no_member_is_not_asked() -> None:
 
 @pytest.mark.filterwarnings("ignore:1 of 60 samples have a NaN")
 def test_nobody_is_asked_of_a_sample_that_is_not_finite() -> None:
-    points = Points(60)
+    points, model = Points(60), mlp()
     points.inputs[3] = torch.nan
-    loader = MixNNDataLoader(points, mlp(), batch_size=16, **ARGUMENTS | {"warmup_epochs": 0, "correction_epoch": 0})
+    loader = MixNNDataLoader(points, model, batch_size=16, **ARGUMENTS | {"warmup_epochs": 0, "correction_epoch": 0})
     next(iter(loader))
+    others = np.delete(np.arange(60), 3)
+    labels = points.labels.numpy()[others]
+    expected, *_ = label_posterior(shares(representations(model, points)[others], labels, K), labels)
+    np.testing.assert_allclose(loader.clean_probability[others], expected[np.arange(59), labels], atol=1e-4)
     assert loader.clean_probability[3] == 0
     assert loader.soft_targets.isfinite().all()
     assert loader.soft_targets[3].tolist() == [float(c == points.labels[3]) for c in range(NUM_CLASSES)]
