@@ -39,6 +39,19 @@ _CHANGEABLE_FLAGS = {
 """Flags that a resumed run may change; with any other it would be a different run."""
 
 
+_OF_MIXNN = (
+    "num_neighbors",
+    "alpha",
+    "warmup_epochs",
+    "correction_epoch",
+    "neighbors",
+    "neighbor_pool",
+    "search",
+    "weighting",
+)
+"""Flags that say something of ``--method mixnn`` alone."""
+
+
 class Stateful(Protocol):
     """What a checkpoint is made of."""
 
@@ -114,6 +127,9 @@ def parse(
     if args.smoke:
         parser.set_defaults(**smoke_defaults)
         args = parser.parse_args(argv)
+    for name in _OF_MIXNN:
+        if args.method != "mixnn" and getattr(args, name) != parser.get_default(name):
+            parser.error(f"--{name.replace('_', '-')} is of --method mixnn, and this is --method {args.method}")
     return args
 
 
