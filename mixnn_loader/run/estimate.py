@@ -1,38 +1,26 @@
 """Steps 1 to 3 of Algorithm 1: the dataset, once an epoch -> P(clean) and the neighbors of every sample."""
 
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.profiler import record_function
-from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.processes import Processes
-from mixnn_loader._utils.progress import progress_bar
-from mixnn_loader._utils.random_state import Stream, derived_rng, forked_random_state
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn_once import WarnOnce
-from mixnn_loader.data.indexed import LoadedBatch, NeighborBatchSampler, rebuilt
-from mixnn_loader.data.scan_batches import ScanBatches
-from mixnn_loader.data.to_device import Receiver
 from mixnn_loader.method.credibility import Estimate, Evidence
 from mixnn_loader.method.soft_targets import credible_targets, sharpened
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_estimate, checked_found
 from mixnn_loader.run.ask_neighbors import ask_neighbors
-from mixnn_loader.run.members import Members
+from mixnn_loader.run.dataset_scan import DatasetScan
 from mixnn_loader.run.sample_table import SampleTable
-from mixnn_loader.run.scan import scan
 from mixnn_loader.run.settings import Settings
-from mixnn_loader.run.share_rows import share_predictions
-
-SCAN_BATCH_SIZE = 128
-"""Batch size of the scan where the user's batch sampler has none of its own."""
 
 
 class Estimator:
@@ -41,51 +29,20 @@ class Estimator:
     Args:
         settings: the hyper-parameters.
         view: the model.
-        receiver: brings batches to the model's device.
         table: the per-sample rows, which every call of `estimate` updates.
-        members: which samples take part.
-        loader: the user's loader, whose settings the scan takes over.
-        dataset: what to scan, a row for each of the user's dataset.
-        progress: show a progress bar.
+        dataset_scan: asks the model about all samples.
         processes: which train together, and share the work.
-
-    Raises:
-        ImportError: what ``progress`` needs is not installed.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        view: ModelView,
-        receiver: Receiver,
-        table: SampleTable,
-        members: Members,
-        *,
-        loader: DataLoader[Any],
-        dataset: Any,
-        progress: bool,
-        processes: Processes,
+        self, settings: Settings, view: ModelView, table: SampleTable, dataset_scan: DatasetScan, processes: Processes
     ) -> None:
         self._settings = settings
         self._view = view
-        self._receiver = receiver
         self._table = table
-        self._members = members
+        self._dataset_scan = dataset_scan
         self._processes = processes
-        self._bar = progress_bar() if progress else None
         self._warn = WarnOnce()
-        nobody = np.empty(0, dtype=np.int64)
-        self._batches = ScanBatches(nobody, loader.batch_size or SCAN_BATCH_SIZE, seed=settings.seed)
-        self._generator = torch.Generator(device="cpu")
-        self._batch_sampler = NeighborBatchSampler(self._batches, settings.seed, reseeds=True)
-        self._scan_loader = rebuilt(
-            loader,
-            dataset,
-            batch_sampler=self._batch_sampler,
-            generator=self._generator,
-            in_order=True,
-            persistent_workers=loader.persistent_workers and settings.scans_again,
-        )
 
     def estimate(self, epoch: int) -> dict[str, Any]:
         """Bring the table up to date for an epoch after warm-up.
@@ -98,16 +55,9 @@ class Estimator:
             RuntimeError: the sampler can draw no sample, or none has a finite loss and representation.
         """
         settings, table = self._settings, self._table
-        known = self._members.now()
-        if len(known) == 0 and self._members.known() is not None:
-            raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
-        batch_of = self._members.batches_of(known)
-        if batch_of is not None:  # with whom the others can be collated is not known before they are drawn
-            known = known[batch_of[known] >= 0]
-        if len(known) == 0:  # what is drawn from now on will take part
+        members = self._dataset_scan.choose()
+        if len(members) == 0:  # what is drawn from now on will take part
             return {}
-        members = torch.from_numpy(known)
-        self._batches.share(known, self._processes.rank, self._processes.size, batch_of=batch_of)
         table.to(self._view.device)
         met = self._met(members)
         scans = settings.scans(epoch) or self._lacks_something(members) or not met.any()
@@ -117,7 +67,7 @@ class Estimator:
         started = time.perf_counter()
         if scans:
             with record_function("mixnn_loader.scan"):
-                self._scan(epoch)
+                self._dataset_scan.run(table, epoch, need_representations=settings.needs_representations)
         else:
             members = members[met]
         usable = self._usable(members)
@@ -183,29 +133,6 @@ class Estimator:
         lacks_neighbors = self._searches and bool((self._table.neighbor_pool[members] < 0).any())
         lacks_representations = self._settings.keeps_representations and not self._table.has("representations")
         return lacks_neighbors or lacks_representations
-
-    def _scan(self, epoch: int) -> None:
-        """Step 1: take the loss and the representation of every sample."""
-        self._view.recheck()
-        self._table.losses.fill_(torch.nan)
-        # The pass draws from random streams of its own: the user's come out as if it had not been made.
-        seed = int(derived_rng(self._settings.seed, epoch, Stream.SCAN).integers(2**32))
-        self._batch_sampler.begin_epoch(epoch)
-        self._generator.manual_seed(seed)
-        with forked_random_state(seed):
-            batches: Iterable[LoadedBatch] = self._scan_loader
-            if self._bar is not None:
-                batches = self._bar(batches, desc=f"scan, epoch {epoch}", leave=False)
-            with self._view.buffers_of_first(self._processes):
-                scan(
-                    self._receiver.one_ahead(batches, self._view.device),
-                    self._view,
-                    self._table,
-                    need_representations=self._settings.needs_representations,
-                )
-        if self._processes.size > 1:
-            scanned = torch.from_numpy(self._batches.own_indices())
-            share_predictions(self._table, scanned, self._processes, self._view.device)
 
     def _usable(self, members: Tensor) -> Tensor:
         """Mark the members (n,) with a finite loss and a finite representation, (n,) bool."""

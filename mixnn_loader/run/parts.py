@@ -19,6 +19,7 @@ from mixnn_loader.method.receipt import Journal
 from mixnn_loader.model.hooks import FeatureLayer
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.model.prepare import Prepare
+from mixnn_loader.run.dataset_scan import DatasetScan
 from mixnn_loader.run.estimate import Estimator
 from mixnn_loader.run.members import Members
 from mixnn_loader.run.mix_batch import BatchMixer
@@ -45,6 +46,7 @@ class Parts:
         schedule: the epochs.
         journal: what the loss has seen.
         receiver: brings batches to the model's device.
+        dataset_scan: step 1 over the whole dataset.
         estimator: steps 1 to 3.
         mixer: step 4.
         synchronizer: the processes around an epoch.
@@ -67,6 +69,7 @@ class Parts:
     schedule: Schedule
     journal: Journal
     receiver: Receiver
+    dataset_scan: DatasetScan
     estimator: Estimator
     mixer: BatchMixer
     synchronizer: Synchronizer
@@ -132,6 +135,16 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
     batches = ResumableBatches(wrapped)
     batch_sampler = NeighborBatchSampler(batches, settings.seed)
     scan_dataset = wrapped.dataset if around.scan_dataset is None else around.scan_dataset
+    dataset_scan = DatasetScan(
+        settings,
+        view,
+        receiver,
+        members,
+        loader=wrapped,
+        dataset=scan_dataset,
+        progress=around.progress,
+        processes=processes,
+    )
     return Parts(
         settings=settings,
         wrapped=wrapped,
@@ -142,17 +155,8 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
         schedule=Schedule(settings),
         journal=journal,
         receiver=receiver,
-        estimator=Estimator(
-            settings,
-            view,
-            receiver,
-            table,
-            members,
-            loader=wrapped,
-            dataset=scan_dataset,
-            progress=around.progress,
-            processes=processes,
-        ),
+        dataset_scan=dataset_scan,
+        estimator=Estimator(settings, view, table, dataset_scan, processes),
         mixer=BatchMixer(settings, view, table, journal),
         synchronizer=Synchronizer(processes, settings, view, table, wrapped),
         observer=Observer(model, around.prepare),
