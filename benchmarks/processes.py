@@ -217,7 +217,12 @@ def after_scan(case: ExchangeCase, processes: Processes) -> Callable[[], object]
     table.record_labels(torch.arange(case.num_rows), torch.zeros(case.num_rows, dtype=torch.int64))
     generator = torch.Generator().manual_seed(processes.rank)
     for part in torch.split(rows, BATCH_SIZE):
-        table.record_predictions(part, torch.zeros(len(part)), torch.rand(len(part), case.width, generator=generator))
+        table.record_predictions(
+            part,
+            torch.zeros(len(part)),
+            torch.zeros(len(part), dtype=torch.bool),
+            torch.rand(len(part), case.width, generator=generator),
+        )
     return lambda: share_predictions(table, rows, processes, torch.device("cpu"))
 
 

@@ -26,9 +26,11 @@ from mixnn_loader.model.hooks import FeatureLayer
 from mixnn_loader.model.prepare import Prepare
 from mixnn_loader.neighbors import NeighborSearch, NeighborSource
 from mixnn_loader.neighbors.sources import Neighbors
+from mixnn_loader.report.label_report import LabelReport
 from mixnn_loader.run.copies import check_picklable, deep_copied
 from mixnn_loader.run.describe import described
 from mixnn_loader.run.epoch import Record
+from mixnn_loader.run.make_report import make_report
 from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Surroundings, assembled
 from mixnn_loader.run.plain_pass import PlainPasses
@@ -315,6 +317,31 @@ class MixNNDataLoader(SampleRows):
     def history(self) -> list[Record]:
         """One plain dict an epoch; see the class."""
         return self._parts.schedule.history
+
+    def label_report(self, neighbors: int = 10) -> LabelReport:
+        """Say which labels look wrong, what they should be, and which neighbors say so.
+
+        The model is asked about every training sample as it is now, in one scan, and the neighbors of each sample about
+        its label, see `mixnn_loader.functional.label_posterior`. That is so with every recipe, in the middle of a
+        training and after a state was loaded; the training goes on as if it had not been asked.
+
+        Args:
+            neighbors: how many neighbors of each sample to list.
+
+        Returns:
+            A row a training sample, the most suspicious first. Of several processes, each has to ask, and all get the
+            same.
+
+        Raises:
+            ValueError: ``neighbors`` is not an integer >= 1.
+            RuntimeError: nothing is known of the samples yet, or the model gives none a finite loss.
+
+        Warns:
+            UserWarning: samples without a finite loss or representation are left out.
+        """
+        check_count("neighbors", neighbors, 1)
+        self._table_now()  # with what the last batch has changed
+        return make_report(self._parts, self.epoch, neighbors)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next pass is of, and pass it on to the samplers that have a ``set_epoch``.

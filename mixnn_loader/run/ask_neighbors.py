@@ -10,7 +10,8 @@ from mixnn_loader._utils.processes import Processes
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.method.votes import vote_shares
 from mixnn_loader.neighbors.choose import resolve_search
-from mixnn_loader.neighbors.complete import search_all
+from mixnn_loader.neighbors.complete import Found, search_all
+from mixnn_loader.neighbors.protocol import NeighborSearch
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Settings
 
@@ -47,16 +48,35 @@ def ask_neighbors(
     if k < 1:
         nobody = torch.zeros(len(members), num_classes, dtype=torch.float32, device=usable.device)
         return Votes(nobody, None, None)
-    representations = table.representations
-    if len(rows) < len(table):
-        representations = representations[to_device(rows, representations.device)]
-    directions = functional.normalize(representations, dim=1)
-    search = resolve_search(settings.search, num_rows=len(rows), device=directions.device)
-    found = search_all(search, directions, k, processes.own_part(len(rows), directions.device))
+    directions = directions_of(table, rows)
+    found = nearest_by_angle(settings.search, directions, k, processes)
     labels = to_device(table.given_labels[rows], directions.device)
-    neighbors = to_device(processes.gather(found.neighbors.cpu()), labels.device)
-    shares = to_device(vote_shares(neighbors, labels, num_classes), usable.device)
+    shares = to_device(vote_shares(found.neighbors, labels, num_classes), usable.device)
     if len(rows) < len(members):
         some, shares = shares, torch.zeros(len(members), num_classes, dtype=torch.float32, device=usable.device)
         shares[usable] = some
     return Votes(shares, found.backend, found.recall)
+
+
+def directions_of(table: SampleTable, rows: Tensor) -> Tensor:
+    """Return the representations of some samples, of length one: (n, d) on their device.
+
+    Args:
+        table: has them.
+        rows: (n,) int64 on the CPU, dataset indices.
+    """
+    representations = table.representations
+    if len(rows) < len(table):
+        representations = representations[to_device(rows, representations.device)]
+    return functional.normalize(representations, dim=1)
+
+
+def nearest_by_angle(search: str | NeighborSearch, directions: Tensor, k: int, processes: Processes) -> Found:
+    """Find the k nearest of each row (n, d), on all processes alike; they share the search.
+
+    Returns:
+        Its neighbors are (n, k) row numbers, beside the rows.
+    """
+    backend = resolve_search(search, num_rows=len(directions), device=directions.device)
+    found = search_all(backend, directions, k, processes.own_part(len(directions), directions.device))
+    return found._replace(neighbors=to_device(processes.gather(found.neighbors.cpu()), directions.device))

@@ -22,7 +22,7 @@ from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.run.answers import checked_pairs, checked_weights
 from mixnn_loader.run.place import Place
 from mixnn_loader.run.sample_table import SampleTable
-from mixnn_loader.run.scan import losses_of
+from mixnn_loader.run.scan import judged
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.training_step import TrainingStep
 from mixnn_loader.run.update import Update
@@ -124,7 +124,7 @@ class BatchMixer:
         if predictions is None:
             changes["step"] = self._step(place, weights)
         if predictions is not None and settings.is_running:
-            changes["losses"] = losses_of(predictions, labels[:, 0])
+            changes["losses"], changes["is_other"] = judged(predictions.logits, labels[:, 0])
             changes["representations"] = predictions.representations if settings.keeps_representations else None
         return MixNNBatch(inputs, targets), changes
 

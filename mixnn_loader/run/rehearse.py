@@ -26,7 +26,7 @@ from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_drawn, checked_estimate, checked_found, checked_pairs, checked_weights
 from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
-from mixnn_loader.run.scan import losses_of
+from mixnn_loader.run.scan import judged
 from mixnn_loader.run.settings import Settings
 
 Kind = TypeVar("Kind")
@@ -132,7 +132,7 @@ class Rehearsal:
 
     def _estimate(self, indices: np.ndarray, labels: Tensor, predictions: Predictions) -> None:
         distinct, first = (torch.from_numpy(rows) for rows in np.unique(indices, return_index=True))
-        losses = losses_of(predictions, to_device(labels, predictions.logits.device))
+        losses, _ = judged(predictions.logits, to_device(labels, predictions.logits.device))
         losses = losses[to_device(first, losses.device)].float()
         if losses.isfinite().any():  # else there is nothing to estimate from, and maybe only in this batch
             with warnings.catch_warnings():  # so few samples say nothing

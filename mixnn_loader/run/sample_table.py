@@ -86,6 +86,8 @@ class SampleTable:
         given_labels: (N,), as the dataset gives them; -1 where none has been seen yet.
         neighbor_pool: (N, M), nearest first; -1 where no search was made.
         losses: (N,), NaN where no loss was taken.
+        times_asked: (N,), how often the model has said something of the sample from which its loss was taken.
+        wrong_events: (N,), how often of these it has predicted another class than the given one.
         log_clean_probability: (N,), log P(clean), NaN where it is not known.
         soft_targets: (N, C), t. Rows are zero until the label has been seen.
         averages: (N, C), e, the moving averages of predictions; there only while they are needed.
@@ -102,6 +104,8 @@ class SampleTable:
     given_labels = Column(torch.int64, -1, on="cpu")
     neighbor_pool = Column(torch.int64, -1, on="cpu", wide=True)
     losses = Column(torch.float32, torch.nan, on="state")
+    times_asked = Column(torch.int32, 0, on="state")
+    wrong_events = Column(torch.int32, 0, on="state")
     log_clean_probability = Column(torch.float32, torch.nan, on="state")
     soft_targets = Column(None, 0, on="state", wide=True)
     averages = Column(None, 0, on="state", wide=True)
@@ -113,7 +117,7 @@ class SampleTable:
         self._layout = layout
         self._announced = False
         self._rows: dict[str, Tensor] = {}
-        for name in ("given_labels", "losses", "log_clean_probability", "last_batch"):
+        for name in ("given_labels", "losses", "times_asked", "wrong_events", "log_clean_probability", "last_batch"):
             self._add(name)
         self._add("neighbor_pool", layout.pool_size)
         self._latest_batch = -1
@@ -250,18 +254,34 @@ class SampleTable:
             one_hot = functional.one_hot(labels[chunk], targets.shape[1])
             targets[to_device(rows, targets.device)] = to_device(one_hot, targets.device, targets.dtype)
 
-    def record_predictions(self, indices: Tensor, losses: Tensor, representations: Tensor | None) -> None:
+    def record_predictions(
+        self,
+        indices: Tensor,
+        losses: Tensor,
+        is_other: Tensor,
+        representations: Tensor | None = None,
+        counts: Tensor | None = None,
+    ) -> None:
         """Take in what the model says of a batch. Of a sample that is in it more than once, the first counts.
 
         Args:
             indices: (n,) int64 on the CPU, dataset indices.
             losses: (n,) float on the model's device.
+            is_other: (n,) bool beside them, whether it predicts another class than the given one.
             representations: (n, d) float on the model's device; None: not kept.
+            counts: (n,) bool beside them, whether something was said of the sample at all; None: of each.
         """
         first = first_of_each(indices)
         if first is not None:
-            losses = losses[to_device(first, losses.device)]
-        self.write("losses", indices, losses)
+            places = to_device(first, losses.device)
+            losses, is_other = losses[places], is_other[places]
+            counts = None if counts is None else counts[places]
+        device = self.losses.device
+        rows, losses, is_other = to_device(indices, device), to_device(losses, device), to_device(is_other, device)
+        said = torch.ones_like(is_other) if counts is None else to_device(counts, device)
+        self.losses[rows] = torch.where(said, losses.to(self.losses.dtype), self.losses[rows])
+        self.times_asked[rows] = self.times_asked[rows] + said
+        self.wrong_events[rows] = self.wrong_events[rows] + (said & is_other)
         if representations is None:
             return
         if first is not None:
@@ -294,6 +314,12 @@ class SampleTable:
             if not self.has("unshared"):
                 self._add("unshared")
             self.unshared[indices] = True
+
+    def emptied(self) -> "SampleTable":
+        """Return a table of the same kind in the same place, in which nothing is known."""
+        new = SampleTable(self._layout)
+        new._rows = {name: new._rows[name].to(self._rows[name].device) for name in new._rows}
+        return new
 
     def forget(self, *, keep_drawn: bool) -> None:
         """Forget what the model has said of the samples, so that targets are one-hot again.

@@ -9,7 +9,7 @@ from torch.nn import functional
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.data.labels import class_labels
 from mixnn_loader.data.to_device import ReceivedBatch
-from mixnn_loader.model.predictor import ModelView, Predictions
+from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.run.sample_table import SampleTable
 
 
@@ -40,16 +40,16 @@ def scan(
         labels = class_labels(batch.labels, indices, num_classes)
         table.check_labels(indices, labels)
         table.record_labels(indices, labels)
-        losses = losses_of(predictions, to_device(labels, predictions.logits.device))
-        table.record_predictions(indices, losses, predictions.representations)
+        losses, is_other = judged(predictions.logits, to_device(labels, predictions.logits.device))
+        table.record_predictions(indices, losses, is_other, predictions.representations)
 
 
-def losses_of(predictions: Predictions, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of each sample against its given label, (B,).
+def judged(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of each sample against its given label, (B,), and whether another class is predicted.
 
     Args:
-        predictions: of B samples.
+        logits: (B, C) float.
         labels: (B,) int64 beside the logits, in 0..C-1.
     """
     with torch.no_grad():
-        return functional.cross_entropy(predictions.logits, labels, reduction="none")
+        return functional.cross_entropy(logits, labels, reduction="none"), logits.argmax(dim=1) != labels

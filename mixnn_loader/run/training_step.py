@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.method.early_learning import prediction
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average
 from mixnn_loader.run.sample_table import SampleTable
+from mixnn_loader.run.scan import judged
 
 NOT_TOLD = (
     "scan='training' goes by the logits that MixNNLoss is given, and it was given none: take the loss by "
@@ -58,10 +58,8 @@ class TrainingStep:
         if self.targets_momentum is not None:
             _move(table, "soft_targets", indices, logits.softmax(dim=1), self.targets_momentum, counts)
         if self.losses:
-            losses = functional.cross_entropy(logits, to_device(labels, logits.device), reduction="none")
-            kept = table.losses
-            before = to_device(kept[to_device(indices, kept.device)], losses.device)
-            table.record_predictions(indices, losses if counts is None else torch.where(counts, losses, before), None)
+            losses, is_other = judged(logits, to_device(labels, logits.device))
+            table.record_predictions(indices, losses, is_other, counts=counts)
 
     def _counts(self, indices: Tensor, device: torch.device) -> Tensor | None:
         """Tell of which samples the mixes say something, (B,) bool; None: of all.

@@ -26,6 +26,7 @@ class Update:
         averages: (B, C) float, the moved averages of predictions, likewise.
         step: what is taken from the training step; None: nothing.
         losses: (B,) float; None: not recorded.
+        is_other: (B,) bool, whether another class than the given one was predicted; there where losses are.
         representations: (B, d) float; None: not recorded.
         pairs: (2,) counts of pairs, as `Epoch.pairs`; None where there are none.
     """
@@ -39,6 +40,7 @@ class Update:
     averages: Tensor | None = None
     step: TrainingStep | None = None
     losses: Tensor | None = None
+    is_other: Tensor | None = None
     representations: Tensor | None = None
     pairs: Tensor | None = None
 
@@ -52,8 +54,8 @@ class Update:
         """
         table.record_labels(self.labeled, self.labels)
         table.record_drawn(self.indices, processes.rank, processes.size)
-        if self.losses is not None:
-            table.record_predictions(self.indices, self.losses, self.representations)
+        if self.losses is not None and self.is_other is not None:
+            table.record_predictions(self.indices, self.losses, self.is_other, self.representations)
         if self.targets is not None:
             table.write("soft_targets", self.indices, self.targets)
         if self.averages is not None:

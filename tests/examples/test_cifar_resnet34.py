@@ -288,7 +288,10 @@ def test_a_failed_write_that_torch_reports_its_own_way(
         (["--smoke", "--noise-rate", "1.5"], "rate must be a number in [0, 1], got 1.5"),
         (["--smoke", "--device", "abacus"], "'abacus' is no device"),
         (["--smoke", "--neighbors", "batch", "--neighbor-pool", "4"], "only neighbors='dataset' has a pool"),
-        (["--smoke", "--method", "robust", "--alpha", "0.5"], "--alpha is of --method mixnn, and this is --method robust"),
+        (
+            ["--smoke", "--method", "robust", "--alpha", "0.5"],
+            "--alpha is of --method mixnn, and this is --method robust",
+        ),
         (["--smoke", "--method", "ce", "--neighbors", "batch"], "--neighbors is of --method mixnn"),
         (["--smoke", "--batch-size", "0"], "batch_size should be a positive integer"),
     ],

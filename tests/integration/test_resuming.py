@@ -302,10 +302,10 @@ def test_a_state_from_before_averages_were_kept_loads() -> None:
     assert targets.early_learning is not None
 
 
-@pytest.mark.parametrize("version", [0, 7, "4", None])
+@pytest.mark.parametrize("version", [0, 8, "4", None])
 def test_states_of_other_versions_are_refused(version: Any) -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
-    with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 6.* upgrade"):
+    with pytest.raises(ValueError, match=rf"state is of version {version}, this library reads 1 to 7.* upgrade"):
         loader.load_state_dict({**loader.state_dict(), "version": version})
 
 

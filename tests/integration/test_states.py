@@ -228,6 +228,6 @@ def test_a_pass_goes_on_after_a_state_that_could_not_be_loaded() -> None:
         for number, batch in enumerate(training.batches()):
             assert torch.equal(batch.targets.indices, expected[number])
             with pytest.raises(ValueError, match="has no 'num_neighbors'"):
-                training.loader.load_state_dict({"version": 6})
+                training.loader.load_state_dict({"version": 7})
             if number == 11:
                 break

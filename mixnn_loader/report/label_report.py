@@ -1,0 +1,244 @@
+"""What a training has found out about the labels of its data: one row a sample, the most suspicious first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mixnn_loader._utils.checks import check_count
+from mixnn_loader.report import exports
+from mixnn_loader.report.html import write_html
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class LabelReport:
+    """Which labels look wrong, what they should be, and why.
+
+    A row is a sample. Rows are sorted by suspicion: by P(clean), and where that is equal by loss.
+
+    Attributes:
+        indices: (n,) int64, the sample's row in the dataset.
+        given_labels: (n,) int64, the label that the dataset gives.
+        suggested_labels: (n,) int64, the likeliest class; the given one where no other is likelier.
+        clean_probability: (n,) float32 in [0, 1], P(clean), the probability that the given label is right.
+        confidence: (n,) float32 in [0, 1], the probability of the suggested label.
+        losses: (n,) float32, cross-entropy of the model's prediction against the given label, in nats.
+        wrong_event_share: (n,) float32 in [0, 1], the share of the epochs in which the model predicted another class
+            than the given one; NaN of a sample that it was never asked about.
+        neighbors: (n, k) int64, dataset indices of the k samples that look most alike to the model, nearest first.
+        neighbor_labels: (n, k) int64, the labels that are given to them.
+        agreement: (n,) float32 in [0, 1], the share of them whose given label is the suggested one.
+        class_names: of each class, in the order of the labels.
+        paths: (n,) the sample's file, relative to the dataset's root; None where the dataset knows no files.
+        transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one.
+        num_samples: N, the samples that were looked at; more than n in a part of a report.
+        wrong_labels: the expected number of wrong labels among them.
+        wrong_labels_interval: the least and the most it may be: how many there are if all disagreement between labels
+            and neighbors is put down to the neighbors, and if all of it is put down to the labels.
+        duplicates: groups of dataset indices of samples that are the same or nearly so, and have different labels.
+    """
+
+    indices: Integers
+    given_labels: Integers
+    suggested_labels: Integers
+    clean_probability: Floats
+    confidence: Floats
+    losses: Floats
+    wrong_event_share: Floats
+    neighbors: Integers
+    neighbor_labels: Integers
+    agreement: Floats
+    class_names: Sequence[str]
+    paths: Sequence[str] | None
+    transition: Floats
+    num_samples: int
+    wrong_labels: float
+    wrong_labels_interval: tuple[float, float]
+    duplicates: Sequence[Integers]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.indices)
+
+    def __repr__(self) -> str:
+        """Say how many labels look wrong."""
+        low, high = self.wrong_labels_interval
+        expected = f"about {self.wrong_labels:.0f} ({low:.0f} to {high:.0f}) wrong labels"
+        return f"LabelReport({len(self)} of {self.num_samples} samples, {expected}, {int(self.is_issue.sum())} issues)"
+
+    @property
+    def is_issue(self) -> npt.NDArray[np.bool_]:
+        """(n,) bool, the labels worth a look: another class is likelier than the given one."""
+        differs: npt.NDArray[np.bool_] = self.suggested_labels != self.given_labels
+        return differs
+
+    @property
+    def noise_rate(self) -> float:
+        """The expected share of wrong labels among all samples, in [0, 1]."""
+        return self.wrong_labels / max(self.num_samples, 1)
+
+    def issues(self) -> "LabelReport":
+        """Return the labels worth a look: those of samples for which another class is likelier than the given one.
+
+        There is nothing to tune. To see more or fewer, slice: ``report[:100]`` are the hundred most suspicious, and
+        `expected_precision` says how many of them are expected to be wrong.
+        """
+        return self[self.is_issue]
+
+    def __getitem__(self, rows: "slice | npt.ArrayLike") -> "LabelReport":
+        """Return some of the rows; numbers of all samples, such as `wrong_labels`, stay as they are.
+
+        Args:
+            rows: a slice, row numbers, or a boolean mask (n,). The row of a dataset index is ``report.row_of(index)``.
+        """
+        chosen = rows if isinstance(rows, slice) else np.atleast_1d(np.asarray(rows))
+        if isinstance(chosen, np.ndarray) and chosen.size == 0 and chosen.dtype != np.bool_:
+            chosen = chosen.astype(np.int64)  # of an empty list
+        paths = None
+        if self.paths is not None:
+            paths = [self.paths[row] for row in np.arange(len(self))[chosen]]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        some = {name: value[chosen] for name, value in values.items() if name in _OF_A_SAMPLE}
+        return LabelReport(**{**values, **some, "paths": paths})
+
+    def row_of(self, index: int) -> int:
+        """Return the row of a dataset index.
+
+        Raises:
+            KeyError: the report has no such sample.
+        """
+        rows = np.flatnonzero(self.indices == index)
+        if len(rows) == 0:
+            raise KeyError(f"the report has no sample with dataset index {index}")
+        return int(rows[0])
+
+    def expected_precision(self, top: int) -> float:
+        """Return the expected share of wrong labels among the most suspicious ``top`` rows: the mean of 1 - P(clean).
+
+        Raises:
+            ValueError: ``top`` is not in 1..n.
+        """
+        if not 1 <= top <= len(self):
+            raise ValueError(f"top must be in 1..{len(self)}, the report's rows, got {top}")
+        return float((1 - self.clean_probability[:top].astype(np.float64)).mean())
+
+    def corrected_labels(self, threshold: float = 0.5) -> Integers:
+        """Return the labels of the dataset after correction, by dataset index.
+
+        Args:
+            threshold: in [0, 1]; the suggested label is taken where its probability is above it.
+
+        Returns:
+            (N,) int64, N the largest dataset index of the report plus one; -1 for an index that is not in the report.
+
+        Raises:
+            ValueError: the threshold is outside its range.
+        """
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold must be in [0, 1], got {threshold}")
+        labels = np.full(int(self.indices.max(initial=-1)) + 1, -1, dtype=np.int64)
+        labels[self.indices] = np.where(self.confidence > threshold, self.suggested_labels, self.given_labels)
+        return labels
+
+    def to_html(
+        self,
+        path: str | Path,
+        dataset: Any,
+        *,
+        top: int = 1000,
+        neighbors: int = 6,
+        title: str = "Which labels are wrong?",
+    ) -> None:
+        """Write a page with the most suspicious samples, to look at and to decide upon.
+
+        It is one file, which opens from disk in any browser and asks nothing of any server. Images are shown as small
+        pictures, texts and rows of numbers as such. What the person decides is kept in the browser, and exported as a
+        CSV file that `mixnn_loader.CorrectedLabels` reads.
+
+        Args:
+            path: the file.
+            dataset: gives the samples by the report's indices; best without random transforms. A normalization among
+                its transforms is undone.
+            top: how many suspects; pictures of a thousand take some megabytes.
+            neighbors: how many neighbors of each are shown.
+            title: of the page.
+
+        Raises:
+            ImportError: Jinja2 is not installed (``pip install 'mixnn_loader[report]'``).
+            ValueError: ``top`` or ``neighbors`` is outside its range, or the report has no rows.
+        """
+        check_count("top", top, 1)
+        check_count("neighbors", neighbors)
+        if len(self) == 0:
+            raise ValueError("the report has no rows: there is nothing to show")
+        write_html(self, Path(path), dataset, top=top, neighbors=neighbors, title=title)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a table of the rows; see `mixnn_loader.report.exports.columns` for its columns.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return exports.to_pandas(self)
+
+    def to_cleanlab(self) -> "pd.DataFrame":
+        """Return a table as cleanlab's ``Datalab.get_issues("label")`` gives it, by dataset index.
+
+        Its columns are ``is_label_issue``, ``label_score`` (P(clean)), ``given_label`` and ``predicted_label``.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return exports.to_cleanlab(self)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the rows as a CSV file, with the columns of `to_pandas`."""
+        exports.to_csv(self, Path(path))
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the rows, and the numbers of all samples, as a JSON file."""
+        exports.to_json(self, Path(path))
+
+    def to_label_studio(self, path: str | Path, *, prefix: str = "") -> None:
+        """Write the rows as tasks for Label Studio, each with the suggested label as a prediction.
+
+        The labeling interface needs an ``<Image name="image" value="$image"/>`` (or ``<Text .../>``) and ``<Choices
+        name="label" toName="image">`` with the class names.
+
+        Args:
+            path: the file.
+            prefix: what stands before the path of a sample, such as ``"/data/local-files/?d=photos/"``.
+        """
+        exports.to_label_studio(self, Path(path), prefix)
+
+
+_OF_A_SAMPLE = frozenset(
+    {
+        "indices",
+        "given_labels",
+        "suggested_labels",
+        "clean_probability",
+        "confidence",
+        "losses",
+        "wrong_event_share",
+        "neighbors",
+        "neighbor_labels",
+        "agreement",
+    }
+)
+"""Attributes with a row a sample."""
+
+
+def as_class_names(names: Sequence[Any] | None, num_classes: int) -> list[str]:
+    """Return a name for each class: those that there are, and else the number."""
+    known = [] if names is None else [str(name) for name in names][:num_classes]
+    return known + [str(number) for number in range(len(known), num_classes)]

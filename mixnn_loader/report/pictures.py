@@ -1,0 +1,146 @@
+"""Samples as a person can look at them: small pictures, or a line of text."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+LONGEST_TEXT = 400
+"""Characters of a text, or of a row of numbers, that are shown."""
+
+MOST_NUMBERS = 16
+"""Entries of a row of numbers that are shown."""
+
+Statistics = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def inputs_of(sample: Any) -> Any:
+    """Return what the model would get of a sample: the first part of a pair, or of a mapping all but its label."""
+    if isinstance(sample, Mapping):
+        for name in ("image", "img", "pixel_values", "text", "sentence"):
+            if name in sample:
+                return sample[name]
+        return {name: value for name, value in sample.items() if name not in ("label", "labels")}
+    return sample[0] if isinstance(sample, (tuple, list)) and len(sample) > 0 else sample
+
+
+def as_image(inputs: Any, statistics: Statistics | None = None) -> "Image | None":
+    """Make a picture of an image: PIL's, or numbers of shape (H, W), (C, H, W) or (H, W, C) with 1, 3 or 4 channels.
+
+    Args:
+        inputs: one sample's.
+        statistics: mean and standard deviation, a channel or one for all, that floats were normalized with; None: they
+            are in [0, 1], or else are scaled to it.
+
+    Returns:
+        The picture, RGB or gray; None: it is no image.
+    """
+    from PIL import Image
+
+    if isinstance(inputs, Image.Image):
+        return inputs.convert("RGB") if inputs.mode not in ("L", "RGB") else inputs
+    if not isinstance(inputs, (Tensor, np.ndarray)):
+        return None
+    values = _as_array(inputs)
+    if values.ndim == 2:
+        values = values[None]
+    if values.ndim != 3:
+        return None
+    if values.shape[0] in (1, 3, 4):
+        values = values.transpose(1, 2, 0)
+    if values.shape[2] not in (1, 3, 4) or min(values.shape[:2]) < 2:
+        return None
+    pixels = values[..., :3] if values.dtype == np.uint8 else _to_bytes(values[..., :3].astype(np.float64), statistics)
+    return Image.fromarray(pixels[..., 0]) if pixels.shape[2] == 1 else Image.fromarray(pixels)
+
+
+def as_text(inputs: Any) -> str:
+    """Describe inputs that are no image in a line: a text as it is, a row of numbers by its first ones."""
+    if isinstance(inputs, Mapping):
+        text = "; ".join(f"{name}: {as_text(value)}" for name, value in inputs.items())
+    elif isinstance(inputs, (Tensor, np.ndarray)) and inputs.ndim <= 1:
+        listed = inputs.tolist() if inputs.ndim == 1 else [inputs.item()]
+        more = ", ..." if len(listed) > MOST_NUMBERS else ""
+        text = ", ".join(f"{value:.4g}" for value in listed[:MOST_NUMBERS]) + more
+    elif isinstance(inputs, (Tensor, np.ndarray)):
+        text = f"{type(inputs).__name__} of shape {tuple(inputs.shape)}"
+    else:
+        text = str(inputs)
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 3] + "..."
+
+
+def data_uri(image: "Image", size: int, quality: int) -> str:
+    """Encode a picture, shrunk to fit into a square of ``size`` pixels; a smaller one is enlarged by whole factors.
+
+    Args:
+        image: RGB or gray.
+        size: of the square.
+        quality: of the encoding, 1 to 100.
+    """
+    from PIL.Image import Resampling
+
+    longest = max(image.size)
+    if longest > size:
+        image = image.copy()
+        image.thumbnail((size, size))
+    elif longest * 2 <= size:
+        factor = size // longest
+        image = image.resize((image.width * factor, image.height * factor), Resampling.NEAREST)
+    file = io.BytesIO()
+    image.save(file, format="WEBP", quality=quality, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def normalization_of(dataset: Any) -> Statistics | None:
+    """Return mean and standard deviation of the first normalization in a dataset's transforms; None: there is none."""
+    seen: list[Any] = [dataset]
+    for place in range(64):
+        if place >= len(seen):
+            return None
+        current = seen[place]
+        mean, std = getattr(current, "mean", None), getattr(current, "std", None)
+        if current is not dataset and _are_numbers(mean) and _are_numbers(std):
+            return np.asarray(mean, dtype=np.float64).reshape(-1), np.asarray(std, dtype=np.float64).reshape(-1)
+        for name in ("transform", "transforms", "dataset"):
+            inner = getattr(current, name, None)
+            if isinstance(inner, (list, tuple)):
+                seen.extend(inner)
+            elif inner is not None and not callable(getattr(type(inner), "tolist", None)):
+                seen.append(inner)
+    return None
+
+
+def _to_bytes(values: npt.NDArray[np.float64], statistics: Statistics | None) -> npt.NDArray[np.uint8]:
+    """Turn an image (H, W, C) of any numbers into bytes."""
+    values = np.nan_to_num(values)
+    if statistics is not None and all(len(part) in (1, values.shape[2]) for part in statistics):
+        values = values * statistics[1] + statistics[0]
+    elif values.max() > 1 and values.min() >= 0 and values.max() <= 255:
+        values = values / 255
+    elif values.min() < 0 or values.max() > 1:
+        low, high = values.min(), values.max()
+        values = (values - low) / max(high - low, 1e-12)
+    return (values.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _as_array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if isinstance(values, np.ndarray):
+        return values
+    values = values.detach().cpu()  # NumPy has no bfloat16
+    array: npt.NDArray[Any] = (values.float() if values.is_floating_point() else values).numpy()
+    return array
+
+
+def _are_numbers(values: Any) -> bool:
+    if isinstance(values, Tensor):
+        return values.is_floating_point()
+    if isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, str) and len(values) > 0:
+        return all(isinstance(value, (int, float, np.floating)) for value in values)
+    return isinstance(values, float)

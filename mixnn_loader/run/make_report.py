@@ -1,0 +1,115 @@
+"""What is known of every sample -> a report on the labels."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixnn_loader._utils.memory import CHUNK_ROWS
+from mixnn_loader._utils.transfer import to_device
+from mixnn_loader._utils.warn import warn_user
+from mixnn_loader.method.posterior import label_posterior
+from mixnn_loader.method.votes import num_voters, vote_shares
+from mixnn_loader.report.label_report import LabelReport, as_class_names
+from mixnn_loader.report.near_duplicates import contradicting_duplicates
+from mixnn_loader.report.samples import class_names, sample_paths
+from mixnn_loader.run.ask_neighbors import directions_of, nearest_by_angle
+from mixnn_loader.run.parts import Parts
+from mixnn_loader.run.sample_table import SampleTable
+
+
+def make_report(parts: Parts, epoch: int, num_neighbors: int) -> LabelReport:
+    """Scan the dataset, ask the neighbors of each sample, and say what the labels are by these.
+
+    Nothing that the training goes by is changed.
+
+    Args:
+        parts: of the loader.
+        epoch: by which the scan's random transforms are seeded.
+        num_neighbors: how many neighbors of each sample to list.
+
+    Raises:
+        RuntimeError: nothing is known of any sample yet, or none has a finite loss and representation.
+    """
+    table = _scanned(parts, epoch)
+    rows = _usable(parts, table)
+    labels, num_classes = table.given_labels[rows], table.soft_targets.shape[1]
+    directions = directions_of(table, rows)
+    num_asked = min(num_voters(len(rows), num_classes), len(rows) - 1)
+    num_listed = min(num_neighbors, len(rows) - 1)
+    found = nearest_by_angle(parts.settings.search, directions, max(num_asked, num_listed), parts.processes).neighbors
+    own = to_device(labels, found.device)
+    shares = vote_shares(found[:, :num_asked], own, num_classes)
+    posterior = label_posterior(shares, own)
+    listed = found[:, :num_listed]
+    distances = _distances(directions, listed)
+
+    probabilities = posterior.probabilities
+    clean = probabilities.gather(1, own.unsqueeze(1)).squeeze(1)
+    confidence, suggested = probabilities.max(dim=1)
+    suggested = torch.where(clean >= confidence, own, suggested)
+    rates = [1 - float(clean.double().mean())]
+    neighbors, near = rows.numpy()[listed.cpu().numpy()], labels[listed.cpu()]
+    order = np.lexsort((-table.losses[rows].cpu().numpy(), clean.cpu().numpy()))
+    dataset = parts.wrapped.dataset
+    paths = sample_paths(dataset)
+    asked = parts.table.times_asked[to_device(rows, parts.table.times_asked.device)].cpu()
+    wrong = parts.table.wrong_events[to_device(rows, parts.table.times_asked.device)].cpu()
+    agreement = (near == suggested.cpu().unsqueeze(1)).float().mean(dim=1)
+    duplicates = contradicting_duplicates(listed.cpu().numpy(), distances.cpu().numpy(), labels.numpy())
+    indices = rows.numpy()[order]
+    return LabelReport(
+        indices=indices,
+        given_labels=labels.numpy()[order],
+        suggested_labels=suggested.cpu().numpy()[order],
+        clean_probability=clean.cpu().numpy()[order],
+        confidence=confidence.cpu().numpy()[order],
+        losses=table.losses[rows].cpu().numpy()[order],
+        wrong_event_share=(wrong / asked).numpy()[order],  # 0 / 0 is NaN
+        neighbors=neighbors[order],
+        neighbor_labels=near.numpy()[order],
+        agreement=agreement.numpy()[order],
+        class_names=as_class_names(class_names(dataset), num_classes),
+        paths=None if paths is None else [paths[index] for index in indices],
+        transition=posterior.transition.cpu().numpy(),
+        num_samples=len(rows),
+        wrong_labels=rates[0] * len(rows),
+        wrong_labels_interval=(min(rates) * len(rows), max(rates) * len(rows)),
+        duplicates=[rows.numpy()[group] for group in duplicates],
+    )
+
+
+def _scanned(parts: Parts, epoch: int) -> SampleTable:
+    """Return a table of its own, with labels, losses and representations of the members."""
+    if len(parts.dataset_scan.choose()) == 0:
+        raise RuntimeError("there is nothing to report: no sample has been drawn yet, and the sampler declares none")
+    table = parts.table.emptied()
+    parts.dataset_scan.run(table, epoch, need_representations=True)
+    return table
+
+
+def _usable(parts: Parts, table: SampleTable) -> Tensor:
+    """Return the dataset indices (n,) of samples with a finite loss and representation, on the CPU."""
+    members = parts.dataset_scan.choose()
+    is_usable = table.losses.isfinite().cpu()
+    for places in torch.split(members, CHUNK_ROWS):
+        some = table.representations[to_device(places, table.representations.device)]
+        is_usable[places] &= some.isfinite().all(dim=1).cpu()
+    rows = members[is_usable[members]]
+    if len(rows) == 0:
+        raise RuntimeError("the model gives no sample a finite loss and representation: there is nothing to report")
+    if len(rows) < len(members):
+        warn_user(
+            f"{len(members) - len(rows)} of {len(members)} samples have a NaN or infinite loss or representation; the "
+            "report leaves them out"
+        )
+    return rows
+
+
+def _distances(directions: Tensor, neighbors: Tensor) -> Tensor:
+    """Return the distances of rows (n, d) from their neighbors (n, k), (n, k)."""
+    distances = torch.empty(neighbors.shape, dtype=torch.float32, device=directions.device)
+    for rows in torch.split(torch.arange(len(directions), device=directions.device), CHUNK_ROWS):
+        for place in range(neighbors.shape[1]):  # one after the other: (n, k, d) would be large
+            others = directions[neighbors[rows, place]]
+            distances[rows, place] = torch.linalg.vector_norm((directions[rows] - others).float(), dim=1)
+    return distances
