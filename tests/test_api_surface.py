@@ -13,7 +13,15 @@ import torch
 import mixnn_loader
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 
-PUBLIC_NAMES = ["MixNNBatch", "MixNNDataLoader", "MixNNLoss", "MixNNTargets", "__version__"]
+PUBLIC_NAMES = [
+    "CorrectedLabels",
+    "LabelReport",
+    "MixNNBatch",
+    "MixNNDataLoader",
+    "MixNNLoss",
+    "MixNNTargets",
+    "__version__",
+]
 
 MODULES = {
     "mixnn_loader.datasets": [

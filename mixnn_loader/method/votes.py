@@ -38,7 +38,7 @@ def vote_shares(neighbors: Tensor, labels: Tensor, num_classes: int) -> Tensor:
         num_classes: C.
 
     Returns:
-        (n, C) float32, rows summing to one.
+        (n, C) float32, rows summing to one; zeros where there are no neighbors.
 
     Example:
         >>> vote_shares(torch.tensor([[1, 2], [0, 2], [0, 1]]), torch.tensor([0, 1, 1]), 2)
@@ -50,4 +50,4 @@ def vote_shares(neighbors: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     for rows, part in zip(torch.split(shares, CHUNK_ROWS), torch.split(neighbors, CHUNK_ROWS), strict=True):
         voters = labels[part]
         rows.scatter_add_(1, voters, torch.ones_like(voters, dtype=torch.float32))
-    return shares.div_(neighbors.shape[1])
+    return shares.div_(max(neighbors.shape[1], 1))

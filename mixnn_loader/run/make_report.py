@@ -36,8 +36,11 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int) -> LabelReport:
     directions = directions_of(table, rows)
     num_asked = min(num_voters(len(rows), num_classes), len(rows) - 1)
     num_listed = min(num_neighbors, len(rows) - 1)
-    found = nearest_by_angle(parts.settings.search, directions, max(num_asked, num_listed), parts.processes).neighbors
-    own = to_device(labels, found.device)
+    own = to_device(labels, directions.device)
+    found = torch.empty(len(rows), 0, dtype=torch.int64, device=directions.device)
+    if len(rows) > 1:
+        num_found = max(num_asked, num_listed)
+        found = nearest_by_angle(parts.settings.search, directions, num_found, parts.processes).neighbors
     shares = vote_shares(found[:, :num_asked], own, num_classes)
     posterior = label_posterior(shares, own)
     listed = found[:, :num_listed]

@@ -1,0 +1,114 @@
+"""Datasets with other labels."""
+
+import pickle
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from mixnn_loader import CorrectedLabels
+
+PAIRS = [("a", 0), ("b", 1), ("c", 2), ("d", 0)]
+
+
+def test_other_labels_and_fewer_samples() -> None:
+    corrected = CorrectedLabels(PAIRS, torch.tensor([2, -1, -1, 1]), drop=[1])
+    assert list(corrected) == [("a", 2), ("c", 2), ("d", 1)]
+    assert corrected.indices.tolist() == [0, 2, 3]
+    assert corrected.targets.tolist() == [2, -1, 1]
+    assert corrected[-1] == ("d", 1)
+    assert corrected.__getitems__([2, 0]) == [("d", 1), ("a", 2)]
+    assert PAIRS == [("a", 0), ("b", 1), ("c", 2), ("d", 0)]
+
+
+@pytest.mark.parametrize("drop", [None, [], [3, 0, 3], np.array([True, False, False, True]), torch.tensor([0, 3])])
+def test_ways_to_leave_samples_out(drop: Any) -> None:
+    expected = 4 if drop is None or len(drop) == 0 else 2
+    assert len(CorrectedLabels(PAIRS, [0, 1, 2, 3], drop=drop)) == expected
+
+
+def test_samples_of_other_kinds() -> None:
+    Triple = namedtuple("Triple", "image label path")
+    for sample, expected in (
+        (["a", 0, "p"], ["a", 5, "p"]),
+        (Triple("a", 0, "p"), Triple("a", 5, "p")),
+        ({"image": "a", "label": 0}, {"image": "a", "label": 5}),
+        ({"x": "a", "labels": 0}, {"x": "a", "labels": 5}),
+    ):
+        found = CorrectedLabels([sample], [5])[0]
+        assert found == expected
+        assert type(found) is type(sample)
+    assert CorrectedLabels([(0, "a")], [5], label_key=0)[0] == (5, "a")
+    assert CorrectedLabels([{"y": 0}], [5], label_key="y")[0] == {"y": 5}
+    with pytest.raises(TypeError, match=r"mappings with the keys \['x', 'y'\]; pass label_key="):
+        CorrectedLabels([{"x": "a", "y": 0}], [5])[0]
+    with pytest.raises(TypeError, match="a tuple, list or mapping with a label in it, got Tensor"):
+        CorrectedLabels([torch.zeros(3)], [5])[0]
+
+
+def test_goes_through_workers_and_pickle() -> None:
+    dataset = TensorDataset(torch.arange(8.0), torch.zeros(8, dtype=torch.int64))
+    corrected = CorrectedLabels(dataset, np.arange(8), drop=[3])
+    for workers in (0, 2):
+        batches = list(DataLoader(pickle.loads(pickle.dumps(corrected)), batch_size=3, num_workers=workers))
+        values, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        assert values.tolist() == labels.tolist() == [0, 1, 2, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (([0, 1],), ValueError, r"one class index for each of the 4 samples, got \(2,\)"),
+        (([0, 1, 2, -2],), ValueError, "class indices or -1, got -2"),
+        (([0.5, 1, 2, 3],), TypeError, "labels must be integers, got float64"),
+        (([0, 1, 2, 3], [4]), ValueError, r"dataset indices in 0..3, got 4"),
+        (([0, 1, 2, 3], np.array([True])), ValueError, r"a mask of length 4, or indices, got a mask of shape \(1,\)"),
+        (([0, 1, 2, 3], ["a"]), TypeError, "drop must be integers"),
+    ],
+)
+def test_wrong_arguments(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+    labels, *drop = arguments
+    with pytest.raises(error, match=message):
+        CorrectedLabels(PAIRS, labels, drop=drop[0] if drop else None)
+
+
+def decisions(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "decisions.csv").write_text(text, encoding="utf-8")
+    return tmp_path / "decisions.csv"
+
+
+def test_reads_decisions(tmp_path: Path) -> None:
+    file = decisions(
+        tmp_path,
+        '\ufeffindex,path,given,new,decision\r\n0,"a, ""b"".png",0,2,accept\r\n'
+        "1,,1,1,keep\r\n2,,2,,unsure\r\n3,,0,1,other\r\n",
+    )
+    assert list(CorrectedLabels.from_csv(PAIRS, file)) == [("a", 2), ("b", 1), ("c", 2), ("d", 1)]
+    assert list(CorrectedLabels.from_csv(PAIRS, file, unsure="drop")) == [("a", 2), ("b", 1), ("d", 1)]
+    assert list(CorrectedLabels.from_csv(PAIRS, decisions(tmp_path, "decision,index,new\n"))) == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("index,new\n0,1\n", r"has no column 'decision'; its columns are \['index', 'new'\]"),
+        ("", "has no column 'index' and no column 'new' and no column 'decision'"),
+        ("index,new,decision\n0,1,agree\n", "line 2: decision must be one of accept, keep, other, unsure, got 'agree'"),
+        ("index,new,decision\n0,1,accept\n0,2,other\n", "line 3: there are two decisions for index 0"),
+        ("index,new,decision\n0,cat,accept\n", "line 2: index and new must be integers, got '0' and 'cat'"),
+        ("index,new,decision\n4,1,accept\n", "line 2: no index of the 4 samples or no class index: 4 and 1"),
+        ("index,new,decision\n0,-1,accept\n", "line 2: no index of the 4 samples or no class index: 0 and -1"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CorrectedLabels.from_csv(PAIRS, decisions(tmp_path, text))
+
+
+def test_wrong_choice(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unsure must be"):
+        CorrectedLabels.from_csv(PAIRS, tmp_path / "none.csv", unsure="forget")  # type: ignore[arg-type]

@@ -1,0 +1,117 @@
+"""What is shown of a sample."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from mixnn_loader.report.pictures import LONGEST_TEXT, as_image, as_text, data_uri, inputs_of, normalization_of
+
+BYTES = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+"""An image, (H, W, C)."""
+
+
+def pixels(inputs: Any, **arguments: Any) -> np.ndarray:
+    image = as_image(inputs, **arguments)
+    assert image is not None
+    return np.asarray(image)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        Image.fromarray(BYTES),
+        Image.fromarray(BYTES).convert("RGBA"),
+        BYTES,
+        BYTES.transpose(2, 0, 1),
+        torch.from_numpy(BYTES),
+        torch.from_numpy(BYTES).permute(2, 0, 1),
+        torch.from_numpy(BYTES).permute(2, 0, 1) / 255,
+        torch.from_numpy(BYTES).permute(2, 0, 1).float(),
+        BYTES / 255,
+    ],
+    ids=str,
+)
+def test_every_kind_of_image_looks_the_same(inputs: Any) -> None:
+    assert np.array_equal(pixels(inputs), BYTES)
+
+
+def test_gray_images() -> None:
+    gray = BYTES[..., 0]
+    for inputs in (Image.fromarray(gray), gray, gray[None], gray[..., None], torch.from_numpy(gray[None]) / 255):
+        assert np.array_equal(pixels(inputs), gray)
+
+
+def test_half_precision() -> None:
+    image = torch.from_numpy(BYTES).permute(2, 0, 1) / 255
+    assert np.abs(pixels(image.bfloat16()).astype(int) - BYTES).max() <= 1
+
+
+@pytest.mark.parametrize("inputs", [torch.zeros(5), torch.zeros(2, 5, 7), torch.zeros(3, 1, 7), "text", {"a": 1}, 3])
+def test_what_is_no_image(inputs: Any) -> None:
+    assert as_image(inputs) is None
+
+
+def test_a_normalization_is_found_and_undone() -> None:
+    class Data:
+        def __init__(self, transform: Any) -> None:
+            self.transform = transform
+
+    class Wrapper:
+        dataset = Data(
+            transforms.Compose(
+                [transforms.ToTensor(), transforms.Compose([transforms.Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.1))])]
+            )
+        )
+
+    statistics = normalization_of(Wrapper())
+    assert statistics is not None
+    normalized = Wrapper.dataset.transform(Image.fromarray(BYTES))
+    assert normalized.min() < 0
+    assert np.abs(pixels(normalized, statistics=statistics).astype(int) - BYTES).max() <= 1
+    assert normalization_of(Data(transforms.ToTensor())) is None
+    assert normalization_of(Data(None)) is None
+
+
+def test_numbers_of_unknown_range_are_spread() -> None:
+    spread = pixels(torch.linspace(-3, 5, 16).view(1, 4, 4))
+    assert (spread.min(), spread.max()) == (0, 255)
+    assert pixels(torch.full((1, 4, 4), torch.nan)).max() == 0
+    assert pixels(torch.full((1, 4, 4), -2.0)).shape == (4, 4)
+
+
+def decoded(uri: str) -> Image.Image:
+    head, _, content = uri.partition(",")
+    assert head == "data:image/webp;base64"
+    return Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+def test_pictures_are_small() -> None:
+    large = Image.fromarray(np.zeros((300, 600, 3), dtype=np.uint8))
+    assert decoded(data_uri(large, 112, 80)).size == (112, 56)
+    assert large.size == (600, 300)
+    assert decoded(data_uri(Image.fromarray(BYTES), 56, 80)).size == (56, 40)
+    assert decoded(data_uri(Image.new("RGB", (60, 30)), 112, 80)).size == (60, 30)
+    assert decoded(data_uri(Image.new("L", (1, 4000)), 112, 80)).size == (1, 112)
+
+
+def test_texts_and_rows() -> None:
+    assert as_text("a < b") == "a < b"
+    assert as_text(torch.tensor([1.0, 0.25])) == "1, 0.25"
+    assert as_text(torch.arange(20)).endswith("14, 15, ...")
+    assert as_text(np.float64(3)) == "3.0"
+    assert as_text({"age": 3, "name": "x"}) == "age: 3; name: x"
+    assert as_text(torch.zeros(2, 5)) == "Tensor of shape (2, 5)"
+    assert len(as_text("x" * 1000)) == LONGEST_TEXT
+
+
+def test_which_part_of_a_sample() -> None:
+    assert inputs_of((1, 2, 3)) == 1
+    assert inputs_of({"label": 0, "image": 5}) == 5
+    assert inputs_of({"label": 0, "age": 5}) == {"age": 5}
+    assert inputs_of("text") == "text"
