@@ -165,7 +165,13 @@ function card(row) {
     element("option", {value: "", text: "another class \u2026"}),
     ...data.classes.map((name, label) => element("option", {value: label, text: name})));
   choice.addEventListener("change", () => {
-    if (choice.value !== "") { decide(index, "other", Number(choice.value)); move(1, index); }
+    if (choice.value !== "") decide(index, "other", Number(choice.value));
+  });
+  choice.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") move(1, index);
+    else if (event.key === "Escape") focusOn(index);
+    else return;
+    event.preventDefault();
   });
   const button = (decision, text, hint) => {
     const made = element("button", {type: "button", "data-act": decision, title: `${hint} (${text[0]})`, text});
