@@ -56,7 +56,7 @@ def transition_of(counts: Floats) -> Floats:
     return found
 
 
-def label_posterior(shares: Floats, labels: Integers) -> tuple[Floats, float, Floats, float]:
+def label_posterior(shares: Floats, labels: Integers, blame: float = 0.5) -> tuple[Floats, float, Floats, float]:
     """Return the probabilities (n, C), the share of wrong labels, the transition matrix (C, C), and the trust."""
     num_classes = shares.shape[1]
     nothing = np.eye(num_classes)[labels], 0.0, np.eye(num_classes), 0.0
@@ -90,18 +90,26 @@ def label_posterior(shares: Floats, labels: Integers) -> tuple[Floats, float, Fl
     certainty = np.empty(len(asked))
     certainty[order] = isotonic(right[order], gap[order] ** 2, true_share[order])
     certainty = np.clip(certainty, 1 / num_classes, 0.999)
-    rate = (votes * (1 - np.diag(transition))).sum() / len(asked)
+    rate, trusted = (
+        0.0,
+        float(np.clip(1 - (1 - certainty.mean()) / ((votes * (1 - np.diag(transition))).sum() / len(asked)), 0, 1)),
+    )
+    least = 1 - 0.98 * (1 - 1 / num_classes)
     probabilities = nothing[0].copy()
     for i, row in enumerate(asked):
-        q, c = certainty[i], voted[i]
+        q, c = min(certainty[i] ** (1 - blame), 0.999), voted[i]
+        kept = np.maximum(np.diag(transition) * certainty[i] ** blame, least)
+        likelihood = (1 - kept) * transition[:, given[i]] / (1 - np.diag(transition))
+        likelihood[given[i]] = kept[given[i]]
+        rate += (1 - kept[c]) / len(asked)
         prior = some[i] + 0.001 / (num_classes - 1)
         prior[c] = 0
         prior = np.minimum((1 - q) * prior / prior.sum(), q)
         prior += max(1 - q - prior.sum(), 0) / (num_classes - 1)
         prior[c] = q
-        joint = prior * transition[:, given[i]]
+        joint = prior * likelihood
         probabilities[row] = joint / joint.sum()
-    return probabilities, rate, transition, float(np.clip(1 - (1 - certainty.mean()) / rate, 0, 1))
+    return probabilities, rate, transition, trusted
 
 
 def corrected(shares: Floats, labels: Integers, progress: float) -> Floats:

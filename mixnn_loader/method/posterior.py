@@ -3,11 +3,15 @@
 All that the rule needs is estimated from the given labels. A sample does not vote for itself, so that its own label is
 a test of the vote. Of the samples for which neighbors vote for one class c, and agree so much, a share q are of c. The
 share whose own label is c, too, is then q T[c, c] + (1 - q) f, where T[c, c] is how often c was given as c, and f how
-often other classes were. Where neighbors agree most, q is taken for one: that gives T, and with it q for the others.
-Estimating T from samples that one is sure of is the idea of confident learning (Northcutt, Jiang and Chuang 2021).
+often other classes were. Where neighbors agree most, q is taken for one: that gives T. Estimating it from samples that
+one is sure of is the idea of confident learning (Northcutt, Jiang and Chuang 2021).
 
-What is assumed, and cannot be tested without true labels: neighbors that agree most are right; and whether a label is
-wrong does not depend on whether the neighbors are.
+Where neighbors agree less, so do they with the sample's own label, and there are two readings: these votes are wrong
+more often, or these labels are. People err where samples are hard, and a network that has begun to memorize moves
+samples with a wrong label away from the others of their class. Nothing but true labels would tell the readings apart:
+by default half of what agreement lacks, as a factor, is put down to each.
+
+What is assumed besides, and cannot be tested either: neighbors that agree most are right.
 """
 
 from typing import NamedTuple
@@ -16,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mixnn_loader._utils.checks import check_fraction
 from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.transfer import to_device
 
@@ -46,8 +51,8 @@ class Posterior(NamedTuple):
         noise_rate: the estimated share of wrong labels; 0 where votes say nothing.
         transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one; the
             identity where votes say nothing.
-        trust: in [0, 1]: the share of wrong labels that votes in place of labels would mend, by these estimates. It is
-            0 where votes err as often as labels, or more often.
+        trust: in [0, 1]: the share of wrong labels that votes in place of labels would mend, if all that agreement
+            lacks were the votes' fault. It is 0 where votes would err as often as labels then, or more often.
     """
 
     probabilities: Tensor
@@ -57,24 +62,34 @@ class Posterior(NamedTuple):
 
 
 class _Estimates(NamedTuple):
-    """What follows from votes and labels, float64 on the CPU: `Posterior`, and the certainty (n,) of each vote."""
+    """What follows from votes and labels, float64 on the CPU.
+
+    Attributes:
+        certainty: (n,), how often a vote like this one is right, if all that agreement lacks is the votes' fault.
+        transition: (C, C), of labels where neighbors agree most.
+        trust: see `Posterior`.
+    """
 
     certainty: Tensor
-    noise_rate: float
     transition: Tensor
     trust: float
 
 
-def label_posterior(shares: Tensor, labels: Tensor) -> Posterior:
+def label_posterior(shares: Tensor, labels: Tensor, *, blame_labels: float = 0.5) -> Posterior:
     """Estimate the probability of each class, given the votes of a sample's neighbors and its own label.
 
     Args:
         shares: (n, C) float, of the labels among its neighbors, itself excluded, see
             `mixnn_loader.functional.vote_shares`; zeros for a sample of whom nobody was asked.
         labels: (n,) int64, as given, on the same device.
+        blame_labels: in [0, 1], the part of what agreement lacks that is put down to labels, and not to votes. 0 and 1
+            give the least and the largest share of wrong labels that agreement allows for.
 
     Returns:
         `Posterior`, its tensors on the device of ``shares``.
+
+    Raises:
+        ValueError: ``blame_labels`` is outside its range.
 
     Example:
         >>> shares = torch.tensor([[0.9, 0.1]] * 90 + [[0.1, 0.9]] * 90)
@@ -83,6 +98,7 @@ def label_posterior(shares: Tensor, labels: Tensor) -> Posterior:
         >>> posterior.probabilities.argmax(dim=1).unique_consecutive()
         tensor([0, 1])
     """
+    check_fraction("blame_labels", blame_labels)
     num_classes, device = shares.shape[1], shares.device
     most, voted = shares.max(dim=1)
     asked = most.nonzero().squeeze(1)
@@ -92,10 +108,19 @@ def label_posterior(shares: Tensor, labels: Tensor) -> Posterior:
         return Posterior(probabilities, 0.0, torch.eye(num_classes, dtype=torch.float32, device=device), 0.0)
     certainties = to_device(found.certainty, device, torch.float32)
     transition = to_device(found.transition, device, torch.float32)
+    kept = transition.diagonal()
+    # To which class a label goes that is wrong.
+    others = (transition - torch.diag(kept)) / (1 - kept).unsqueeze(1)
+    least_kept, sum_kept = 1 - MOST_OF_CHANCE * (1 - 1 / num_classes), 0.0
     for rows, certainty in zip(torch.split(asked, CHUNK_ROWS), torch.split(certainties, CHUNK_ROWS), strict=True):
-        joint = _prior(shares[rows].float(), voted[rows], certainty) * transition[:, labels[rows]].T
+        own = (kept * certainty.pow(blame_labels).unsqueeze(1)).clamp_min(least_kept)  # the label is right, by class
+        given = labels[rows].unsqueeze(1)
+        likelihood = ((1 - own) * others[:, labels[rows]].T).scatter(1, given, own.gather(1, given))
+        certain = certainty.pow(1 - blame_labels).clamp_max(MOST_CERTAIN)
+        joint = _prior(shares[rows].float(), voted[rows], certain) * likelihood
         probabilities[rows] = joint / joint.sum(dim=1, keepdim=True)
-    return Posterior(probabilities, found.noise_rate, transition, found.trust)
+        sum_kept += float(own.gather(1, voted[rows].unsqueeze(1)).sum())
+    return Posterior(probabilities, 1 - sum_kept / len(asked), transition, found.trust)
 
 
 def _prior(shares: Tensor, voted: Tensor, certainty: Tensor) -> Tensor:
@@ -152,9 +177,9 @@ def _estimated(most: Tensor, voted: Tensor, labels: Tensor, num_classes: int) ->
     certainty = torch.empty_like(most)
     certainty[order] = non_decreasing(right, gaps[order].square(), true_share[order])
     certainty = certainty.clamp(1 / num_classes, MOST_CERTAIN)
-    noise_rate = float((weights * (1 - kept)).sum() / len(labels))
-    trust = min(max(1 - (1 - float(certainty.mean())) / noise_rate, 0.0), 1.0)
-    return _Estimates(certainty, noise_rate, transition, trust)
+    least_rate = float((weights * (1 - kept)).sum() / len(labels))
+    trust = min(max(1 - (1 - float(certainty.mean())) / least_rate, 0.0), 1.0)
+    return _Estimates(certainty, transition, trust)
 
 
 def _transition(counts: Tensor) -> Tensor:

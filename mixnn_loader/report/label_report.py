@@ -42,8 +42,8 @@ class LabelReport:
         transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one.
         num_samples: N, the samples that were looked at; more than n in a part of a report.
         wrong_labels: the expected number of wrong labels among them.
-        wrong_labels_interval: the least and the most it may be: how many there are if all disagreement between labels
-            and neighbors is put down to the neighbors, and if all of it is put down to the labels.
+        wrong_labels_interval: the least and the most it may be: if all that labels and neighbors disagree more where
+            neighbors disagree among themselves is put down to the neighbors, and if all of it is put down to labels.
         duplicates: groups of dataset indices of samples that are the same or nearly so, and have different labels.
     """
 

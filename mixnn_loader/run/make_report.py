@@ -7,7 +7,7 @@ from torch import Tensor
 from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn import warn_user
-from mixnn_loader.method.posterior import label_posterior
+from mixnn_loader.method.posterior import Posterior, label_posterior
 from mixnn_loader.method.votes import num_voters, vote_shares
 from mixnn_loader.report.label_report import LabelReport, as_class_names
 from mixnn_loader.report.near_duplicates import contradicting_duplicates
@@ -50,7 +50,9 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int) -> LabelReport:
     clean = probabilities.gather(1, own.unsqueeze(1)).squeeze(1)
     confidence, suggested = probabilities.max(dim=1)
     suggested = torch.where(clean >= confidence, own, suggested)
-    rates = [1 - float(clean.double().mean())]
+    # The least and the most that agreement between labels and neighbors allows for, and what is between.
+    rates = [1 - _mean_of_given(label_posterior(shares, own, blame_labels=blame), own) for blame in (0.0, 1.0)]
+    rates.append(1 - float(clean.double().mean()))
     neighbors, near = rows.numpy()[listed.cpu().numpy()], labels[listed.cpu()]
     order = np.lexsort((-table.losses[rows].cpu().numpy(), clean.cpu().numpy()))
     dataset = parts.wrapped.dataset
@@ -75,7 +77,7 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int) -> LabelReport:
         paths=None if paths is None else [paths[index] for index in indices],
         transition=posterior.transition.cpu().numpy(),
         num_samples=len(rows),
-        wrong_labels=rates[0] * len(rows),
+        wrong_labels=rates[-1] * len(rows),
         wrong_labels_interval=(min(rates) * len(rows), max(rates) * len(rows)),
         duplicates=[rows.numpy()[group] for group in duplicates],
     )
@@ -106,6 +108,11 @@ def _usable(parts: Parts, table: SampleTable) -> Tensor:
             "report leaves them out"
         )
     return rows
+
+
+def _mean_of_given(posterior: Posterior, labels: Tensor) -> float:
+    """Return the mean probability of the given labels (n,)."""
+    return float(posterior.probabilities.gather(1, labels.unsqueeze(1)).double().mean())
 
 
 def _distances(directions: Tensor, neighbors: Tensor) -> Tensor:

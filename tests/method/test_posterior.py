@@ -41,7 +41,10 @@ def right(found: Posterior, true: Tensor) -> float:
 
 @pytest.mark.parametrize("num_classes", [1, 2, 3, 10])
 @pytest.mark.parametrize("num_samples", [1, 2, 7, 60, 1500])
-def test_against_numpy_and_scikit_learn(num_samples: int, num_classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("blame_labels", [0.0, 0.5, 1.0])
+def test_against_numpy_and_scikit_learn(
+    num_samples: int, num_classes: int, blame_labels: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "CHUNK_ROWS", 400)
     generator = torch.Generator().manual_seed(num_samples + num_classes)
     true = torch.randint(num_classes, (num_samples,), generator=generator)
@@ -52,8 +55,8 @@ def test_against_numpy_and_scikit_learn(num_samples: int, num_classes: int, monk
     counts[torch.arange(num_samples), true] += torch.randint(6, (num_samples,), generator=generator)
     counts[3::11] = 0  # of whom nobody was asked
     shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
-    found = label_posterior(shares, labels)
-    probabilities, rate, transition, trust = reference(shares.double().numpy(), labels.numpy())
+    found = label_posterior(shares, labels, blame_labels=blame_labels)
+    probabilities, rate, transition, trust = reference(shares.double().numpy(), labels.numpy(), blame_labels)
     np.testing.assert_allclose(found.probabilities, probabilities, atol=1e-5)
     np.testing.assert_allclose(found.noise_rate, rate, atol=1e-6)
     np.testing.assert_allclose(found.transition, transition, atol=1e-6)
