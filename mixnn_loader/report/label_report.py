@@ -1,7 +1,7 @@
 """What a training has found out about the labels of its data: one row a sample, the most suspicious first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,10 @@ class LabelReport:
     def noise_rate(self) -> float:
         """The expected share of wrong labels among all samples, in [0, 1]."""
         return self.wrong_labels / max(self.num_samples, 1)
+
+    def named(self, *, class_names: Sequence[str], paths: Sequence[str] | None) -> "LabelReport":
+        """Return the report with other names of classes, and files of the rows, where the dataset knows none."""
+        return replace(self, class_names=as_class_names(class_names, len(self.transition)), paths=paths)
 
     def issues(self) -> "LabelReport":
         """Return the labels worth a look: those of samples for which another class is likelier than the given one.

@@ -1,0 +1,197 @@
+"""``mixnn-labels``: from a folder of images, or a file of features, to the labels that look wrong."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mixnn_loader import LabelReport
+from mixnn_loader.command.networks import from_timm, perceptron, small_convolutional
+from mixnn_loader.command.samples import (
+    DEMO_NOISE,
+    ImageFiles,
+    Rows,
+    UsageError,
+    demo_samples,
+    in_memory,
+    read_samples,
+)
+from mixnn_loader.command.training import train_and_report
+from mixnn_loader.datasets.augment import ImageTransform, channel_statistics
+from mixnn_loader.datasets.image_list import ImageList
+from mixnn_loader.datasets.in_memory import InMemoryDataset
+
+SMALL, LARGE = 32, 224
+"""Pixels that images are brought to: for the network of our own, and for one of timm's."""
+
+MOST_LISTED = 10
+"""Unreadable images that are listed on the terminal; the file has all."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if args.demo == (args.data is not None):
+        parser.error("give a folder or a file, or else --demo")
+    if args.model is None and (args.weights is not None or args.download):
+        parser.error("--weights and --download are of --model")
+    try:
+        run(args)
+    except (UsageError, ValueError, ImportError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Say what the command takes."""
+    parser = argparse.ArgumentParser(
+        prog="mixnn-labels",
+        description="Train once on data whose labels may be wrong, and say which ones are. Writes labels.html, to look "
+        "at and decide upon, and suspects.csv. Nothing is downloaded unless --download is given.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "data",
+        nargs="?",
+        type=Path,
+        metavar="DATA",
+        help="a folder with a folder of images a class; a .csv file with the columns path (relative to the file) and "
+        "label; or a .npz or .pt file with features (N, d) and labels (N,)",
+    )
+    add(
+        "--demo",
+        action="store_true",
+        help=f"handwritten digits, {DEMO_NOISE:.0%} of them with a wrong label".replace("%", "%%"),
+    )
+    add("--output", type=Path, default=Path(), metavar="FOLDER", help="where to write the files")
+    add("--epochs", type=_positive, default=30, help="how long to train")
+    add("--batch-size", type=_positive, default=128, metavar="B", help="samples a training step")
+    add("--size", type=_positive, metavar="PIXELS", help=f"of images; {SMALL}, or {LARGE} with --model")
+    add("--flip", action="store_true", help="mirror images at random: right for photographs, wrong for letters")
+    add("--model", metavar="NAME", help="a network of timm's in place of a small one")
+    add("--weights", metavar="FILE", help="weights for --model, from a file on disk")
+    add("--download", action="store_true", help="download timm's weights for --model")
+    add("--top", type=_positive, default=1000, metavar="N", help="suspects on the page")
+    add("--workers", type=int, default=0, help="processes that read images, with --model")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to train")
+    add("--seed", type=int, default=0, help="of weights, order and augmentation")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Read, train, report."""
+    samples = demo_samples() if args.demo else read_samples(args.data)
+    _tell_unreadable(samples, args)
+    torch.manual_seed(args.seed)
+    data, scan_data, shown = _datasets(samples, args)
+    model = _network(samples, data, args)
+    num_samples, num_classes = len(scan_data), len(samples.class_names)
+    print(f"{num_samples} samples, {num_classes} classes, training for {args.epochs} epochs on {args.device}")
+    report = train_and_report(
+        data,
+        scan_data,
+        model,
+        epochs=args.epochs,
+        batch_size=min(args.batch_size, num_samples),
+        workers=args.workers,
+        device=torch.device(args.device),
+        seed=args.seed,
+    )
+    names = samples.names
+    paths = None if names is None else [names[index] for index in report.indices]
+    report = report.named(class_names=list(samples.class_names), paths=paths)
+    args.output.mkdir(parents=True, exist_ok=True)
+    page, table = args.output / "labels.html", args.output / "suspects.csv"
+    report.issues().to_csv(table)
+    report.to_html(page, shown, top=args.top)
+    print(summary(report, samples, page, table))
+
+
+def summary(report: LabelReport, samples: ImageFiles | Rows, page: Path, table: Path) -> str:
+    """Say what was found."""
+    low, high = report.wrong_labels_interval
+    issues = report.issues()
+    expected = f"About {report.wrong_labels:.0f} of {report.num_samples} labels are expected to be wrong"
+    lines = [f"{expected} ({low:.0f} to {high:.0f}), {len(issues)} are worth a look."]
+    for row in range(min(5, len(issues))):
+        given, suggested = (
+            issues.class_names[labels[row]] for labels in (issues.given_labels, issues.suggested_labels)
+        )
+        name = f"index {issues.indices[row]}" if issues.paths is None else issues.paths[row]
+        lines.append(f"  {name}: given as {given}, looks like {suggested}")
+    if isinstance(samples, Rows) and samples.true_labels is not None:
+        wrong = (samples.labels != samples.true_labels).numpy()
+        found = int(wrong[issues.indices].sum())
+        lines.append(f"Of the {int(wrong.sum())} labels that were made wrong, {found} are among these {len(issues)}.")
+    lines.append(f"Look at them: {page}\nAs a table:   {table}")
+    return "\n".join(lines)
+
+
+def _datasets(samples: ImageFiles | Rows, args: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Return the samples with augmentation, without it, and as a person looks at them."""
+    if isinstance(samples, Rows) and samples.inputs.dim() == 2:
+        plain = InMemoryDataset(samples.inputs, samples.labels)
+        return plain, plain, plain
+    if isinstance(samples, Rows):
+        images, shown = InMemoryDataset(samples.inputs, samples.labels), None
+    else:
+        shown = ImageList([samples.root / name for name in samples.names], samples.labels)
+        if args.model is not None:
+            return *_from_files(shown, args.size or LARGE, flip=args.flip), shown
+        images = in_memory(samples, args.size or SMALL)
+    statistics = channel_statistics(images.inputs)
+    mean, std = statistics[0], [max(value, 1e-3) for value in statistics[1]]
+    scan = images.with_transform(ImageTransform(mean, std))
+    padding = max(1, images.inputs.shape[2] // 10)
+    data = images.with_transform(ImageTransform(mean, std, flip=args.flip, crop_padding=padding))
+    return data, scan, images if shown is None else shown
+
+
+def _from_files(images: ImageList, size: int, *, flip: bool) -> tuple[ImageList, ImageList]:
+    """Return images that are read when they are wanted, with and without augmentation."""
+    from torchvision import transforms
+
+    last = [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    mirror = [transforms.RandomHorizontalFlip()] if flip else []
+    random = [transforms.RandomResizedCrop(size, scale=(0.5, 1)), *mirror, *last]
+    fixed = [transforms.Resize(size), transforms.CenterCrop(size), *last]
+    return images.with_transform(transforms.Compose(random)), images.with_transform(transforms.Compose(fixed))
+
+
+def _network(samples: ImageFiles | Rows, data: Any, args: argparse.Namespace) -> nn.Module:
+    num_classes = len(samples.class_names)
+    if isinstance(samples, Rows) and samples.inputs.dim() == 2:
+        if args.model is not None:
+            raise UsageError("--model is for images, and these are features")
+        return perceptron(samples.inputs.shape[1], num_classes)
+    if args.model is not None:
+        if isinstance(samples, Rows):
+            raise UsageError("--demo has a network of its own")
+        return from_timm(args.model, num_classes, args.weights, download=args.download)
+    return small_convolutional(data.inputs.shape[1], num_classes)
+
+
+def _tell_unreadable(samples: ImageFiles | Rows, args: argparse.Namespace) -> None:
+    if not isinstance(samples, ImageFiles) or not samples.unreadable:
+        return
+    args.output.mkdir(parents=True, exist_ok=True)
+    file = args.output / "unreadable.txt"
+    file.write_text("".join(f"{name}: {why}\n" for name, why in samples.unreadable), encoding="utf-8")
+    print(
+        f"{len(samples.unreadable)} images cannot be read and are left out; all are listed in {file}", file=sys.stderr
+    )
+    for name, why in samples.unreadable[:MOST_LISTED]:
+        print(f"  {name}: {why}", file=sys.stderr)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
+    return number

@@ -1,0 +1,83 @@
+"""Trains by the recipe `mixnn_loader.recipes.robust`, and reports on the labels."""
+
+import sys
+import time
+from typing import Any, TextIO
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mixnn_loader import LabelReport, MixNNDataLoader, MixNNLoss, recipes
+
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 5e-4
+
+
+def train_and_report(
+    data: Any,
+    scan_data: Any,
+    model: nn.Module,
+    *,
+    epochs: int,
+    batch_size: int,
+    workers: int,
+    device: torch.device,
+    seed: int,
+    output: TextIO = sys.stderr,
+) -> LabelReport:
+    """Train once, telling how far it is, and return the report.
+
+    Args:
+        data: the samples, augmented.
+        scan_data: the same without augmentation.
+        model: is trained in place.
+        epochs: how long.
+        batch_size: B.
+        workers: processes that load the data.
+        device: where to train.
+        seed: of order and augmentation.
+        output: for the progress.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    # The last batch could be too small for BatchNorm.
+    plain = DataLoader(
+        data,
+        batch_size=batch_size,
+        shuffle=True,
+        drop_last=len(data) % batch_size == 1,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=generator,
+        pin_memory=device.type == "cuda",
+    )
+    model.to(device)
+    loader = MixNNDataLoader(plain, model, **recipes.robust(epochs), scan_dataset=scan_data, seed=seed)
+    optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=epochs * len(loader), pct_start=0.1, anneal_strategy="linear"
+    )
+    criterion, started = MixNNLoss(), time.monotonic()
+    for epoch in range(epochs):
+        model.train()
+        for place, (inputs, targets) in enumerate(loader):
+            loss = criterion(model(inputs), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            _tell(epoch * len(loader) + place + 1, epochs * len(loader), epoch + 1, epochs, started, output)
+    return loader.label_report()
+
+
+def _tell(done: int, of: int, epoch: int, epochs: int, started: float, output: TextIO) -> None:
+    """Write a bar on a terminal, and elsewhere a line an epoch."""
+    seconds = time.monotonic() - started
+    left = seconds * (of - done) / done
+    text = f"epoch {epoch} of {epochs}, {100 * done / of:3.0f} %, {seconds:.0f} s, about {left:.0f} s left"
+    if output.isatty():
+        bar = "#" * (30 * done // of)
+        output.write(f"\r[{bar:30}] {text}   " + ("\n" if done == of else ""))
+    elif done * epochs % of < epochs:
+        output.write(text + "\n")
+    output.flush()
