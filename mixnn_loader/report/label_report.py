@@ -23,7 +23,8 @@ Floats = npt.NDArray[np.float32]
 class LabelReport:
     """Which labels look wrong, what they should be, and why.
 
-    A row is a sample. Rows are sorted by suspicion: by P(clean), and where that is equal by loss.
+    A row is a sample. Rows are sorted by suspicion: by P(clean), and where that is equal by loss. Probabilities are of
+    two opinions combined: what the neighbors' labels say, and what the model predicts.
 
     Attributes:
         indices: (n,) int64, the sample's row in the dataset.
@@ -42,8 +43,8 @@ class LabelReport:
         transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one.
         num_samples: N, the samples that were looked at; more than n in a part of a report.
         wrong_labels: the expected number of wrong labels among them.
-        wrong_labels_interval: the least and the most it may be: if all that labels and neighbors disagree more where
-            neighbors disagree among themselves is put down to the neighbors, and if all of it is put down to labels.
+        wrong_labels_interval: the least and the most it may be, if one goes by the neighbors alone, whoever is to blame
+            where they do not agree (see `mixnn_loader.functional.label_posterior`), or by the model alone.
         duplicates: groups of dataset indices of samples that are the same or nearly so, and have different labels.
     """
 

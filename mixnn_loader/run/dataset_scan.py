@@ -19,7 +19,7 @@ from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import scan
 from mixnn_loader.run.settings import Settings
-from mixnn_loader.run.share_rows import share_predictions
+from mixnn_loader.run.share_rows import share_column, share_predictions
 
 SCAN_BATCH_SIZE = 128
 """Batch size of the scan where the user's batch sampler has none of its own."""
@@ -90,13 +90,16 @@ class DatasetScan:
         self._batches.share(known, self._processes.rank, self._processes.size, batch_of=batch_of)
         return torch.from_numpy(known)
 
-    def run(self, table: SampleTable, epoch: int, *, need_representations: bool) -> None:
+    def run(
+        self, table: SampleTable, epoch: int, *, need_representations: bool, keep_predictions: bool = False
+    ) -> None:
         """Write the loss and the representation of every sample that was chosen to a table.
 
         Args:
             table: of this process; afterwards it holds what all processes have found.
             epoch: by which random transforms are seeded.
             need_representations: also keep what enters the feature layer.
+            keep_predictions: also write the probability of each class in place of its average.
         """
         self._view.recheck()
         table.losses.fill_(torch.nan)
@@ -114,7 +117,10 @@ class DatasetScan:
                     self._view,
                     table,
                     need_representations=need_representations,
+                    keep_predictions=keep_predictions,
                 )
         if self._processes.size > 1:
             scanned = torch.from_numpy(self._batches.own_indices())
-            share_predictions(table, scanned, self._processes, self._view.device)
+            rows_of = share_predictions(table, scanned, self._processes, self._view.device)
+            if keep_predictions:
+                share_column(table.make_averages(), rows_of, self._processes)

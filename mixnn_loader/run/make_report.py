@@ -7,7 +7,8 @@ from torch import Tensor
 from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn import warn_user
-from mixnn_loader.method.posterior import Posterior, label_posterior
+from mixnn_loader.method.opinions import combined
+from mixnn_loader.method.posterior import label_posterior
 from mixnn_loader.method.votes import num_voters, vote_shares
 from mixnn_loader.report.label_report import LabelReport, as_class_names
 from mixnn_loader.report.near_duplicates import contradicting_duplicates
@@ -43,16 +44,18 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int) -> LabelReport:
         found = nearest_by_angle(parts.settings.search, directions, num_found, parts.processes).neighbors
     shares = vote_shares(found[:, :num_asked], own, num_classes)
     posterior = label_posterior(shares, own)
+    predictions = to_device(table.averages[to_device(rows, table.averages.device)], own.device)
     listed = found[:, :num_listed]
     distances = _distances(directions, listed)
 
-    probabilities = posterior.probabilities
+    says_nothing = posterior.noise_rate == 0
+    probabilities = predictions.float() if says_nothing else combined(posterior.probabilities, predictions)
     clean = probabilities.gather(1, own.unsqueeze(1)).squeeze(1)
     confidence, suggested = probabilities.max(dim=1)
     suggested = torch.where(clean >= confidence, own, suggested)
-    # The least and the most that agreement between labels and neighbors allows for, and what is between.
-    rates = [1 - _mean_of_given(label_posterior(shares, own, blame_labels=blame), own) for blame in (0.0, 1.0)]
-    rates.append(1 - float(clean.double().mean()))
+    # By neighbors alone, whoever is to blame for what agreement lacks; by the model alone; by both.
+    readings = [label_posterior(shares, own, blame_labels=blame).probabilities for blame in (0.0, 1.0)]
+    rates = [1 - _mean_of_given(reading, own) for reading in (*readings, predictions, probabilities)]
     neighbors, near = rows.numpy()[listed.cpu().numpy()], labels[listed.cpu()]
     order = np.lexsort((-table.losses[rows].cpu().numpy(), clean.cpu().numpy()))
     dataset = parts.wrapped.dataset
@@ -88,7 +91,7 @@ def _scanned(parts: Parts, epoch: int) -> SampleTable:
     if len(parts.dataset_scan.choose()) == 0:
         raise RuntimeError("there is nothing to report: no sample has been drawn yet, and the sampler declares none")
     table = parts.table.emptied()
-    parts.dataset_scan.run(table, epoch, need_representations=True)
+    parts.dataset_scan.run(table, epoch, need_representations=True, keep_predictions=True)
     return table
 
 
@@ -110,9 +113,9 @@ def _usable(parts: Parts, table: SampleTable) -> Tensor:
     return rows
 
 
-def _mean_of_given(posterior: Posterior, labels: Tensor) -> float:
-    """Return the mean probability of the given labels (n,)."""
-    return float(posterior.probabilities.gather(1, labels.unsqueeze(1)).double().mean())
+def _mean_of_given(probabilities: Tensor, labels: Tensor) -> float:
+    """Return the mean probability (n, C) of the given labels (n,)."""
+    return float(probabilities.gather(1, labels.unsqueeze(1)).double().mean())
 
 
 def _distances(directions: Tensor, neighbors: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ def scan(
     table: SampleTable,
     *,
     need_representations: bool,
+    keep_predictions: bool = False,
 ) -> None:
     """Run the model over all batches, in eval mode and without gradient, and record what it says.
 
@@ -27,6 +28,7 @@ def scan(
         view: the model.
         table: gets labels, losses and representations.
         need_representations: also keep what enters the feature layer.
+        keep_predictions: also write the probability of each class in place of its average.
 
     Raises:
         ValueError: a label is no class index, or not what it was.
@@ -42,6 +44,9 @@ def scan(
         table.record_labels(indices, labels)
         losses, is_other = judged(predictions.logits, to_device(labels, predictions.logits.device))
         table.record_predictions(indices, losses, is_other, predictions.representations)
+        if keep_predictions:
+            table.make_averages()
+            table.write("averages", indices, predictions.logits.float().softmax(dim=1))
 
 
 def judged(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

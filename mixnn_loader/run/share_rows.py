@@ -25,12 +25,12 @@ def share_predictions(table: SampleTable, rows: Tensor, processes: Processes, de
     rows_of = [torch.cat([rows[:0], *(parts[rank] for _, parts in chunks)]) for rank in range(processes.size)]
     _share_labels(table, rows_of, processes)
     for column in (table.losses, table.times_asked, table.wrong_events):
-        _share(column, rows_of, processes)
-    _share(table.last_batch, rows_of, processes)
+        share_column(column, rows_of, processes)
+    share_column(table.last_batch, rows_of, processes)
     width = table.representations.shape[1] if table.has("representations") else 0
     width = int(processes.gather(torch.tensor([width], dtype=torch.int64, device="cpu")).max())
     if width > 0:
-        _share(table.make_representations(width, device), rows_of, processes)
+        share_column(table.make_representations(width, device), rows_of, processes)
     return rows_of
 
 
@@ -59,7 +59,7 @@ def average_rows(values: Tensor, rows_of: list[Tensor], processes: Processes) ->
         # One process after the other, so that the sums are the same everywhere, to the last bit.
         for rows, part in zip(shared_of, parts, strict=True):
             sums[place[rows[chunk]].to(values.device)] += part
-    _share(values, rows_of, processes)
+    share_column(values, rows_of, processes)
     everyone = shared.nonzero().flatten()
     means = sums / counts[everyone].to(values.device).unsqueeze(1)
     values[everyone.to(values.device)] = means.to(values.dtype)
@@ -70,13 +70,13 @@ def _share_labels(table: SampleTable, rows_of: list[Tensor], processes: Processe
     if (widest := int(processes.gather(num_classes).max())) > 0:
         table.set_num_classes(widest)
     labels = table.given_labels.clone()
-    _share(labels, rows_of, processes)
+    share_column(labels, rows_of, processes)
     new = ((table.given_labels < 0) & (labels >= 0)).nonzero().flatten()
     if len(new) > 0:
         table.record_labels(new, labels[new])
 
 
-def _share(values: Tensor, rows_of: list[Tensor], processes: Processes) -> None:
+def share_column(values: Tensor, rows_of: list[Tensor], processes: Processes) -> None:
     """Write the rows that each process has of ``values`` (N, ...) on all, in place."""
     taken = torch.zeros(len(values), dtype=torch.bool, device="cpu")
     counting = []

@@ -70,7 +70,12 @@ def test_says_what_the_neighbors_say_now(kind: str) -> None:
     labels = training.points.labels.numpy()
     directions = representations(training.model, training.points)
     votes = shares(directions, labels, num_voters(60, NUM_CLASSES))
-    posterior = label_posterior(votes, labels)[0]
+    with torch.no_grad():
+        logits = copy.deepcopy(training.model).eval()(training.points.inputs)
+    predictions = logits.double().softmax(dim=1).numpy()
+    readings = [label_posterior(votes, labels, blame)[0] for blame in (0.0, 0.5, 1.0)]
+    posterior = np.sqrt(readings[1].clip(1e-6) * predictions.clip(1e-6))  # no class is ruled out
+    posterior /= posterior.sum(axis=1, keepdims=True)
     clean = posterior[np.arange(60), labels]
     by_index = report.indices.argsort()
     assert report.indices[by_index].tolist() == list(range(60))
@@ -79,6 +84,8 @@ def test_says_what_the_neighbors_say_now(kind: str) -> None:
     assert report.suggested_labels[by_index].tolist() == posterior.argmax(axis=1).tolist()
     assert (np.diff(report.clean_probability) >= 0).all()
     assert report.wrong_labels == pytest.approx(float((1 - clean).sum()), abs=0.01)
+    wrong = [(1 - reading[np.arange(60), labels]).sum() for reading in (*readings[::2], predictions, posterior)]
+    np.testing.assert_allclose(report.wrong_labels_interval, (min(wrong), max(wrong)), atol=0.01)
 
     distances = np.linalg.norm(directions[:, None] - directions[None], axis=2) + 9 * np.eye(60)
     nearest = np.sort(distances, axis=1)[:, :4]
@@ -88,8 +95,6 @@ def test_says_what_the_neighbors_say_now(kind: str) -> None:
     agreeing = (report.neighbor_labels == report.suggested_labels[:, None]).mean(axis=1)
     np.testing.assert_allclose(report.agreement, agreeing, rtol=1e-6)
 
-    with torch.no_grad():
-        logits = copy.deepcopy(training.model).eval()(training.points.inputs)
     losses = nn.functional.cross_entropy(logits, training.points.labels, reduction="none").numpy()
     np.testing.assert_allclose(report.losses, losses[report.indices], rtol=1e-4, atol=1e-6)
 
@@ -199,7 +204,7 @@ class Stream(Sampler[int]):
 def test_one_sample_alone_and_none_at_all() -> None:
     report = MixNNDataLoader(Points(1), mlp(), batch_size=1, num_neighbors=0).label_report()
     assert report.neighbors.shape == (1, 0)
-    assert (report.clean_probability.tolist(), report.is_issue.tolist()) == ([1], [False])
+    assert report.clean_probability[0] == pytest.approx(float(np.exp(-report.losses[0])), rel=1e-4)
     loader = MixNNDataLoader(DataLoader(Points(9), sampler=Stream(), batch_size=3), mlp())
     with pytest.raises(RuntimeError, match="no sample has been drawn yet, and the sampler declares none"):
         loader.label_report()
