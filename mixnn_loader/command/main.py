@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--download", action="store_true", help="download timm's weights for --model")
     add("--top", type=_positive, default=1000, metavar="N", help="suspects on the page")
     add("--workers", type=int, default=0, help="processes that read images, with --model")
-    add("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="where to train")
+    add("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu", help="where to train")
     add("--seed", type=int, default=0, help="of weights, order and augmentation")
     return parser
 
@@ -195,3 +195,10 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
     return number
+
+
+def _device(text: str) -> torch.device:
+    try:
+        return torch.device(text)
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no device") from error

@@ -23,7 +23,7 @@ def train_and_report(
     workers: int,
     device: torch.device,
     seed: int,
-    output: TextIO = sys.stderr,
+    output: TextIO | None = None,
 ) -> LabelReport:
     """Train once, telling how far it is, and return the report.
 
@@ -36,8 +36,9 @@ def train_and_report(
         workers: processes that load the data.
         device: where to train.
         seed: of order and augmentation.
-        output: for the progress.
+        output: for the progress; None: standard error.
     """
+    output = sys.stderr if output is None else output
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     # The last batch could be too small for BatchNorm.

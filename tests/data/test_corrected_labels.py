@@ -15,9 +15,13 @@ from mixnn_loader import CorrectedLabels
 PAIRS = [("a", 0), ("b", 1), ("c", 2), ("d", 0)]
 
 
+def samples_of(dataset: CorrectedLabels) -> list[Any]:
+    return [dataset[place] for place in range(len(dataset))]
+
+
 def test_other_labels_and_fewer_samples() -> None:
     corrected = CorrectedLabels(PAIRS, torch.tensor([2, -1, -1, 1]), drop=[1])
-    assert list(corrected) == [("a", 2), ("c", 2), ("d", 1)]
+    assert samples_of(corrected) == [("a", 2), ("c", 2), ("d", 1)]
     assert corrected.indices.tolist() == [0, 2, 3]
     assert corrected.targets.tolist() == [2, -1, 1]
     assert corrected[-1] == ("d", 1)
@@ -87,9 +91,9 @@ def test_reads_decisions(tmp_path: Path) -> None:
         '\ufeffindex,path,given,new,decision\r\n0,"a, ""b"".png",0,2,accept\r\n'
         "1,,1,1,keep\r\n2,,2,,unsure\r\n3,,0,1,other\r\n",
     )
-    assert list(CorrectedLabels.from_csv(PAIRS, file)) == [("a", 2), ("b", 1), ("c", 2), ("d", 1)]
-    assert list(CorrectedLabels.from_csv(PAIRS, file, unsure="drop")) == [("a", 2), ("b", 1), ("d", 1)]
-    assert list(CorrectedLabels.from_csv(PAIRS, decisions(tmp_path, "decision,index,new\n"))) == PAIRS
+    assert samples_of(CorrectedLabels.from_csv(PAIRS, file)) == [("a", 2), ("b", 1), ("c", 2), ("d", 1)]
+    assert samples_of(CorrectedLabels.from_csv(PAIRS, file, unsure="drop")) == [("a", 2), ("b", 1), ("d", 1)]
+    assert samples_of(CorrectedLabels.from_csv(PAIRS, decisions(tmp_path, "decision,index,new\n"))) == PAIRS
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from mixnn_loader.data.corrected_labels import CorrectedLabels
 from mixnn_loader.report.samples import class_names, sample_paths
 
 
-class Listed(Dataset[int]):
+class Listed(Dataset[Any]):
     """Three samples with attributes of one's own."""
 
     def __init__(self, **attributes: Any) -> None:
@@ -42,7 +42,8 @@ def test_through_wrappers(folder: ImageFolder) -> None:
     assert sample_paths(CorrectedLabels(folder, [1, 1, 1], drop=[0])) == ["cat/b.png", "dog/a.png"]
     wrapper = Listed(dataset=folder)
     assert sample_paths(wrapper) == sample_paths(folder)
-    for dataset in (subset, ConcatDataset([subset]), CorrectedLabels(folder, [1, 1, 1]), wrapper):
+    datasets: list[Any] = [subset, ConcatDataset([subset]), CorrectedLabels(folder, [1, 1, 1]), wrapper]
+    for dataset in datasets:
         assert class_names(dataset) == ["cat", "dog"]
 
 

@@ -1,0 +1,123 @@
+"""The command, as one calls it."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mixnn_loader.command.main import main
+from mixnn_loader.command.networks import from_timm
+
+COLORS = {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}
+"""Classes that are told apart at a glance."""
+
+NUM_OF_CLASS = 40
+
+
+@pytest.fixture
+def colors(tmp_path: Path) -> Path:
+    """A folder of images, some of which are in the folder of another class: their names tell."""
+    rng = np.random.default_rng(0)
+    names = list(COLORS)
+    for place, (name, color) in enumerate(COLORS.items()):
+        for number in range(NUM_OF_CLASS):
+            given = names[(place + 1) % 3] if number % 10 == 0 else name
+            pixels = (np.array(color) + rng.normal(0, 30, (10, 12, 3))).clip(0, 255).astype(np.uint8)
+            file = tmp_path / "images" / given / f"{name}-{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file)
+    return tmp_path / "images"
+
+
+def test_finds_images_in_the_wrong_folder(colors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (colors / "red" / "broken.png").touch()
+    output = tmp_path / "output" / "here"
+    status = main([str(colors), "--output", str(output), "--epochs", "10", "--batch-size", "16", "--size", "8"])
+    assert status == 0
+    printed = capsys.readouterr()
+    assert "120 samples, 3 classes, training for 10 epochs" in printed.out
+    assert re.search(
+        r"About \d+ of 120 labels are expected to be wrong \(\d+ to \d+\), \d+ are worth a look", printed.out
+    )
+    assert "1 images cannot be read and are left out" in printed.err
+    assert "red/broken.png" in (output / "unreadable.txt").read_text()
+    assert len(re.findall(r"epoch \d+ of 10, +\d+ %, \d+ s, about \d+ s left", printed.err)) == 10
+
+    with (output / "suspects.csv").open(newline="") as file:
+        found = {row["path"]: row for row in csv.DictReader(file)}
+    wrong = {f"{path.parent.name}/{path.name}" for path in colors.rglob("*-*.png") if path.parent.name not in path.name}
+    assert len(wrong) == 12
+    assert set(found) == wrong
+    for path, row in found.items():
+        assert row["given_class"] == path.split("/")[0]
+        assert row["suggested_class"] == re.split("[/-]", path)[1]
+    page = (output / "labels.html").read_text(encoding="utf-8")
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert {row["path"] for row in data["rows"][:12]} == wrong
+    assert data["classes"] == sorted(COLORS)
+
+
+def test_features_and_a_network_of_timm_s(colors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    true = np.arange(120) % 3
+    features = 3 * np.eye(3)[true] + rng.normal(size=(120, 3))
+    given = np.where(np.arange(120) % 10 == 0, (true + 1) % 3, true)
+    np.savez(tmp_path / "features.npz", features=features, labels=given)
+    assert main([str(tmp_path / "features.npz"), "--output", str(tmp_path), "--epochs", "8", "--batch-size", "16"]) == 0
+    with (tmp_path / "suspects.csv").open(newline="") as file:
+        rows = [int(row["index"]) for row in csv.DictReader(file)]
+    assert len(set(rows) & set(range(0, 120, 10))) >= 10
+    assert "index" in capsys.readouterr().out
+
+    flags = ["--model", "test_resnet", "--size", "32", "--epochs", "2", "--batch-size", "60", "--output", str(tmp_path)]
+    assert main([str(colors), *flags, "--flip"]) == 0
+    assert "are worth a look" in capsys.readouterr().out
+
+
+def test_weights_from_a_file(tmp_path: Path) -> None:
+    file = str(tmp_path / "weights.pt")
+    model = from_timm("test_resnet", 5, None, download=False)
+    torch.save({"state_dict": model.state_dict()}, file)
+    other = from_timm("test_resnet", 3, file, download=False)
+    assert other.state_dict()["fc.weight"].shape[0] == 3
+    kept = [name for name in other.state_dict() if not name.startswith("fc.")]
+    assert all(torch.equal(other.state_dict()[name], model.state_dict()[name]) for name in kept)
+    torch.save({}, file)
+    with pytest.raises(ValueError, match=r"does not fit test_resnet: it lacks \d+ of its tensors, first conv1"):
+        from_timm("test_resnet", 3, file, download=False)
+    with pytest.raises(ValueError, match="timm has no model 'resnet1'"):
+        from_timm("resnet1", 3, None, download=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a folder or a file, or else --demo"),
+        (["x", "--demo"], "give a folder or a file, or else --demo"),
+        (["nowhere"], "mixnn-labels: nowhere does not exist"),
+        (["x", "--epochs", "0"], "argument --epochs: must be 1 or more, got 0"),
+        (["x", "--weights", "w.pt"], "--weights and --download are of --model"),
+        (["--demo", "--model", "resnet18"], "mixnn-labels: --demo has a network of its own"),
+        (["--demo", "--device", "abacus"], "--device"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_both_names_tell_what_they_take() -> None:
+    for command in ([sys.executable, "-m", "mixnn_loader.report"], [str(Path(sys.executable).parent / "mixnn-labels")]):
+        told = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+        assert "mixnn-labels" in told
+        assert "--demo" in told
+        assert "10% of them" in told
