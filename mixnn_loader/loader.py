@@ -318,7 +318,7 @@ class MixNNDataLoader(SampleRows):
         """One plain dict an epoch; see the class."""
         return self._parts.schedule.history
 
-    def label_report(self, neighbors: int = 10) -> LabelReport:
+    def label_report(self, neighbors: int = 10, *, representations: bool = False) -> LabelReport:
         """Say which labels look wrong, what they should be, and which neighbors say so.
 
         The model is asked about every training sample as it is now, in one scan, and the neighbors of each sample about
@@ -328,6 +328,7 @@ class MixNNDataLoader(SampleRows):
 
         Args:
             neighbors: how many neighbors of each sample to list.
+            representations: whether to add the representations, by which neighbors were found.
 
         Returns:
             A row a training sample, the most suspicious first. Of several processes, each has to ask, and all get the
@@ -342,7 +343,7 @@ class MixNNDataLoader(SampleRows):
         """
         check_count("neighbors", neighbors, 1)
         self._table_now()  # with what the last batch has changed
-        return make_report(self._parts, self.epoch, neighbors)
+        return make_report(self._parts, self.epoch, neighbors, representations=representations)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next pass is of, and pass it on to the samplers that have a ``set_epoch``.

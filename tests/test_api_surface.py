@@ -46,7 +46,15 @@ MODULES = {
         *("Labels", "NoisyLabels", "asymmetric", "asymmetric_matrix", "from_matrix", "pairflip", "pairflip_matrix"),
         *("symmetric", "symmetric_matrix", "transition_matrix"),
     ],
-    "mixnn_loader.plots": ["plot_accuracy", "plot_loss_distribution"],
+    "mixnn_loader.plots": [
+        "plot_accuracy",
+        "plot_confusion",
+        "plot_history",
+        "plot_loss_distribution",
+        "plot_loss_mixture",
+        "plot_neighbors",
+        "plot_representations",
+    ],
 }
 """The public modules and their names."""
 

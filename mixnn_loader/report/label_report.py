@@ -46,6 +46,7 @@ class LabelReport:
         wrong_labels_interval: the least and the most it may be, if one goes by the neighbors alone, whoever is to blame
             where they do not agree (see `mixnn_loader.functional.label_posterior`), or by the model alone.
         duplicates: groups of dataset indices of samples that are the same or nearly so, and have different labels.
+        representations: (n, d) float32, rows of length one, what the neighbors were found by; None where not asked for.
     """
 
     indices: Integers
@@ -65,6 +66,7 @@ class LabelReport:
     wrong_labels: float
     wrong_labels_interval: tuple[float, float]
     duplicates: Sequence[Integers]
+    representations: Floats | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -113,7 +115,8 @@ class LabelReport:
             paths = [self.paths[row] for row in np.arange(len(self))[chosen]]
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         some = {name: value[chosen] for name, value in values.items() if name in _OF_A_SAMPLE}
-        return LabelReport(**{**values, **some, "paths": paths})
+        kept = None if self.representations is None else self.representations[chosen]
+        return LabelReport(**{**values, **some, "paths": paths, "representations": kept})
 
     def row_of(self, index: int) -> int:
         """Return the row of a dataset index.

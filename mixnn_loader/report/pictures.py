@@ -53,7 +53,9 @@ def as_image(inputs: Any, statistics: Statistics | None = None) -> "Image | None
         values = values[None]
     if values.ndim != 3:
         return None
-    if values.shape[0] in (1, 3, 4):
+    # Where both could be, arrays have their channels last, and tensors first.
+    first, last = (values.shape[place] in (1, 3, 4) for place in (0, 2))
+    if first and not (last and isinstance(inputs, np.ndarray)):
         values = values.transpose(1, 2, 0)
     if values.shape[2] not in (1, 3, 4) or min(values.shape[:2]) < 2:
         return None

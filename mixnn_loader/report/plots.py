@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mixnn_loader.method.clean_probability import normalize_losses
 from mixnn_loader.method.gaussian_mixture import Mixture, fit_mixture
+from mixnn_loader.report.axes import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +76,7 @@ def plot_loss_distribution(
     if mixture is None:
         mixture = fit_mixture(normalized)
 
-    ax = _new_axes() if ax is None else ax
+    ax = new_axes() if ax is None else ax
     edges = np.linspace(0, 1, _BINS + 1)
     tallest = 0.0
     for (label, members), hatch in zip(groups.items(), ("", "////"), strict=False):
@@ -121,7 +122,7 @@ def plot_accuracy(
         raise ValueError("curves must hold at least one method, got none")
     percents = {name: 100 * _fractions(name, curve) for name, curve in curves.items()}
 
-    ax = _new_axes() if ax is None else ax
+    ax = new_axes() if ax is None else ax
     from matplotlib.ticker import MaxNLocator
 
     for (name, percent), style in zip(percents.items(), cycle(_LINE_STYLES), strict=False):
@@ -165,11 +166,3 @@ def _fractions(name: str, curve: Sequence[float]) -> npt.NDArray[np.float64]:
             "divide percentages by 100"
         )
     return values
-
-
-def _new_axes() -> "Axes":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: python -m pip install matplotlib") from error
-    return Figure(layout="constrained").subplots()

@@ -18,7 +18,7 @@ from mixnn_loader.run.parts import Parts
 from mixnn_loader.run.sample_table import SampleTable
 
 
-def make_report(parts: Parts, epoch: int, num_neighbors: int) -> LabelReport:
+def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations: bool) -> LabelReport:
     """Scan the dataset, ask the neighbors of each sample, and say what the labels are by these.
 
     Nothing that the training goes by is changed.
@@ -27,6 +27,7 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int) -> LabelReport:
         parts: of the loader.
         epoch: by which the scan's random transforms are seeded.
         num_neighbors: how many neighbors of each sample to list.
+        representations: whether to add them.
 
     Raises:
         RuntimeError: nothing is known of any sample yet, or none has a finite loss and representation.
@@ -83,6 +84,7 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int) -> LabelReport:
         wrong_labels=rates[-1] * len(rows),
         wrong_labels_interval=(min(rates) * len(rows), max(rates) * len(rows)),
         duplicates=[rows.numpy()[group] for group in duplicates],
+        representations=directions.float().cpu().numpy()[order] if representations else None,
     )
 
 

@@ -52,8 +52,12 @@ class Training:
                 looks()
 
 
+NAMES = ("class_names", "paths", "duplicates", "representations")
+"""Attributes that are no numbers, or not asked for."""
+
+
 def columns(report: LabelReport) -> dict[str, Any]:
-    return {name: value for name, value in vars(report).items() if name not in ("class_names", "paths", "duplicates")}
+    return {name: value for name, value in vars(report).items() if name not in NAMES}
 
 
 def assert_same(one: LabelReport, other: LabelReport) -> None:
@@ -136,7 +140,11 @@ def test_after_resuming_it_is_the_same() -> None:
     resumed.model.load_state_dict(training.model.state_dict())
     resumed.loader.load_state_dict(training.loader.state_dict())
     assert_same(training.loader.label_report(), resumed.loader.label_report())
-    assert training.loader.label_report().wrong_event_share.max() > 0
+    report = training.loader.label_report(representations=True)
+    assert report.wrong_event_share.max() > 0
+    expected = representations(training.model, training.points)[report.indices]
+    assert report.representations is not None
+    np.testing.assert_allclose(report.representations, expected, atol=1e-5)
 
 
 def test_wrong_events_are_counted_by_what_was_predicted() -> None:

@@ -41,6 +41,12 @@ def test_every_kind_of_image_looks_the_same(inputs: Any) -> None:
     assert np.array_equal(pixels(inputs), BYTES)
 
 
+def test_few_rows_are_no_channels() -> None:
+    low = BYTES[:3]
+    assert np.array_equal(pixels(low), low)
+    assert np.array_equal(pixels(torch.from_numpy(low).permute(2, 0, 1)), low)
+
+
 def test_gray_images() -> None:
     gray = BYTES[..., 0]
     for inputs in (Image.fromarray(gray), gray, gray[None], gray[..., None], torch.from_numpy(gray[None]) / 255):
