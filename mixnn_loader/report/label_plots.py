@@ -167,7 +167,7 @@ def plot_representations(report: LabelReport, *, seed: int = 0, ax: "Axes | None
         x, y = places[issues].T
         ax.scatter(x, y, s=60, facecolors="none", edgecolors="#d55e00", label="given another label")
     ax.set(xticks=[], yticks=[], xlabel="t-SNE, no unit")
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))  # points are everywhere
     return ax
 
 
