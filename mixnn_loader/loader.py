@@ -332,7 +332,7 @@ class MixNNDataLoader(SampleRows):
 
         Returns:
             A row a training sample, the most suspicious first. Of several processes, each has to ask, and all get the
-            same.
+            same; within an epoch, wrong events are those that each knows of.
 
         Raises:
             ValueError: ``neighbors`` is not an integer >= 1.

@@ -30,6 +30,7 @@ def label_report(num_samples: int = 6, num_classes: int = 3, **changes: Any) -> 
         "paths": [f"folder/{row}.png" for row in rows],
         "transition": np.eye(num_classes, dtype=np.float32),
         "num_samples": num_samples,
+        "dataset_length": 10 * num_samples + 10,
         "wrong_labels": 2.0,
         "wrong_labels_interval": (1.0, 3.0),
         "duplicates": [],

@@ -97,8 +97,10 @@ def label_posterior(shares: Floats, labels: Integers, blame: float = 0.5) -> tup
     least = 1 - 0.98 * (1 - 1 / num_classes)
     probabilities = nothing[0].copy()
     for i, row in enumerate(asked):
-        q, c = min(certainty[i] ** (1 - blame), 0.999), voted[i]
-        kept = np.maximum(np.diag(transition) * certainty[i] ** blame, least)
+        c = voted[i]
+        share = max(certainty[i] ** blame, (1 - 2 * (1 - transition[c, c])) / transition[c, c])
+        q = min(certainty[i] / share, 0.999)
+        kept = np.maximum(np.diag(transition) * share, least)
         likelihood = (1 - kept) * transition[:, given[i]] / (1 - np.diag(transition))
         likelihood[given[i]] = kept[given[i]]
         rate += (1 - kept[c]) / len(asked)

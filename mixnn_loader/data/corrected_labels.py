@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mixnn_loader._utils.checks import check_choice
+from mixnn_loader.data.sample_names import sample_paths
 from mixnn_loader.data.unpack import LABEL_NAMES
 
 DECISIONS = ("accept", "keep", "other", "unsure")
@@ -35,7 +36,7 @@ class CorrectedLabels(Dataset[Any]):
     Attributes:
         dataset: the samples, all of them.
         indices: (n,) int64, the dataset index of each sample that is left, ascending.
-        targets: (n,) int64, their labels, -1 for those as given.
+        new_labels: (n,) int64, their labels, -1 for those as given.
 
     Raises:
         ValueError: there are not as many labels as samples, one is below -1, or ``drop`` names a sample that is none.
@@ -66,7 +67,7 @@ class CorrectedLabels(Dataset[Any]):
             kept[_dropped(drop, count)] = False
         self.dataset = dataset
         self.indices = np.flatnonzero(kept)
-        self.targets = targets[kept]
+        self.new_labels = targets[kept]
         self._label_key = label_key
 
     @classmethod
@@ -83,18 +84,19 @@ class CorrectedLabels(Dataset[Any]):
         Args:
             dataset: the samples that the report was of.
             file: CSV with the columns ``index`` (dataset index), ``new`` (class index) and ``decision`` (``accept``,
-                ``keep``, ``other`` or ``unsure``); others are passed over. Samples that it does not name keep their
-                labels.
+                ``keep``, ``other`` or ``unsure``). Where it has a ``path``, and the dataset knows its files, they have
+                to be the same; others are passed over. Samples that it does not name keep their labels.
             unsure: whether samples of which the person was unsure keep their labels or are left out.
             label_key: as above.
 
         Raises:
-            ValueError: the file has no such columns, or a row is not of that kind; the message names its line.
+            ValueError: the file has no such columns, or a row is not of that kind or of another sample than the
+                dataset's; the message names its line.
         """
         check_choice("unsure", unsure, ("keep", "drop"))
         labels = np.full(len(dataset), -1, dtype=np.int64)
         dropped = []
-        for index, decision, new in _decisions(Path(file), len(dataset)):
+        for index, decision, new in _decisions(Path(file), len(dataset), sample_paths(dataset)):
             if decision in ("accept", "other"):
                 labels[index] = new
             elif decision == "unsure" and unsure == "drop":
@@ -107,14 +109,16 @@ class CorrectedLabels(Dataset[Any]):
     def __getitem__(self, item: int) -> Any:
         if not -len(self) <= item < len(self):  # so that it can be iterated
             raise IndexError(f"index {item} is out of range for {len(self)} samples")
-        return self._relabeled(self.dataset[int(self.indices[item])], int(self.targets[item]))
+        return self._relabeled(self.dataset[int(self.indices[item])], int(self.new_labels[item]))
 
     def __getitems__(self, items: Sequence[int]) -> list[Any]:
         """Return samples, fetched together where the dataset can."""
         wanted = [int(self.indices[item]) for item in items]
         fetch = getattr(self.dataset, "__getitems__", None)
         samples = [self.dataset[index] for index in wanted] if fetch is None else fetch(wanted)
-        return [self._relabeled(sample, int(self.targets[item])) for sample, item in zip(samples, items, strict=True)]
+        return [
+            self._relabeled(sample, int(self.new_labels[item])) for sample, item in zip(samples, items, strict=True)
+        ]
 
     def _relabeled(self, sample: Any, label: int) -> Any:
         """Put another label into a sample; -1 leaves it as it is."""
@@ -124,7 +128,7 @@ class CorrectedLabels(Dataset[Any]):
                 key = next((name for name in LABEL_NAMES if name in sample), None)
             if key not in sample:
                 raise TypeError(f"the samples are mappings with the keys {list(sample)}; pass label_key=")
-            return sample if label < 0 else {**sample, key: label}
+            return sample if label < 0 else {**sample, key: _like(sample[key], label)}
         place = 1 if key is None else key
         if (
             not isinstance(sample, (tuple, list))
@@ -138,13 +142,20 @@ class CorrectedLabels(Dataset[Any]):
         if label < 0:
             return sample
         parts = list(sample)
-        parts[place] = label
+        parts[place] = _like(parts[place], label)
         if isinstance(sample, list):
             return parts
         return sample._make(parts) if hasattr(sample, "_make") else tuple(parts)
 
 
-def _decisions(file: Path, count: int) -> list[tuple[int, str, int]]:
+def _like(given: Any, label: int) -> Any:
+    """Write a label in the kind of the given one, so that both go into one batch."""
+    if isinstance(given, Tensor):
+        return torch.full_like(given, label)
+    return type(given)(label) if isinstance(given, np.integer) else label
+
+
+def _decisions(file: Path, count: int, paths: list[str] | None) -> list[tuple[int, str, int]]:
     """Read a file of decisions: the dataset index, the decision and the new label of each row."""
     found: dict[int, tuple[int, str, int]] = {}
     with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets write a mark at the start
@@ -169,10 +180,19 @@ def _decisions(file: Path, count: int) -> list[tuple[int, str, int]]:
                 ) from error
             if not 0 <= index < count or (changes and new < 0):
                 raise ValueError(f"{where}: no index of the {count} samples or no class index: {index} and {new}")
+            path = row.get("path")
+            if path and paths is not None and not _same_file(path, paths[index]):
+                raise ValueError(f"{where}: sample {index} is {paths[index]} in the dataset, and {path} in the file")
             if index in found:
                 raise ValueError(f"{where}: there are two decisions for index {index}")
             found[index] = (index, decision, new)
     return list(found.values())
+
+
+def _same_file(one: str, other: str) -> bool:
+    """Whether two paths may be of one file, relative to different folders."""
+    ends = [PurePath(path).parts[::-1] for path in (one, other)]
+    return all(mine == theirs for mine, theirs in zip(*ends, strict=False))
 
 
 def _integers(name: str, values: Any) -> npt.NDArray[np.int64]:

@@ -9,7 +9,9 @@ one is sure of is the idea of confident learning (Northcutt, Jiang and Chuang 20
 Where neighbors agree less, so do they with the sample's own label, and there are two readings: these votes are wrong
 more often, or these labels are. People err where samples are hard, and a network that has begun to memorize moves
 samples with a wrong label away from the others of their class. Nothing but true labels would tell the readings apart:
-by default half of what agreement lacks, as a factor, is put down to each.
+by default half of what agreement lacks, as a factor, is put down to each, and no label is taken to be wrong more than
+twice as often as those of which one is sure. So where labels are mostly right they are believed, however hard the
+samples are.
 
 What is assumed besides, and cannot be tested either: neighbors that agree most are right.
 """
@@ -35,6 +37,9 @@ MOST_CERTAIN = 0.999
 
 STANDARD_ERRORS = 3.0
 """Sure samples have to agree with their own labels so much more often than by chance."""
+
+MOST_TIMES = 2.0
+"""The label of a hard sample is wrong at most so many times as often as that of one whose neighbors agree most."""
 
 LEAST_IMAGINED, MOST_IMAGINED = 1.0, 1e6
 """Samples of what is usual that are added to those of a class."""
@@ -113,10 +118,13 @@ def label_posterior(shares: Tensor, labels: Tensor, *, blame_labels: float = 0.5
     others = (transition - torch.diag(kept)) / (1 - kept).unsqueeze(1)
     least_kept, sum_kept = 1 - MOST_OF_CHANCE * (1 - 1 / num_classes), 0.0
     for rows, certainty in zip(torch.split(asked, CHUNK_ROWS), torch.split(certainties, CHUNK_ROWS), strict=True):
-        own = (kept * certainty.pow(blame_labels).unsqueeze(1)).clamp_min(least_kept)  # the label is right, by class
+        most_kept = kept[voted[rows]]
+        least_share = ((1 - MOST_TIMES * (1 - most_kept)) / most_kept).clamp_min(0)
+        share_kept = torch.maximum(certainty.pow(blame_labels), least_share)
+        own = (kept * share_kept.unsqueeze(1)).clamp_min(least_kept)  # the label is right, by class
         given = labels[rows].unsqueeze(1)
         likelihood = ((1 - own) * others[:, labels[rows]].T).scatter(1, given, own.gather(1, given))
-        certain = certainty.pow(1 - blame_labels).clamp_max(MOST_CERTAIN)
+        certain = (certainty / share_kept).clamp_max(MOST_CERTAIN)
         joint = _prior(shares[rows].float(), voted[rows], certain) * likelihood
         probabilities[rows] = joint / joint.sum(dim=1, keepdim=True)
         sum_kept += float(own.gather(1, voted[rows].unsqueeze(1)).sum())

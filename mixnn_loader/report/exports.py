@@ -3,13 +3,16 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
+
+from mixnn_loader._utils.installed import own_version
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +78,7 @@ def to_cleanlab(report: "LabelReport") -> "pd.DataFrame":
 
 def to_csv(report: "LabelReport", path: Path) -> None:
     """See `LabelReport.to_csv`."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
         is_first = True
         for part in _parts(report):
@@ -110,6 +113,7 @@ def to_json(report: "LabelReport", path: Path) -> None:
 
 def to_label_studio(report: "LabelReport", path: Path, prefix: str) -> None:
     """See `LabelReport.to_label_studio`."""
+    model = f"mixnn_loader {own_version()}"
     with path.open("w", encoding="utf-8") as file:
         file.write("[")
         separator = "\n"
@@ -117,12 +121,12 @@ def to_label_studio(report: "LabelReport", path: Path, prefix: str) -> None:
             table = columns(part)
             for row in zip(*map(_plain, table.values()), strict=True):
                 of_row = dict(zip(table, row, strict=True))
-                what = of_row.get("path", of_row["index"])
+                what = quote(os.fsencode(of_row["path"])) if "path" in of_row else of_row["index"]
                 task = {
                     "data": {"image": f"{prefix}{what}", "index": of_row["index"], "given": of_row["given_class"]},
                     "predictions": [
                         {
-                            "model_version": f"mixnn_loader {version('mixnn_loader')}",
+                            "model_version": model,
                             "score": of_row["confidence"],
                             "result": [
                                 {
@@ -149,7 +153,11 @@ def _parts(report: "LabelReport") -> Iterator["LabelReport"]:
 def _plain(values: npt.NDArray[Any]) -> list[Any]:
     """Make Python objects of a column, float32 with no more digits than it has."""
     if values.dtype == np.float32:
-        return [float(f"{value:.{_DIGITS}g}") for value in values.tolist()]
+        wide = values.astype(np.float64)
+        size = np.floor(np.log10(np.maximum(np.abs(wide), 1e-30)))
+        scale = 10 ** (_DIGITS - 1 - size)
+        rounded: list[Any] = (np.round(wide * scale) / scale).tolist()
+        return rounded
     listed: list[Any] = values.tolist()
     return listed
 

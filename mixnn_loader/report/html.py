@@ -1,24 +1,36 @@
 """A label report as one page, which opens without a server and asks nothing of any."""
 
 import datetime as dt
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mixnn_loader.report.page_data import as_json, page_data
-
-if TYPE_CHECKING:
-    from mixnn_loader.report.label_report import LabelReport
+from mixnn_loader._utils.installed import own_version
+from mixnn_loader.report.page_data import as_json
 
 
-def write_html(report: "LabelReport", path: Path, dataset: Any, *, top: int, neighbors: int, title: str) -> None:
-    """Write the page; see `LabelReport.to_html`."""
+def check_installed() -> None:
+    """Check that a page can be made.
+
+    Raises:
+        ImportError: Jinja2 is not installed.
+    """
     try:
-        import jinja2
-        from markupsafe import Markup
+        import jinja2  # noqa: F401
     except ImportError as error:
         raise ImportError("the page needs Jinja2: python -m pip install 'mixnn_loader[report]'") from error
-    data = page_data(report, dataset, top=top, neighbors=neighbors)
+
+
+def write_html(data: dict[str, Any], path: Path, title: str) -> None:
+    """Write the page.
+
+    Args:
+        data: what it shows, see `mixnn_loader.report.page_data`.
+        path: the file.
+        title: of the page.
+    """
+    import jinja2
+    from markupsafe import Markup
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mixnn_loader.report", "page"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -33,7 +45,7 @@ def write_html(report: "LabelReport", path: Path, dataset: Any, *, top: int, nei
         num_rows=num_rows,
         start=min(max(data["numIssues"], 1), num_rows),
         date=dt.date.today().isoformat(),
-        version=version("mixnn_loader"),
+        version=own_version(),
         data=Markup(as_json(data)),  # escaped for where it stands
     )
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # of file names that are no text

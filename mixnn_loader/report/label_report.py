@@ -1,6 +1,6 @@
 """What a training has found out about the labels of its data: one row a sample, the most suspicious first."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from mixnn_loader._utils.checks import check_count
 from mixnn_loader.report import exports
-from mixnn_loader.report.html import write_html
+from mixnn_loader.report.html import check_installed, write_html
+from mixnn_loader.report.page_data import page_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,8 @@ class LabelReport:
         class_names: of each class, in the order of the labels.
         paths: (n,) the sample's file, relative to the dataset's root; None where the dataset knows no files.
         transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one.
-        num_samples: N, the samples that were looked at; more than n in a part of a report.
+        num_samples: the samples that were looked at; more than n in a part of a report.
+        dataset_length: N, of the dataset; more than these where some are no training data.
         wrong_labels: the expected number of wrong labels among them.
         wrong_labels_interval: the least and the most it may be, if one goes by the neighbors alone, whoever is to blame
             where they do not agree (see `mixnn_loader.functional.label_posterior`), or by the model alone.
@@ -63,6 +65,7 @@ class LabelReport:
     paths: Sequence[str] | None
     transition: Floats
     num_samples: int
+    dataset_length: int
     wrong_labels: float
     wrong_labels_interval: tuple[float, float]
     duplicates: Sequence[Integers]
@@ -146,14 +149,14 @@ class LabelReport:
             threshold: in [0, 1]; the suggested label is taken where its probability is above it.
 
         Returns:
-            (N,) int64, N the largest dataset index of the report plus one; -1 for an index that is not in the report.
+            (N,) int64, N the dataset's length; -1 for a sample that is not in the report.
 
         Raises:
             ValueError: the threshold is outside its range.
         """
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be in [0, 1], got {threshold}")
-        labels = np.full(int(self.indices.max(initial=-1)) + 1, -1, dtype=np.int64)
+        labels = np.full(self.dataset_length, -1, dtype=np.int64)
         labels[self.indices] = np.where(self.confidence > threshold, self.suggested_labels, self.given_labels)
         return labels
 
@@ -164,6 +167,7 @@ class LabelReport:
         *,
         top: int = 1000,
         neighbors: int = 6,
+        input_key: Hashable = None,
         title: str = "Which labels are wrong?",
     ) -> None:
         """Write a page with the most suspicious samples, to look at and to decide upon.
@@ -178,6 +182,7 @@ class LabelReport:
                 its transforms is undone.
             top: how many suspects; pictures of a thousand take some megabytes.
             neighbors: how many neighbors of each are shown.
+            input_key: which part of a sample is shown; None: the first of a pair, of a mapping its image or text.
             title: of the page.
 
         Raises:
@@ -188,7 +193,9 @@ class LabelReport:
         check_count("neighbors", neighbors)
         if len(self) == 0:
             raise ValueError("the report has no rows: there is nothing to show")
-        write_html(self, Path(path), dataset, top=top, neighbors=neighbors, title=title)
+        check_installed()
+        data = page_data(self, dataset, top=top, neighbors=neighbors, input_key=input_key)
+        write_html(data, Path(path), title)
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return a table of the rows; see `mixnn_loader.report.exports.columns` for its columns.
@@ -219,8 +226,8 @@ class LabelReport:
     def to_label_studio(self, path: str | Path, *, prefix: str = "") -> None:
         """Write the rows as tasks for Label Studio, each with the suggested label as a prediction.
 
-        The labeling interface needs an ``<Image name="image" value="$image"/>`` (or ``<Text .../>``) and ``<Choices
-        name="label" toName="image">`` with the class names.
+        The labeling interface needs an ``<Image name="image" value="$image"/>`` and ``<Choices name="label"
+        toName="image">`` with the class names. Tasks hold the path of a sample, quoted for an address, or its index.
 
         Args:
             path: the file.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,9 @@ BINS = 40
 """Bars of the distribution of losses."""
 
 
-def page_data(report: "LabelReport", dataset: Any, *, top: int, neighbors: int) -> dict[str, Any]:
+def page_data(
+    report: "LabelReport", dataset: Any, *, top: int, neighbors: int, input_key: Hashable = None
+) -> dict[str, Any]:
     """Gather what the page shows.
 
     Args:
@@ -41,10 +44,12 @@ def page_data(report: "LabelReport", dataset: Any, *, top: int, neighbors: int) 
         dataset: gives the samples, by the report's indices.
         top: how many suspects.
         neighbors: how many neighbors of each.
+        input_key: which part of a sample is shown, see `inputs_of`.
 
     Returns:
         Primitives, lists and dicts.
     """
+    is_whole = len(report) == report.num_samples
     suspects = report[:top]
     listed = suspects.neighbors[:, :neighbors]
     rows = [
@@ -74,10 +79,11 @@ def page_data(report: "LabelReport", dataset: Any, *, top: int, neighbors: int) 
         "wrongLabels": report.wrong_labels,
         "interval": list(report.wrong_labels_interval),
         "rows": rows,
-        "shows": shows(suspects.indices.tolist(), listed.reshape(-1).tolist(), dataset),
+        "shows": shows(suspects.indices.tolist(), listed.reshape(-1).tolist(), dataset, input_key),
         "pairs": _pairs(report),
-        "rates": _rates(report),
-        "losses": loss_distribution(report),
+        # Of all samples, and so not to be had from a part.
+        "rates": _rates(report) if is_whole else None,
+        "losses": loss_distribution(report) if is_whole else None,
         "duplicates": _duplicates(report),
     }
 
@@ -96,7 +102,9 @@ def report_id(report: "LabelReport") -> str:
     return digest.hexdigest()[:16]
 
 
-def shows(suspects: list[int], neighbors: list[int], dataset: Any) -> dict[str, dict[str, str]]:
+def shows(
+    suspects: list[int], neighbors: list[int], dataset: Any, input_key: Hashable = None
+) -> dict[str, dict[str, str]]:
     """Return what is shown of each sample, by dataset index: ``{"image": ...}`` or ``{"text": ...}``."""
     statistics = normalization_of(dataset)
     wanted = dict.fromkeys(neighbors, NEIGHBOR_SIZE) | dict.fromkeys(suspects, SIZE)
@@ -105,7 +113,7 @@ def shows(suspects: list[int], neighbors: list[int], dataset: Any) -> dict[str, 
     tried = {index: wanted[index] for index in [*suspects[:TRIED], *neighbors[:TRIED]]}
     quality = None
     for index in [*tried, *(index for index in wanted if index not in tried)]:
-        inputs = inputs_of(dataset[index])
+        inputs = inputs_of(dataset[index], input_key)
         image = as_image(inputs, statistics)
         if image is None:
             found[str(index)] = {"text": as_text(inputs)}
@@ -166,7 +174,7 @@ def _rates(report: "LabelReport") -> list[float]:
 def _duplicates(report: "LabelReport") -> list[list[dict[str, Any]]]:
     """List the members of each group, as far as the report has rows of them."""
     rows = {index: row for row, index in enumerate(report.indices.tolist())}
-    return [
+    groups = [
         [
             {
                 "index": index,
@@ -178,6 +186,7 @@ def _duplicates(report: "LabelReport") -> list[list[dict[str, Any]]]:
         ]
         for group in report.duplicates
     ]
+    return [group for group in groups if len(group) > 1]
 
 
 def _short(value: np.float32) -> float | None:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from PIL.Image import Image as Picture
 
 LONGEST_TEXT = 400
 """Characters of a text, or of a row of numbers, that are shown."""
@@ -21,17 +21,26 @@ MOST_NUMBERS = 16
 Statistics = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def inputs_of(sample: Any) -> Any:
-    """Return what the model would get of a sample: the first part of a pair, or of a mapping all but its label."""
+def inputs_of(sample: Any, key: Hashable = None) -> Any:
+    """Return what is to be shown of a sample: the first part of a pair; of a mapping image, text, or all but labels.
+
+    Args:
+        sample: the dataset's.
+        key: which part it is; None: see above.
+    """
+    if key is not None:
+        return sample[key]
+    if isinstance(sample, (tuple, list)) and len(sample) > 0:
+        sample = sample[0]
     if isinstance(sample, Mapping):
         for name in ("image", "img", "pixel_values", "text", "sentence"):
             if name in sample:
                 return sample[name]
         return {name: value for name, value in sample.items() if name not in ("label", "labels")}
-    return sample[0] if isinstance(sample, (tuple, list)) and len(sample) > 0 else sample
+    return sample
 
 
-def as_image(inputs: Any, statistics: Statistics | None = None) -> "Image | None":
+def as_image(inputs: Any, statistics: Statistics | None = None) -> "Picture | None":
     """Make a picture of an image: PIL's, or numbers of shape (H, W), (C, H, W) or (H, W, C) with 1, 3 or 4 channels.
 
     Args:
@@ -45,7 +54,7 @@ def as_image(inputs: Any, statistics: Statistics | None = None) -> "Image | None
     from PIL import Image
 
     if isinstance(inputs, Image.Image):
-        return inputs.convert("RGB") if inputs.mode not in ("L", "RGB") else inputs
+        return as_rgb(inputs)
     if not isinstance(inputs, (Tensor, np.ndarray)):
         return None
     values = _as_array(inputs)
@@ -63,6 +72,20 @@ def as_image(inputs: Any, statistics: Statistics | None = None) -> "Image | None
     return Image.fromarray(pixels[..., 0]) if pixels.shape[2] == 1 else Image.fromarray(pixels)
 
 
+def as_rgb(image: "Picture") -> "Picture":
+    """Turn a picture of any mode upright, and into RGB or gray; more than 8 bits are brought to what 8 bits hold."""
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in ("L", "RGB"):
+        return upright
+    if upright.mode == "F" or upright.mode.startswith("I"):
+        values = np.asarray(upright, dtype=np.float64)
+        low, high = (0, 65_535) if upright.mode.startswith("I;16") else (values.min(), values.max())
+        return Image.fromarray((255 * (values - low) / max(high - low, 1e-12)).clip(0, 255).astype(np.uint8))
+    return upright.convert("RGB")
+
+
 def as_text(inputs: Any) -> str:
     """Describe inputs that are no image in a line: a text as it is, a row of numbers by its first ones."""
     if isinstance(inputs, Mapping):
@@ -70,7 +93,8 @@ def as_text(inputs: Any) -> str:
     elif isinstance(inputs, (Tensor, np.ndarray)) and inputs.ndim <= 1:
         listed = inputs.tolist() if inputs.ndim == 1 else [inputs.item()]
         more = ", ..." if len(listed) > MOST_NUMBERS else ""
-        text = ", ".join(f"{value:.4g}" for value in listed[:MOST_NUMBERS]) + more
+        text = ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in listed[:MOST_NUMBERS])
+        text += more
     elif isinstance(inputs, (Tensor, np.ndarray)):
         text = f"{type(inputs).__name__} of shape {tuple(inputs.shape)}"
     else:
@@ -78,7 +102,7 @@ def as_text(inputs: Any) -> str:
     return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 3] + "..."
 
 
-def data_uri(image: "Image", size: int, quality: int) -> str:
+def data_uri(image: "Picture", size: int, quality: int) -> str:
     """Encode a picture, shrunk to fit into a square of ``size`` pixels; a smaller one is enlarged by whole factors.
 
     Args:
@@ -110,8 +134,9 @@ def normalization_of(dataset: Any) -> Statistics | None:
         mean, std = getattr(current, "mean", None), getattr(current, "std", None)
         if current is not dataset and _are_numbers(mean) and _are_numbers(std):
             return np.asarray(mean, dtype=np.float64).reshape(-1), np.asarray(std, dtype=np.float64).reshape(-1)
-        for name in ("transform", "transforms", "dataset"):
+        for name in ("transform", "transforms", "dataset", "datasets", "_modules"):
             inner = getattr(current, name, None)
+            inner = list(inner.values()) if name == "_modules" and inner is not None else inner
             if isinstance(inner, (list, tuple)):
                 seen.extend(inner)
             elif inner is not None and not callable(getattr(type(inner), "tolist", None)):
@@ -124,9 +149,9 @@ def _to_bytes(values: npt.NDArray[np.float64], statistics: Statistics | None) ->
     values = np.nan_to_num(values)
     if statistics is not None and all(len(part) in (1, values.shape[2]) for part in statistics):
         values = values * statistics[1] + statistics[0]
-    elif values.max() > 1 and values.min() >= 0 and values.max() <= 255:
+    elif values.min() >= 0 and 2 < values.max() <= 255:  # up to 2 it is rather [0, 1] with what a resize added
         values = values / 255
-    elif values.min() < 0 or values.max() > 1:
+    elif values.min() < 0 or values.max() > 2:
         low, high = values.min(), values.max()
         values = (values - low) / max(high - low, 1e-12)
     return (values.clip(0, 1) * 255).round().astype(np.uint8)

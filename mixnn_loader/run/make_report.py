@@ -7,12 +7,12 @@ from torch import Tensor
 from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn import warn_user
+from mixnn_loader.data.sample_names import class_names, sample_paths
 from mixnn_loader.method.opinions import combined
 from mixnn_loader.method.posterior import label_posterior
 from mixnn_loader.method.votes import num_voters, vote_shares
 from mixnn_loader.report.label_report import LabelReport, as_class_names
 from mixnn_loader.report.near_duplicates import contradicting_duplicates
-from mixnn_loader.report.samples import class_names, sample_paths
 from mixnn_loader.run.ask_neighbors import directions_of, nearest_by_angle
 from mixnn_loader.run.parts import Parts
 from mixnn_loader.run.sample_table import SampleTable
@@ -32,8 +32,8 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
     Raises:
         RuntimeError: nothing is known of any sample yet, or none has a finite loss and representation.
     """
-    table = _scanned(parts, epoch)
-    rows = _usable(parts, table)
+    table, members = _scanned(parts, epoch)
+    rows = _usable(table, members)
     labels, num_classes = table.given_labels[rows], table.soft_targets.shape[1]
     directions = directions_of(table, rows)
     num_asked = min(num_voters(len(rows), num_classes), len(rows) - 1)
@@ -55,15 +55,17 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
     confidence, suggested = probabilities.max(dim=1)
     suggested = torch.where(clean >= confidence, own, suggested)
     # By neighbors alone, whoever is to blame for what agreement lacks; by the model alone; by both.
-    readings = [label_posterior(shares, own, blame_labels=blame).probabilities for blame in (0.0, 1.0)]
-    rates = [1 - _mean_of_given(reading, own) for reading in (*readings, predictions, probabilities)]
+    rates = [
+        1 - _mean_of_given(label_posterior(shares, own, blame_labels=blame).probabilities, own) for blame in (0, 1)
+    ]
+    rates += [1 - _mean_of_given(reading, own) for reading in (predictions, probabilities)]
     neighbors, near = rows.numpy()[listed.cpu().numpy()], labels[listed.cpu()]
     order = np.lexsort((-table.losses[rows].cpu().numpy(), clean.cpu().numpy()))
     dataset = parts.wrapped.dataset
     paths = sample_paths(dataset)
     asked = parts.table.times_asked[to_device(rows, parts.table.times_asked.device)].cpu()
     wrong = parts.table.wrong_events[to_device(rows, parts.table.times_asked.device)].cpu()
-    agreement = (near == suggested.cpu().unsqueeze(1)).float().mean(dim=1)
+    agreement = (near == suggested.cpu().unsqueeze(1)).float().sum(dim=1) / max(num_listed, 1)
     duplicates = contradicting_duplicates(listed.cpu().numpy(), distances.cpu().numpy(), labels.numpy())
     indices = rows.numpy()[order]
     return LabelReport(
@@ -81,6 +83,7 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
         paths=None if paths is None else [paths[index] for index in indices],
         transition=posterior.transition.cpu().numpy(),
         num_samples=len(rows),
+        dataset_length=len(table),
         wrong_labels=rates[-1] * len(rows),
         wrong_labels_interval=(min(rates) * len(rows), max(rates) * len(rows)),
         duplicates=[rows.numpy()[group] for group in duplicates],
@@ -88,18 +91,18 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
     )
 
 
-def _scanned(parts: Parts, epoch: int) -> SampleTable:
-    """Return a table of its own, with labels, losses and representations of the members."""
-    if len(parts.dataset_scan.choose()) == 0:
+def _scanned(parts: Parts, epoch: int) -> tuple[SampleTable, Tensor]:
+    """Return a table of its own, with labels, losses and representations of the members, and these."""
+    members = parts.dataset_scan.choose()
+    if len(members) == 0:
         raise RuntimeError("there is nothing to report: no sample has been drawn yet, and the sampler declares none")
     table = parts.table.emptied()
     parts.dataset_scan.run(table, epoch, need_representations=True, keep_predictions=True)
-    return table
+    return table, members
 
 
-def _usable(parts: Parts, table: SampleTable) -> Tensor:
+def _usable(table: SampleTable, members: Tensor) -> Tensor:
     """Return the dataset indices (n,) of samples with a finite loss and representation, on the CPU."""
-    members = parts.dataset_scan.choose()
     is_usable = table.losses.isfinite().cpu()
     for places in torch.split(members, CHUNK_ROWS):
         some = table.representations[to_device(places, table.representations.device)]
@@ -125,6 +128,8 @@ def _distances(directions: Tensor, neighbors: Tensor) -> Tensor:
     distances = torch.empty(neighbors.shape, dtype=torch.float32, device=directions.device)
     for rows in torch.split(torch.arange(len(directions), device=directions.device), CHUNK_ROWS):
         for place in range(neighbors.shape[1]):  # one after the other: (n, k, d) would be large
-            others = directions[neighbors[rows, place]]
-            distances[rows, place] = torch.linalg.vector_norm((directions[rows] - others).float(), dim=1)
+            own, others = directions[rows], directions[neighbors[rows, place]]
+            apart = torch.linalg.vector_norm((own - others).float(), dim=1)
+            # Where the layer says nothing of a sample, it is like no other.
+            distances[rows, place] = apart.masked_fill((own == 0).all(dim=1), torch.inf)
     return distances

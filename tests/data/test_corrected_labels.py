@@ -23,7 +23,7 @@ def test_other_labels_and_fewer_samples() -> None:
     corrected = CorrectedLabels(PAIRS, torch.tensor([2, -1, -1, 1]), drop=[1])
     assert samples_of(corrected) == [("a", 2), ("c", 2), ("d", 1)]
     assert corrected.indices.tolist() == [0, 2, 3]
-    assert corrected.targets.tolist() == [2, -1, 1]
+    assert corrected.new_labels.tolist() == [2, -1, 1]
     assert corrected[-1] == ("d", 1)
     assert corrected.__getitems__([2, 0]) == [("d", 1), ("a", 2)]
     assert PAIRS == [("a", 0), ("b", 1), ("c", 2), ("d", 0)]

@@ -44,7 +44,7 @@ def test_the_row_of_an_index() -> None:
 def test_corrected_labels_stand_at_their_dataset_index() -> None:
     report = label_report(6)  # the two issues have confidences of 1 and 0.8
     labels = report.corrected_labels()
-    assert len(labels) == 61
+    assert len(labels) == report.dataset_length == 70
     assert labels[[10, 20, 30, 40]].tolist() == [1, 2, 2, 0]
     assert (np.delete(labels, report.indices) == -1).all()
     assert report.corrected_labels(threshold=0.9)[[10, 20]].tolist() == [1, 1]

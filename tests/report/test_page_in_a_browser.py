@@ -85,9 +85,9 @@ def text_of(page: Any, name: str) -> str:
     return str(page.find_element("id", name).text)
 
 
-def set_value(page: Any, name: str, value: object, event: str = "input") -> None:
+def set_value(page: Any, name: str, value: object) -> None:
     script = "const e = document.getElementById(arguments[0]); e.value = arguments[1]; "
-    page.execute_script(script + "e.dispatchEvent(new Event(arguments[2]))", name, str(value), event)
+    page.execute_script(script + "for (const n of ['input', 'change']) e.dispatchEvent(new Event(n))", name, str(value))
 
 
 def downloaded(file: Path) -> str:
@@ -128,7 +128,7 @@ def test_more_or_fewer_and_filters(page: Any) -> None:
     set_value(page, "least", 90)
     assert 0 < len(cards(page)) < 40
     set_value(page, "least", 0)
-    set_value(page, "sort", "given", "change")
+    set_value(page, "sort", "given")
     titles = [title.text.split(" → ")[0] for title in page.find_elements("css selector", ".card h2")]
     assert titles == sorted(titles, key=["cat", EVIL, "dog"].index)
 
@@ -155,9 +155,9 @@ def test_decides_by_keyboard_and_remembers(page: Any, tmp_path: Path) -> None:
     page.refresh()
     assert text_of(page, "done") == "4 decided"
     assert verdict(page, 10) == f"accepted: {EVIL}"
-    set_value(page, "state", "open", "change")
+    set_value(page, "state", "open")
     assert len(cards(page)) == 36
-    set_value(page, "state", "decided", "change")
+    set_value(page, "state", "decided")
     assert cards(page) == ["suspect-10", "suspect-20", "suspect-30", "suspect-40"]
 
     page.find_element("id", "save-csv").click()
@@ -173,7 +173,10 @@ def test_decides_by_keyboard_and_remembers(page: Any, tmp_path: Path) -> None:
     dataset = [("x", 0)] * 1201
     corrected = CorrectedLabels.from_csv(dataset, tmp_path / "decisions.csv", unsure="drop")
     assert len(corrected) == 1200
-    assert [index for index, label in zip(corrected.indices, corrected.targets, strict=True) if label == 1] == [10, 40]
+    assert [index for index, label in zip(corrected.indices, corrected.new_labels, strict=True) if label == 1] == [
+        10,
+        40,
+    ]
 
 
 def test_another_class_and_a_file_read_back(page: Any, tmp_path: Path) -> None:
@@ -206,6 +209,55 @@ def test_another_class_and_a_file_read_back(page: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     page.find_element("id", "read").send_keys(str(tmp_path / "broken.json"))
     _wait(lambda: text_of(page, "done") == "broken.json holds no decisions")
+
+
+def test_going_through_what_is_open_skips_nobody(page: Any) -> None:
+    set_value(page, "top", 120)
+    set_value(page, "state", "open")
+    press(page, ">" + "a" * 52)  # over the end of the first page
+    assert text_of(page, "done") == "52 decided"
+    assert page.switch_to.active_element.get_attribute("id") == "suspect-530"
+    press(page, "z" * 4)  # and back
+    assert page.switch_to.active_element.get_attribute("id") == "suspect-490"
+    assert text_of(page, "done") == "48 decided"
+    page.find_elements("css selector", ".after")[0].click()
+    assert cards(page)[0] == "suspect-510"
+
+
+def test_nothing_is_decided_that_is_not_seen(page: Any) -> None:
+    press(page, "a")
+    assert text_of(page, "done") == "0 decided"
+    assert page.switch_to.active_element.get_attribute("id") == "suspect-10"
+    page.execute_script(
+        "for (let i = 0; i < 5; i++) document.activeElement.dispatchEvent("
+        "new KeyboardEvent('keydown', {key: 'a', repeat: true, bubbles: true}))"
+    )
+    assert text_of(page, "done") == "0 decided"
+    press(page, "a")
+    assert text_of(page, "done") == "1 decided"
+
+
+def test_decisions_of_another_window_and_of_a_longer_page_stay(page: Any) -> None:
+    press(page, ">a")
+    key = page.execute_script("return Object.keys(localStorage)[0]")
+    script = """const stored = JSON.parse(localStorage.getItem(arguments[0]));
+                stored.push([99999, {decision: "keep", new: 0}], [20, {decision: "unsure", new: null}]);
+                localStorage.setItem(arguments[0], JSON.stringify(stored))"""
+    page.execute_script(script, key)
+    press(page, ">k")
+    stored = dict(page.execute_script("return JSON.parse(localStorage.getItem(arguments[0]))", key))
+    assert {index: made["decision"] for index, made in stored.items()} == {
+        10: "accept",
+        20: "unsure",
+        30: "keep",
+        99999: "keep",
+    }
+
+
+def test_the_precision_is_of_what_is_shown(page: Any) -> None:
+    set_value(page, "least", 90)
+    shown = len(cards(page))
+    assert f"of these {shown} labels are wrong" in text_of(page, "precision")
 
 
 def test_for_screen_readers(page: Any) -> None:

@@ -6,6 +6,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const storageKey = "mixnn-labels-" + data.id;
 const byId = (id) => document.getElementById(id);
 const rowOf = new Map(data.rows.map((row) => [row.index, row]));
+const MOST_CLASSES_IN_TABLE = 30, MOST_PAIRS = 200;
 const rankOf = new Map(data.rows.map((row, rank) => [row.index, rank + 1]));
 const verdicts = {accept: "accepted", keep: "kept", other: "changed", unsure: "unsure"};
 const decisions = new Map();
@@ -31,11 +32,20 @@ function element(tag, attributes, ...children) {
 
 // ------------------------------------------------------------------------------------------------ decisions
 
-function remember() {
+// What stands in the storage may be of a page with more suspects, or of another window: only what was decided here is
+// written.
+function remember(...indices) {
   try {
-    localStorage.setItem(storageKey, JSON.stringify([...decisions]));
+    const stored = new Map(JSON.parse(localStorage.getItem(storageKey) || "[]"));
+    for (const index of indices) {
+      if (decisions.has(index)) stored.set(index, decisions.get(index));
+      else stored.delete(index);
+    }
+    localStorage.setItem(storageKey, JSON.stringify([...stored]));
+    return true;
   } catch (error) {
     tell("Decisions cannot be kept in this browser: export them before you leave.");
+    return false;
   }
 }
 
@@ -54,9 +64,8 @@ function decide(index, decision, label) {
   const chosen = {accept: row.suggested, keep: row.given, other: label, unsure: null}[decision];
   done.push([index, decisions.get(index)]);
   decisions.set(index, {decision, new: chosen});
-  remember();
   refresh(index);
-  tell(`index ${index}: ${verdictOf(index)}`);
+  if (remember(index)) tell(`index ${index}: ${verdictOf(index)}`);
 }
 
 function undo() {
@@ -64,10 +73,9 @@ function undo() {
   const [index, before] = done.pop();
   if (before === undefined) decisions.delete(index);
   else decisions.set(index, before);
-  remember();
   refresh(index);
   focusOn(index);
-  tell(`index ${index}: undone`);
+  if (remember(index)) tell(`index ${index}: undone`);
 }
 
 function verdictOf(index) {
@@ -126,20 +134,23 @@ function parseCsv(text) {
 
 function takeOver(text) {
   const isJson = text.trimStart().startsWith("{");
-  const found = isJson ? JSON.parse(text).decisions : parseCsv(text);
-  let taken = 0;
+  const content = isJson ? JSON.parse(text) : {decisions: parseCsv(text)};
+  const found = content.decisions;
+  const taken = [];
   for (const row of found) {
     const index = Number(row.index);
     const label = row.new === "" || row.new === null ? null : Number(row.new);
     const fits = label === null ? row.decision === "unsure" : label >= 0 && label < data.classes.length;
     if (!rowOf.has(index) || !(row.decision in verdicts) || !fits) continue;
+    if (row.given !== undefined && row.given !== "" && Number(row.given) !== rowOf.get(index).given) continue;
     decisions.set(index, {decision: row.decision, new: row.decision === "unsure" ? null : label});
-    taken++;
+    taken.push(index);
   }
   done.length = 0;
-  remember();
+  choose();
   draw();
-  tell(`${taken} of ${found.length} decisions were read.`);
+  const other = content.report !== undefined && content.report !== data.id ? " They are of another report." : "";
+  if (remember(...taken)) tell(`${taken.length} of ${found.length} decisions were read.${other}`);
 }
 
 // ------------------------------------------------------------------------------------------------ cards
@@ -162,8 +173,15 @@ function card(row) {
   const same = row.given === row.suggested;
   const title = same ? `${nameOf(row.given)}, which seems right` : `${nameOf(row.given)} \u2192 ${nameOf(row.suggested)}?`;
   const choice = element("select", {"aria-label": `another class for index ${index}`},
-    element("option", {value: "", text: "another class \u2026"}),
-    ...data.classes.map((name, label) => element("option", {value: label, text: name})));
+    element("option", {value: "", text: "another class \u2026"}));
+  const fill = () => {  // when it is wanted: fifty cards of a thousand classes would be slow
+    if (choice.options.length > 1) return;
+    const made = decisions.get(index);
+    choice.append(...data.classes.map((name, label) => element("option", {value: label, text: name})));
+    choice.value = made !== undefined && made.decision === "other" ? String(made.new) : "";
+  };
+  choice.addEventListener("pointerdown", fill);
+  choice.addEventListener("focus", fill);
   choice.addEventListener("change", () => {
     if (choice.value !== "") decide(index, "other", Number(choice.value));
   });
@@ -226,15 +244,14 @@ function choose() {
     && (pair === null || (row.given === pair[0] && row.suggested === pair[1]))
     && (state === "all" || (state === "decided") === decisions.has(row.index)));
   if (byId("sort").value !== "suspicion") shown.sort((one, other) => keyOf(one) - keyOf(other));
-  const wrong = data.rows.slice(0, top).reduce((sum, row) => sum + 1 - row.clean, 0);
+  const wrong = shown.reduce((sum, row) => sum + 1 - row.clean, 0);
   byId("top-value").textContent = top;
   byId("least-value").textContent = least.toFixed(2);
-  byId("precision").textContent =
-    `Expected precision ${percent(wrong / top)}: about ${Math.round(wrong)} of these ${top} labels are wrong.`;
+  byId("precision").textContent = shown.length === 0 ? ""
+    : `Expected precision ${percent(wrong / shown.length)}: about ${Math.round(wrong)} of these ${shown.length} labels are wrong.`;
 }
 
 function draw() {
-  choose();
   const pages = Math.max(1, Math.ceil(shown.length / PAGE_SIZE));
   page = Math.min(Math.max(page, 0), pages - 1);
   const part = shown.slice(page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
@@ -279,21 +296,34 @@ function tell(text) {
 
 function drawPairs() {
   const table = byId("pairs");
+  if (data.pairs.length === 0) {
+    table.append(element("tr", {}, element("td", {text: "There are no issues."})));
+    return;
+  }
   const used = [...new Set(data.pairs.flatMap(([given, suggested]) => [given, suggested]))].sort((a, b) => a - b);
+  const pairButton = ([given, suggested, count]) => {
+    const button = element("button", {type: "button", "aria-pressed": "false", text: count,
+      "aria-label": `${count} with given label ${nameOf(given)} and suggested label ${nameOf(suggested)}`});
+    button.addEventListener("click", () => filterBy(pair !== null && pair[0] === given && pair[1] === suggested
+      ? null : [given, suggested], button));
+    return button;
+  };
+  if (used.length > MOST_CLASSES_IN_TABLE) {  // too many for a matrix: the most frequent pairs, one below the other
+    table.append(element("tr", {}, ...["given", "suggested", "issues"].map((text) => element("th", {scope: "col", text}))));
+    table.append(...data.pairs.slice(0, MOST_PAIRS).map((row) => element("tr", {}, element("td", {text: nameOf(row[0])}),
+      element("td", {text: nameOf(row[1])}), element("td", {}, pairButton(row)))));
+    return;
+  }
   const counts = new Map(data.pairs.map(([given, suggested, count]) => [`${given} ${suggested}`, count]));
   const head = element("tr", {}, element("th", {scope: "col", text: "given \\ suggested"}),
     ...used.map((label) => element("th", {scope: "col", text: nameOf(label)})),
-    element("th", {scope: "col", text: "expected wrong"}));
+    ...(data.rates === null ? [] : [element("th", {scope: "col", text: "expected wrong"})]));
   const body = used.map((given) => element("tr", {}, element("th", {scope: "row", text: nameOf(given)}),
     ...used.map((suggested) => {
       const count = counts.get(`${given} ${suggested}`);
       if (count === undefined) return element("td", {});
-      const button = element("button", {type: "button", "aria-pressed": "false", text: count,
-        "aria-label": `${count} with given label ${nameOf(given)} and suggested label ${nameOf(suggested)}`});
-      button.addEventListener("click", () => filterBy(pair !== null && pair[0] === given && pair[1] === suggested
-        ? null : [given, suggested], button));
-      return element("td", {}, button);
-    }), element("td", {text: percent(data.rates[given])})));
+      return element("td", {}, pairButton([given, suggested, count]));
+    }), ...(data.rates === null ? [] : [element("td", {text: percent(data.rates[given])})])));
   table.append(head, ...body);
 }
 
@@ -302,15 +332,14 @@ function filterBy(chosen, button) {
   for (const other of byId("pairs").querySelectorAll("button")) other.setAttribute("aria-pressed", "false");
   if (pair !== null) button.setAttribute("aria-pressed", "true");
   byId("all-pairs").hidden = pair === null;
-  page = 0;
-  draw();
+  change();
   tell(`${shown.length} suspects`);
 }
 
 function drawLosses() {
   const losses = data.losses;
   if (losses === null) {
-    byId("losses").textContent = "There are no losses to show.";
+    byId("losses").textContent = "The losses of all samples are not in this page.";
     return;
   }
   const [width, height, below] = [400, 140, 18];
@@ -350,8 +379,23 @@ function drawDuplicates() {
 
 // ------------------------------------------------------------------------------------------------ start
 
-for (const id of ["top", "least"]) byId(id).addEventListener("input", () => { page = 0; draw(); });
-for (const id of ["sort", "state"]) byId(id).addEventListener("change", () => { page = 0; draw(); });
+let waiting = 0;
+
+function change() {
+  clearTimeout(waiting);
+  page = 0;
+  choose();
+  draw();
+}
+
+for (const id of ["top", "least"]) {
+  byId(id).addEventListener("input", () => {
+    choose();
+    clearTimeout(waiting);
+    waiting = setTimeout(change, 80);  // a slider that is dragged asks often
+  });
+}
+for (const id of ["top", "least", "sort", "state"]) byId(id).addEventListener("change", change);
 for (const button of document.querySelectorAll(".before")) button.addEventListener("click", () => { page--; draw(); });
 for (const button of document.querySelectorAll(".after")) button.addEventListener("click", () => { page++; draw(); });
 byId("all-pairs").addEventListener("click", () => filterBy(null));
@@ -372,11 +416,13 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("input, select, textarea, summary, table")) return;
   const act = {a: "accept", k: "keep", u: "unsure"}[event.key.toLowerCase()];
+  const isSeen = document.activeElement.closest(".card") !== null;
   const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
-  if (step !== undefined) move(current !== null && document.activeElement.closest(".card") === null ? 0 : step);
+  if (step !== undefined) move(current !== null && !isSeen ? 0 : step);
   else if (event.key.toLowerCase() === "z") undo();
   else if (current === null) return;
-  else if (act !== undefined) { decide(current, act); move(1); }
+  else if (act !== undefined && !isSeen) move(0);  // what is decided upon has to be seen first
+  else if (act !== undefined && !event.repeat) { decide(current, act); move(1); }
   else if (event.key.toLowerCase() === "o") byId(`suspect-${current}`).querySelector("select").focus();
   else return;
   event.preventDefault();
@@ -386,5 +432,5 @@ recall();
 drawPairs();
 drawLosses();
 drawDuplicates();
-draw();
+change();
 })();

@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from torchvision.datasets import ImageFolder
 
 from mixnn_loader.data.corrected_labels import CorrectedLabels
-from mixnn_loader.report.samples import class_names, sample_paths
+from mixnn_loader.data.sample_names import class_names, sample_paths
 
 
 class Listed(Dataset[Any]):
@@ -50,23 +50,28 @@ def test_through_wrappers(folder: ImageFolder) -> None:
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
-        (
-            {"_image_files": [Path("/data/a"), Path("/data/b"), Path("/elsewhere/c")], "root": "/data"},
-            ["a", "b", "/elsewhere/c"],
-        ),
-        ({"imgs": [("a", 0), ("b", 0), ("c", 1)]}, ["a", "b", "c"]),
-        ({"samples": [("a", 0), ("b", 0)]}, None),  # of something else: there are three samples
+        ({"_image_files": [Path("/data/a"), Path("/data/b"), Path("/else/c")], "root": "/data"}, ["a", "b", "/else/c"]),
+        ({"imgs": [(Path("a"), 0), (Path("b"), 0), (Path("c"), 1)]}, ["a", "b", "c"]),
+        ({"samples": [(Path("a"), 0), (Path("b"), 0)]}, None),  # of something else: there are three samples
         ({"samples": [(1, 0), (2, 0), (3, 1)]}, None),
+        ({"samples": [("a text", 0), ("see http://x//y", 1), ("x" * 5000, 0)]}, None),
+        ({"samples": [("x" * 5000, 0), ("a", 1), ("\0", 0)]}, None),
         ({"paths": "abc"}, None),
         ({}, None),
-        (
-            {"root": "/data", "samples": [("/data/..x", 0), ("/database/y", 0), ("/data/z/w", 0)]},
-            ["..x", "/database/y", "z/w"],
-        ),
+        ({"root": "/d", "_images": [Path("/d/..x"), Path("/dat/y"), Path("/d/z/w")]}, ["..x", "/dat/y", "z/w"]),
+        # A wrapper with indices of its own is no part of a dataset.
+        ({"dataset": [1, 2, 3], "indices": [7]}, None),
     ],
 )
 def test_lists_of_files(attributes: dict[str, Any], expected: list[str] | None) -> None:
     assert sample_paths(Listed(**attributes)) == expected
+
+
+def test_texts_are_files_where_they_exist(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert sample_paths(Listed(samples=[("a", 0), ("b", 0), ("c", 0)], root=str(tmp_path))) == ["a", "b", "c"]
+    files = [(str(tmp_path / name), 0) for name in "abc"]
+    assert sample_paths(Listed(samples=files, root=tmp_path)) == ["a", "b", "c"]
 
 
 def test_a_hugging_face_dataset() -> None:

@@ -13,22 +13,22 @@ _LISTS_OF_FILES = ("samples", "imgs", "_image_files", "_images", "_samples", "pa
 def sample_paths(dataset: Any) -> list[str] | None:
     """Return the file of every sample, relative to the dataset's root where it lies below it; None: it knows none.
 
-    Looked at are ``samples``, ``imgs`` and ``_image_files``, which torchvision's datasets have, a column ``path`` of a
-    Hugging Face dataset, and what is inside a `torch.utils.data.Subset`, a `torch.utils.data.ConcatDataset` or a
-    wrapper that keeps its dataset as ``dataset``.
+    Looked at are ``samples``, ``imgs``, ``_image_files``, ``_images`` and ``_samples``, which torchvision's datasets
+    have, ``paths``, a column ``path`` of a Hugging Face dataset, and what is inside a `torch.utils.data.Subset`, a
+    `torch.utils.data.ConcatDataset` or a wrapper that keeps its dataset as ``dataset``.
     """
     if isinstance(dataset, ConcatDataset):
         parts = [sample_paths(part) for part in dataset.datasets]
         return None if any(part is None for part in parts) else [path for part in parts for path in part or []]
     inner, chosen = getattr(dataset, "dataset", None), getattr(dataset, "indices", None)
-    if inner is not None and chosen is not None:  # Subset, CorrectedLabels
+    if inner is not None and chosen is not None and len(chosen) == len(dataset):  # Subset, CorrectedLabels
         paths = sample_paths(inner)
         return None if paths is None else [paths[index] for index in chosen]
     length = len(dataset)
     found = _column(dataset)
     for name in _LISTS_OF_FILES:
         if found is None:
-            found = _files(getattr(dataset, name, None))
+            found = _files(getattr(dataset, name, None), getattr(dataset, "root", None))
     if found is not None and len(found) == length:
         root = getattr(dataset, "root", None)
         return [_below(path, root) for path in found]
@@ -58,12 +58,21 @@ def _column(dataset: Any) -> list[str] | None:
     return [str(path) for path in dataset["path"]]
 
 
-def _files(entries: Any) -> list[str] | None:
-    """Return files from a list of them, or of pairs of a file and more."""
+def _files(entries: Any, root: Any) -> list[str] | None:
+    """Return files from a list of them, or of pairs of a file and more; texts are files if the first one exists."""
     if not isinstance(entries, Sequence) or isinstance(entries, str) or len(entries) == 0:
         return None
     first = [entry[0] if isinstance(entry, (tuple, list)) and len(entry) > 0 else entry for entry in entries]
-    return [str(file) for file in first] if all(isinstance(file, (str, PurePath)) for file in first) else None
+    if not all(isinstance(file, (str, PurePath)) for file in first):
+        return None
+    if isinstance(first[0], str):
+        places = [Path(first[0]), *([Path(root, first[0])] if isinstance(root, (str, PurePath)) else [])]
+        try:
+            if not any(place.exists() for place in places):
+                return None
+        except (OSError, ValueError):  # too long for a path, or with a zero byte
+            return None
+    return [str(file) for file in first]
 
 
 def _below(path: str, root: Any) -> str:
