@@ -24,6 +24,7 @@ from mixnn_loader.command.training import train_and_report
 from mixnn_loader.datasets.augment import ImageTransform, channel_statistics
 from mixnn_loader.datasets.image_list import ImageList
 from mixnn_loader.datasets.in_memory import InMemoryDataset
+from mixnn_loader.report.html import check_installed
 
 SMALL, LARGE = 32, 224
 """Pixels that images are brought to: for the network of our own, and for one of timm's."""
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--weights and --download are of --model")
     try:
         run(args)
-    except (UsageError, ValueError, ImportError, OSError) as error:
+    except (UsageError, ValueError, ImportError, OSError, RuntimeError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     return 0
 
@@ -53,7 +54,6 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mixnn-labels",
         description="Train once on data whose labels may be wrong, and say which ones are. Writes labels.html, to look "
         "at and decide upon, and suspects.csv. Nothing is downloaded unless --download is given.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
     add(
@@ -69,36 +69,46 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help=f"handwritten digits, {DEMO_NOISE:.0%} of them with a wrong label".replace("%", "%%"),
     )
-    add("--output", type=Path, default=Path(), metavar="FOLDER", help="where to write the files")
-    add("--epochs", type=_positive, default=30, help="how long to train")
-    add("--batch-size", type=_positive, default=128, metavar="B", help="samples a training step")
-    add("--size", type=_positive, metavar="PIXELS", help=f"of images; {SMALL}, or {LARGE} with --model")
+    add("--output", type=Path, default=Path(), metavar="FOLDER", help="where to write the files (default: here)")
+    add("--epochs", type=_positive, default=30, help="how long to train (default: %(default)s)")
+    add("--batch-size", type=_positive, default=128, metavar="B", help="samples a training step (default: %(default)s)")
+    add("--size", type=_positive, metavar="PIXELS", help=f"of images (default: {SMALL}, with --model {LARGE})")
     add("--flip", action="store_true", help="mirror images at random: right for photographs, wrong for letters")
     add("--model", metavar="NAME", help="a network of timm's in place of a small one")
     add("--weights", metavar="FILE", help="weights for --model, from a file on disk")
     add("--download", action="store_true", help="download timm's weights for --model")
-    add("--top", type=_positive, default=1000, metavar="N", help="suspects on the page")
-    add("--workers", type=int, default=0, help="processes that read images, with --model")
-    add("--device", type=_device, default="cuda" if torch.cuda.is_available() else "cpu", help="where to train")
-    add("--seed", type=int, default=0, help="of weights, order and augmentation")
+    add("--top", type=_positive, default=1000, metavar="N", help="suspects on the page (default: %(default)s)")
+    add("--workers", type=int, default=0, help="processes that read the data (default: none besides)")
+    add(
+        "--device",
+        type=_device,
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        help="where to train (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of weights, order and augmentation (default: %(default)s)")
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
     """Read, train, report."""
+    check_installed()
+    args.output.mkdir(parents=True, exist_ok=True)
     samples = demo_samples() if args.demo else read_samples(args.data)
-    _tell_unreadable(samples, args)
+    _check_flags(samples, args)
+    _tell_unreadable(samples, args.output)
     torch.manual_seed(args.seed)
     data, scan_data, shown = _datasets(samples, args)
     model = _network(samples, data, args)
-    num_samples, num_classes = len(scan_data), len(samples.class_names)
-    print(f"{num_samples} samples, {num_classes} classes, training for {args.epochs} epochs on {args.device}")
+    rows = samples.readable if isinstance(samples, ImageFiles) else range(len(samples.labels))
+    num_classes = len(samples.class_names)
+    print(f"{len(rows)} samples, {num_classes} classes, training for {args.epochs} epochs on {args.device}")
     report = train_and_report(
         data,
         scan_data,
         model,
+        rows,
         epochs=args.epochs,
-        batch_size=min(args.batch_size, num_samples),
+        batch_size=min(args.batch_size, len(rows)),
         workers=args.workers,
         device=torch.device(args.device),
         seed=args.seed,
@@ -106,7 +116,6 @@ def run(args: argparse.Namespace) -> None:
     names = samples.names
     paths = None if names is None else [names[index] for index in report.indices]
     report = report.named(class_names=list(samples.class_names), paths=paths)
-    args.output.mkdir(parents=True, exist_ok=True)
     page, table = args.output / "labels.html", args.output / "suspects.csv"
     report.issues().to_csv(table)
     report.to_html(page, shown, top=args.top)
@@ -167,27 +176,28 @@ def _from_files(images: ImageList, size: int, *, flip: bool) -> tuple[ImageList,
 def _network(samples: ImageFiles | Rows, data: Any, args: argparse.Namespace) -> nn.Module:
     num_classes = len(samples.class_names)
     if isinstance(samples, Rows) and samples.inputs.dim() == 2:
-        if args.model is not None:
-            raise UsageError("--model is for images, and these are features")
         return perceptron(samples.inputs.shape[1], num_classes)
     if args.model is not None:
-        if isinstance(samples, Rows):
-            raise UsageError("--demo has a network of its own")
         return from_timm(args.model, num_classes, args.weights, download=args.download)
     return small_convolutional(data.inputs.shape[1], num_classes)
 
 
-def _tell_unreadable(samples: ImageFiles | Rows, args: argparse.Namespace) -> None:
+def _check_flags(samples: ImageFiles | Rows, args: argparse.Namespace) -> None:
+    """Refuse what would have no effect."""
+    for flag in ("model", "size", "flip"):
+        if isinstance(samples, Rows) and getattr(args, flag):
+            raise UsageError(f"--{flag} is for files of images")
+
+
+def _tell_unreadable(samples: ImageFiles | Rows, output: Path) -> None:
     if not isinstance(samples, ImageFiles) or not samples.unreadable:
         return
-    args.output.mkdir(parents=True, exist_ok=True)
-    file = args.output / "unreadable.txt"
-    file.write_text("".join(f"{name}: {why}\n" for name, why in samples.unreadable), encoding="utf-8")
-    print(
-        f"{len(samples.unreadable)} images cannot be read and are left out; all are listed in {file}", file=sys.stderr
-    )
-    for name, why in samples.unreadable[:MOST_LISTED]:
-        print(f"  {name}: {why}", file=sys.stderr)
+    file = output / "unreadable.txt"
+    lines = [f"{samples.names[row]}: {reason}" for row, reason in samples.unreadable.items()]
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogateescape")
+    print(f"{len(lines)} images cannot be read and are left out; all are listed in {file}", file=sys.stderr)
+    for line in lines[:MOST_LISTED]:
+        print(f"  {line}", file=sys.stderr)
 
 
 def _positive(text: str) -> int:
@@ -199,6 +209,6 @@ def _positive(text: str) -> int:
 
 def _device(text: str) -> torch.device:
     try:
-        return torch.device(text)
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no device") from error
+        return torch.empty(0, device=text).device
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {str(error).splitlines()[0]}") from error

@@ -45,8 +45,13 @@ def from_timm(name: str, num_classes: int, weights: str | None, *, download: boo
         raise ValueError(f"timm has no model {name!r}" + (f"; it has {', '.join(similar)}" if similar else ""))
     model: nn.Module = timm.create_model(name, pretrained=download, num_classes=num_classes)
     if weights is not None:
-        state: Any = torch.load(weights, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state.get("model", state))
+        try:
+            state: Any = torch.load(weights, map_location="cpu", weights_only=True)
+            state = state.get("state_dict", state.get("model", state))
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:
+            raise ValueError(f"{weights} holds no weights that can be read: {type(error).__name__}") from error
         own = model.state_dict()
         fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
         missing = [key for key in own if key not in fitting and not key.startswith(_classifier(model))]

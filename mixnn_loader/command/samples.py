@@ -1,7 +1,8 @@
 """What the command is given -> samples with labels."""
 
 import csv
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from mixnn_loader.datasets.digits import digits
 from mixnn_loader.datasets.in_memory import InMemoryDataset
 from mixnn_loader.datasets.noise import symmetric
+from mixnn_loader.report.pictures import as_rgb
 
-IMAGE_ENDINGS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_ENDINGS = frozenset(IMG_EXTENSIONS)
+"""What torchvision's ImageFolder takes for images: its indices are then the command's."""
+
+MOST_NUMBERED = 1000
+"""Labels that are whole numbers up to this are class indices as they are."""
+
+LEAST_SPREAD = 1e-6
+"""A feature that varies by less than this part of its size says nothing."""
 
 DEMO_NOISE = 0.1
 """The share of labels that the demonstration makes wrong."""
@@ -30,17 +40,22 @@ class ImageFiles:
 
     Attributes:
         root: the folder that names are relative to.
-        names: (N,) of the files.
+        names: (N,) of the files, the unreadable ones among them, so that rows are those of the folder or table.
         labels: (N,) class indices.
         class_names: of each class.
-        unreadable: what is left out, and why.
+        unreadable: the rows that are left out, and why.
     """
 
     root: Path
     names: Sequence[str]
     labels: Sequence[int]
     class_names: Sequence[str]
-    unreadable: Sequence[tuple[str, str]] = ()
+    unreadable: Mapping[int, str]
+
+    @property
+    def readable(self) -> list[int]:
+        """The rows of the files that can be read, ascending."""
+        return [row for row in range(len(self.names)) if row not in self.unreadable]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +96,8 @@ def read_samples(path: Path) -> ImageFiles | Rows:
             f"{path} must be a folder with a folder of images a class, a .csv file with the columns path and label, or "
             "a .npz or .pt file with features and labels"
         )
-    counts = np.bincount(np.asarray(found.labels), minlength=len(found.class_names))
-    if (counts > 0).sum() < 2:
+    labels = np.asarray(found.labels)
+    if len(np.unique(labels[found.readable] if isinstance(found, ImageFiles) else labels)) < 2:
         raise UsageError(f"{path} has samples of one class alone: there must be two or more to tell apart")
     return found
 
@@ -102,17 +117,16 @@ def demo_samples() -> Rows:
 
 def _folder(root: Path) -> ImageFiles:
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    files = [_images_in(folder) for folder in folders]
+    files = [_images_in(folder, deep=True) for folder in folders]
     filled = [(folder, images) for folder, images in zip(folders, files, strict=True) if images]
-    if not filled:
+    is_too_high = bool(filled) and not any(_images_in(folder) for folder in folders)
+    if not filled or is_too_high:
         loose = len(_images_in(root))
-        below = next((path for path in sorted(root.rglob("*")) if path.suffix.lower() in IMAGE_ENDINGS), None)
         if loose:
             hint = f"its {loose} images are in no class's folder; for labels from elsewhere pass a .csv file"
-        elif below is not None:
-            hint = (
-                f"there are images further down, such as {below.relative_to(root)}; pass the folder above the classes'"
-            )
+        elif is_too_high:
+            below = filled[0][1][0].relative_to(root)
+            hint = f"there are images further down, such as {below}; pass the folder above the classes'"
         else:
             hint = f"no file in it ends in {', '.join(sorted(IMAGE_ENDINGS))}"
         raise UsageError(f"{root} must have a folder of images for each class; {hint}")
@@ -121,38 +135,52 @@ def _folder(root: Path) -> ImageFiles:
     return _readable(root, names, labels, [folder.name for folder, _ in filled])
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_ENDINGS and file.is_file())
+def _images_in(folder: Path, *, deep: bool = False) -> list[Path]:
+    """List the images of a folder, and of those below it, in the order of torchvision's ImageFolder."""
+    places = sorted(os.walk(folder, followlinks=True)) if deep else [next(os.walk(folder))]
+    return [Path(place, name) for place, _, names in places for name in sorted(names) if _is_image(name)]
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in IMAGE_ENDINGS
 
 
 def _csv(path: Path) -> ImageFiles:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        if "path" not in columns or "label" not in columns:
-            raise UsageError(f"{path} must have the columns path and label, its first line has {columns}")
-        rows = [(row["path"], row["label"]) for row in reader]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            if "path" not in columns or "label" not in columns:
+                raise UsageError(f"{path} must have the columns path and label, its first line has {columns}")
+            rows = []
+            for row in reader:
+                if not row["path"] or not row["label"]:
+                    raise UsageError(f"{path}, line {reader.line_num}: there must be a path and a label, got {row}")
+                rows.append((row["path"], row["label"]))
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} must be UTF-8: {error}") from error
     if not rows:
         raise UsageError(f"{path} has no rows below its first line")
-    class_names = sorted({label for _, label in rows})
+    class_names = _classes({label for _, label in rows})
     number = {name: place for place, name in enumerate(class_names)}
     return _readable(path.parent, [name for name, _ in rows], [number[label] for _, label in rows], class_names)
 
 
+def _classes(labels: set[str]) -> list[str]:
+    """Name the classes of labels: whole numbers are class indices, or in their order; words by the alphabet."""
+    if not all(label.isascii() and label.isdigit() and str(int(label)) == label for label in labels):
+        return sorted(labels)
+    largest = max(map(int, labels))
+    return [str(label) for label in range(largest + 1)] if largest <= MOST_NUMBERED else sorted(labels, key=int)
+
+
 def _readable(root: Path, names: list[str], labels: list[int], class_names: list[str]) -> ImageFiles:
-    """Leave out what cannot be read as an image."""
-    reasons = [_why_unreadable(root / name) for name in names]
-    kept = [place for place, reason in enumerate(reasons) if reason is None]
-    unreadable = [(name, reason) for name, reason in zip(names, reasons, strict=True) if reason is not None]
-    if not kept:
-        raise UsageError(f"none of the {len(names)} images can be read; the first: {unreadable[0][1]}")
-    return ImageFiles(
-        root=root,
-        names=[names[place] for place in kept],
-        labels=[labels[place] for place in kept],
-        class_names=class_names,
-        unreadable=unreadable,
-    )
+    """Find out what cannot be read as an image."""
+    reasons = {row: _why_unreadable(root / name) for row, name in enumerate(names)}
+    unreadable = {row: reason for row, reason in reasons.items() if reason is not None}
+    if len(unreadable) == len(names):
+        raise UsageError(f"none of the {len(names)} images can be read; the first: {unreadable[0]}")
+    return ImageFiles(root=root, names=names, labels=labels, class_names=class_names, unreadable=unreadable)
 
 
 def _why_unreadable(file: Path) -> str | None:
@@ -181,32 +209,43 @@ def _features(path: Path) -> Rows:
     if not isinstance(content, dict) or "features" not in content or "labels" not in content:
         keys = list(content) if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path} must hold features (N, d) and labels (N,) under these names, got {keys}")
-    features, labels = (torch.as_tensor(content[name]) for name in ("features", "labels"))
-    if features.dim() != 2 or labels.shape != features.shape[:1] or labels.is_floating_point() or len(labels) == 0:
+    features, labels = (np.asarray(content[name]) for name in ("features", "labels"))
+    fits = features.ndim == 2 and labels.shape == features.shape[:1] and len(labels) > 0
+    if not fits or labels.dtype.kind not in "iu" or features.dtype.kind not in "fiu":
         raise UsageError(
             f"{path} must hold features (N, d) and labels (N,), integers, got {features.dtype} {tuple(features.shape)} "
             f"and {labels.dtype} {tuple(labels.shape)}"
         )
-    if int(labels.min()) < 0:
-        raise UsageError(f"labels of {path} must be >= 0, got {int(labels.min())}")
+    labels = labels.astype(np.int64)
+    if not 0 <= labels.min() <= labels.max() <= max(MOST_NUMBERED, len(labels)):
+        raise UsageError(
+            f"labels of {path} must be class indices 0..C-1, got {labels.min()} to {labels.max()}; encode them by "
+            "numpy.unique(labels, return_inverse=True)"
+        )
     names = content.get("class_names")
     class_names = [str(number) for number in range(int(labels.max()) + 1)] if names is None else [str(n) for n in names]
     if len(class_names) <= int(labels.max()):
         raise UsageError(f"{path} has {len(class_names)} class_names, and a label {int(labels.max())}")
-    features = features.float()
+    features = features.astype(np.float64)
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise UsageError(f"features of {path} must be finite, row {row} is not; leave such rows out, or fill them in")
     # Columns of very different size would make one of them all that counts.
-    spread = features.std(dim=0).clamp_min(1e-12)
-    return Rows(inputs=(features - features.mean(dim=0)) / spread, labels=labels.long(), class_names=class_names)
+    means, spreads = features.mean(axis=0), features.std(axis=0)
+    says_something = spreads > LEAST_SPREAD * np.maximum(np.abs(means), LEAST_SPREAD)
+    scaled = np.where(says_something, (features - means) / np.where(says_something, spreads, 1), 0)
+    inputs = torch.from_numpy(scaled.astype(np.float32))
+    return Rows(inputs=inputs, labels=torch.from_numpy(labels), class_names=class_names)
 
 
 def in_memory(files: ImageFiles, size: int) -> InMemoryDataset:
-    """Read images as squares of ``size`` pixels into one tensor."""
+    """Read images as squares of ``size`` pixels into one tensor; unreadable ones are black."""
     from PIL import Image
     from torchvision.transforms.functional import pil_to_tensor
 
-    images = torch.empty(len(files.names), 3, size, size, dtype=torch.uint8, device="cpu")
-    for row, name in enumerate(files.names):
-        with Image.open(files.root / name) as image:
-            image.draft("RGB", (size, size))
-            images[row] = pil_to_tensor(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+    images = torch.zeros(len(files.names), 3, size, size, dtype=torch.uint8, device="cpu")
+    for row in files.readable:
+        with Image.open(files.root / files.names[row]) as image:
+            upright = as_rgb(image).convert("RGB")
+            images[row] = pil_to_tensor(upright.resize((size, size), Image.Resampling.BILINEAR))
     return InMemoryDataset(images, torch.as_tensor(files.labels))

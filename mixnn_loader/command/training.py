@@ -2,11 +2,12 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from mixnn_loader import LabelReport, MixNNDataLoader, MixNNLoss, recipes
 
@@ -17,6 +18,7 @@ def train_and_report(
     data: Any,
     scan_data: Any,
     model: nn.Module,
+    rows: Sequence[int],
     *,
     epochs: int,
     batch_size: int,
@@ -31,6 +33,7 @@ def train_and_report(
         data: the samples, augmented.
         scan_data: the same without augmentation.
         model: is trained in place.
+        rows: of the data, which are trained on and reported.
         epochs: how long.
         batch_size: B.
         workers: processes that load the data.
@@ -41,12 +44,11 @@ def train_and_report(
     output = sys.stderr if output is None else output
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    # The last batch could be too small for BatchNorm.
     plain = DataLoader(
         data,
         batch_size=batch_size,
-        shuffle=True,
-        drop_last=len(data) % batch_size == 1,
+        sampler=SubsetRandomSampler(rows, generator),
+        drop_last=len(rows) % batch_size == 1,  # too small a batch for BatchNorm
         num_workers=workers,
         persistent_workers=workers > 0,
         generator=generator,
@@ -55,8 +57,10 @@ def train_and_report(
     model.to(device)
     loader = MixNNDataLoader(plain, model, **recipes.robust(epochs), scan_dataset=scan_data, seed=seed)
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=epochs * len(loader), pct_start=0.1, anneal_strategy="linear"
+    steps = epochs * len(loader)
+    rise = max(1, steps // 10)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / rise, (steps - step) / max(steps - rise, 1))
     )
     criterion, started = MixNNLoss(), time.monotonic()
     for epoch in range(epochs):

@@ -81,6 +81,15 @@ def test_features_and_a_network_of_timm_s(colors: Path, tmp_path: Path, capsys: 
     assert "are worth a look" in capsys.readouterr().out
 
 
+def test_few_samples_and_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "features.npz", features=np.eye(60), labels=np.arange(60) % 2)
+    assert main([str(tmp_path / "features.npz"), "--output", str(tmp_path), "--epochs", "10"]) == 0
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "features.npz"), "--output", str(tmp_path / "file"), "--epochs", "1000000"])
+    assert "file" in capsys.readouterr().err
+
+
 def test_weights_from_a_file(tmp_path: Path) -> None:
     file = str(tmp_path / "weights.pt")
     model = from_timm("test_resnet", 5, None, download=False)
@@ -91,6 +100,9 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
     assert all(torch.equal(other.state_dict()[name], model.state_dict()[name]) for name in kept)
     torch.save({}, file)
     with pytest.raises(ValueError, match=r"does not fit test_resnet: it lacks \d+ of its tensors, first conv1"):
+        from_timm("test_resnet", 3, file, download=False)
+    Path(file).write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"weights.pt holds no weights that can be read"):
         from_timm("test_resnet", 3, file, download=False)
     with pytest.raises(ValueError, match="timm has no model 'resnet1'"):
         from_timm("resnet1", 3, None, download=False)
@@ -104,8 +116,9 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
         (["nowhere"], "mixnn-labels: nowhere does not exist"),
         (["x", "--epochs", "0"], "argument --epochs: must be 1 or more, got 0"),
         (["x", "--weights", "w.pt"], "--weights and --download are of --model"),
-        (["--demo", "--model", "resnet18"], "mixnn-labels: --demo has a network of its own"),
-        (["--demo", "--device", "abacus"], "--device"),
+        (["--demo", "--model", "resnet18"], "mixnn-labels: --model is for files of images"),
+        (["--demo", "--flip"], "mixnn-labels: --flip is for files of images"),
+        (["--demo", "--device", "abacus"], "'abacus' cannot be used"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
