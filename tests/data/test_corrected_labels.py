@@ -63,6 +63,30 @@ def test_goes_through_workers_and_pickle() -> None:
         assert values.tolist() == labels.tolist() == [0, 1, 2, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("kind", [torch.tensor, np.int64, np.int32, int])
+def test_labels_of_any_kind_go_into_one_batch(kind: Any) -> None:
+    dataset = [(torch.zeros(2), kind(label)) for label in range(4)]
+    corrected = CorrectedLabels(dataset, [-1, 9, -1, 7])
+    (batch,) = DataLoader(corrected, batch_size=4)
+    assert batch[1].tolist() == [0, 9, 2, 7]
+    mappings = CorrectedLabels([{"x": 0.0, "label": kind(label)} for label in range(4)], [-1, 9, -1, 7])
+    (batch,) = DataLoader(mappings, batch_size=4)
+    assert batch["label"].tolist() == [0, 9, 2, 7]
+
+
+def test_decisions_on_another_dataset_are_refused(tmp_path: Path) -> None:
+    class Files(list[tuple[str, int]]):
+        paths = (Path("a/1.png"), Path("a/2.png"), Path("b/1.png"))
+
+    dataset = Files([("x", 0), ("y", 0), ("z", 1)])
+    for path in ("a/2.png", "photos/a/2.png", "2.png", ""):
+        file = decisions(tmp_path, f"index,path,new,decision\n1,{path},1,accept\n")
+        assert samples_of(CorrectedLabels.from_csv(dataset, file))[1] == ("y", 1)
+    file = decisions(tmp_path, "index,path,new,decision\n1,a/1.png,1,accept\n")
+    with pytest.raises(ValueError, match=r"line 2: sample 1 is a/2.png in the dataset, and a/1.png in the file"):
+        CorrectedLabels.from_csv(dataset, file)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, Sampler, Subset, SubsetRandomSampler
 from toy import MLP, NUM_CLASSES, Points, mlp
 
-from mixnn_loader import LabelReport, MixNNDataLoader, MixNNLoss, recipes
+from mixnn_loader import CorrectedLabels, LabelReport, MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.method.votes import num_voters
 
 EPOCHS = 6
@@ -173,6 +173,36 @@ def test_only_training_data_is_reported() -> None:
     report = loader.label_report()
     assert sorted(report.indices.tolist()) == members
     assert set(report.neighbors.flatten().tolist()) <= set(members)
+
+
+def test_files_names_and_twins_of_the_dataset() -> None:
+    class Files(Points):
+        classes = ("left", "right", "up")
+
+        def __init__(self) -> None:
+            super().__init__(40)
+            self.paths = [Path(f"{index}.png") for index in range(40)]
+            self.inputs[31], self.labels[31], self.labels[8] = self.inputs[8], 0, 1
+
+    torch.manual_seed(0)
+    points, model = Files(), mlp()
+    members = list(range(5, 40))
+    loader = MixNNDataLoader(points, model, batch_size=8, sampler=SubsetRandomSampler(members))
+    report = loader.label_report()
+    assert report.paths == [f"{index}.png" for index in report.indices]
+    assert report.class_names == ["left", "right", "up"]
+    assert [8, 31] in [group.tolist() for group in report.duplicates]
+    assert len(report.corrected_labels()) == report.dataset_length == 40
+    assert (report.corrected_labels()[:5] == -1).all()
+    assert len(CorrectedLabels(points, report.corrected_labels())) == 40
+
+
+def test_where_the_layer_says_nothing_nobody_is_like_another() -> None:
+    model = mlp()
+    with torch.no_grad():
+        model.body[0].bias.fill_(-100)
+    report = MixNNDataLoader(Points(30), model, batch_size=8).label_report()
+    assert report.duplicates == []
 
 
 def test_what_is_not_finite_is_left_out() -> None:

@@ -62,6 +62,23 @@ def test_tasks_for_label_studio(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))[0]["data"]["image"] == "10"
 
 
+def test_names_that_are_no_text_and_no_address(tmp_path: Path) -> None:
+    report = label_report(3, paths=["a b/#1&x.png", "\udce9.png", "ä.png"])
+    report.to_csv(tmp_path / "report.csv")
+    assert b"\xe9.png" in (tmp_path / "report.csv").read_bytes()
+    report.to_label_studio(tmp_path / "tasks.json")
+    tasks = json.loads((tmp_path / "tasks.json").read_text(encoding="utf-8"))
+    assert [task["data"]["image"] for task in tasks] == ["a%20b/%231%26x.png", "%E9.png", "%C3%A4.png"]
+
+
+def test_numbers_have_as_many_digits_as_they_are_worth(tmp_path: Path) -> None:
+    values = np.array([0.1, 1e-30, 0, 1, 123456.789, np.nan], dtype=np.float32)
+    label_report(6, losses=values).to_csv(tmp_path / "report.csv")
+    with (tmp_path / "report.csv").open(newline="") as file:
+        texts = [row["loss"] for row in csv.DictReader(file)]
+    assert texts == ["0.1", "1e-30", "0.0", "1.0", "123457.0", "nan"]
+
+
 def test_files_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = label_report(50)
     for name in ("to_csv", "to_json", "to_label_studio"):

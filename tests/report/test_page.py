@@ -140,6 +140,26 @@ def test_the_quality_of_pictures_falls_only_where_it_has_to(monkeypatch: pytest.
     assert sizes[2] < sizes[1] < 1.2 * 450_000
 
 
+def test_a_part_of_a_report_tells_nothing_of_all_samples(tmp_path: Path) -> None:
+    report = label_report(6, duplicates=[np.array([10, 20]), np.array([10, 60])])
+    _, data = written(report.issues(), images(70), tmp_path)
+    assert data["rates"] is data["losses"] is None
+    assert [[member["index"] for member in group] for group in data["duplicates"]] == [[10, 20]]
+    assert len(data["rows"]) == 2
+
+
+def test_a_sample_without_neighbors(tmp_path: Path) -> None:
+    nobody = np.empty((3, 0), dtype=np.int64)
+    report = label_report(3, neighbors=nobody, neighbor_labels=nobody, agreement=np.zeros(3, dtype=np.float32))
+    _, data = written(report, images(40), tmp_path)
+    assert (data["rows"][0]["agreeing"], data["rows"][0]["asked"]) == (0, 0)
+
+
+def test_which_part_of_a_sample_is_shown(tmp_path: Path) -> None:
+    _, data = written(label_report(3), [(7, "the text", 0)] * 40, tmp_path, input_key=1)
+    assert data["shows"]["10"] == {"text": "the text"}
+
+
 def test_losses_that_cannot_be_fitted() -> None:
     assert page_data.loss_distribution(label_report(6, losses=np.full(6, np.nan, dtype=np.float32))) is None
     same = page_data.loss_distribution(label_report(6, losses=np.ones(6, dtype=np.float32)))

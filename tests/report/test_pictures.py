@@ -2,6 +2,7 @@
 
 import base64
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,8 @@ def test_a_normalization_is_found_and_undone() -> None:
     normalized = Wrapper.dataset.transform(Image.fromarray(BYTES))
     assert normalized.min() < 0
     assert np.abs(pixels(normalized, statistics=statistics).astype(int) - BYTES).max() <= 1
+    assert normalization_of(SimpleNamespace(datasets=[Wrapper.dataset])) is not None
+    assert normalization_of(Data(torch.nn.Sequential(transforms.Normalize((0.5,), (0.5,))))) is not None
     assert normalization_of(Data(transforms.ToTensor())) is None
     assert normalization_of(Data(None)) is None
 
@@ -97,6 +100,30 @@ def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(content)))
 
 
+def test_images_of_other_modes() -> None:
+    deep = np.linspace(0, 65_535, 20).reshape(4, 5).astype(np.uint16)
+    assert np.abs(pixels(Image.fromarray(deep)).astype(int) - deep // 257).max() <= 1
+    floats = np.linspace(0, 1, 20, dtype=np.float32).reshape(4, 5)
+    assert (pixels(Image.fromarray(floats)).min(), pixels(Image.fromarray(floats)).max()) == (0, 255)
+    for mode in ("RGBA", "CMYK", "P", "1", "LA", "YCbCr"):
+        assert pixels(Image.fromarray(BYTES).convert(mode)).shape[:2] == BYTES.shape[:2]
+
+
+def test_pictures_stand_upright() -> None:
+    image = Image.fromarray(BYTES)
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    file = io.BytesIO()
+    image.save(file, format="PNG", exif=exif)
+    assert pixels(Image.open(file)).shape == (7, 5, 3)
+
+
+def test_a_little_more_than_one_is_not_two_hundred_and_fifty_five() -> None:
+    image = torch.rand(3, 8, 8)
+    image[0, 0, 0] = 1.01
+    assert pixels(image).mean() > 100
+
+
 def test_pictures_are_small() -> None:
     large = Image.fromarray(np.zeros((300, 600, 3), dtype=np.uint8))
     assert decoded(data_uri(large, 112, 80)).size == (112, 56)
@@ -111,6 +138,8 @@ def test_texts_and_rows() -> None:
     assert as_text(torch.tensor([1.0, 0.25])) == "1, 0.25"
     assert as_text(torch.arange(20)).endswith("14, 15, ...")
     assert as_text(np.float64(3)) == "3.0"
+    assert as_text(np.array([1, "a", None], dtype=object)) == "1, a, None"
+    assert as_text(np.array(["b", "c"])) == "b, c"
     assert as_text({"age": 3, "name": "x"}) == "age: 3; name: x"
     assert as_text(torch.zeros(2, 5)) == "Tensor of shape (2, 5)"
     assert len(as_text("x" * 1000)) == LONGEST_TEXT
@@ -121,3 +150,6 @@ def test_which_part_of_a_sample() -> None:
     assert inputs_of({"label": 0, "image": 5}) == 5
     assert inputs_of({"label": 0, "age": 5}) == {"age": 5}
     assert inputs_of("text") == "text"
+    assert inputs_of(({"image": 5, "age": 3}, 1)) == 5
+    assert inputs_of((7, "image", 1), key=1) == "image"
+    assert inputs_of({"x": 3, "y": 1}, key="x") == 3
