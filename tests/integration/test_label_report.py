@@ -200,7 +200,7 @@ def test_files_names_and_twins_of_the_dataset() -> None:
 def test_where_the_layer_says_nothing_nobody_is_like_another() -> None:
     model = mlp()
     with torch.no_grad():
-        model.body[0].bias.fill_(-100)
+        dict(model.named_parameters())["body.0.bias"].fill_(-100)
     report = MixNNDataLoader(Points(30), model, batch_size=8).label_report()
     assert report.duplicates == []
 
