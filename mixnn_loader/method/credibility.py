@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
-from mixnn_loader._utils.checks import check_choice, check_count
+from mixnn_loader._utils.checks import check_choice, check_count, check_fraction
 from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn_once import WarnOnce
@@ -127,6 +127,8 @@ class VoteCredibility(Credibility):
     Args:
         num_neighbors: how many vote; None: 200, and fewer where classes are small, see
             `mixnn_loader.method.votes.num_voters`.
+        blame_labels: in [0, 1], what is put down to labels where neighbors agree less, see `label_posterior`. With 0
+            fewer labels are doubted: right where labels are wrong at random, and people are not.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -134,13 +136,15 @@ class VoteCredibility(Credibility):
 
     uses_votes = True
 
-    def __init__(self, num_neighbors: int | None = None) -> None:
+    def __init__(self, num_neighbors: int | None = None, blame_labels: float = 0.5) -> None:
         if num_neighbors is not None:
             check_count("num_neighbors", num_neighbors, 1, "None or an integer")
+        check_fraction("blame_labels", blame_labels)
         self._num_neighbors = num_neighbors
+        self._blame_labels = blame_labels
 
     def __repr__(self) -> str:
-        return f"VoteCredibility(num_neighbors={self._num_neighbors})"
+        return f"VoteCredibility(num_neighbors={self._num_neighbors}, blame_labels={self._blame_labels})"
 
     def num_voters(self, num_samples: int, num_classes: int) -> int:
         """Return how many neighbors of each sample to ask."""
@@ -156,7 +160,8 @@ class VoteCredibility(Credibility):
         labels = _labels_beside(evidence, evidence.votes)
         # A label that is not known yet tests no vote.
         known = to_device(evidence.labels >= 0, labels.device).unsqueeze(1)
-        likely, _, _, trust = label_posterior(evidence.votes.where(known, 0), labels)
+        votes = evidence.votes.where(known, 0)
+        likely, _, _, trust = label_posterior(votes, labels, blame_labels=self._blame_labels)
         log_posterior = likely.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(max=1).log()
         # Wrong labels are wrong at random. Wrong votes are wrong alike for samples that look alike, and so are learned
         # sooner: as long as votes err much, most of a wrong label stays. In the end the network would memorize it.

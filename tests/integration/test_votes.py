@@ -168,6 +168,7 @@ def test_fewer_are_asked_where_classes_are_small(num_samples: int, num_classes: 
     ("arguments", "message"),
     [
         ({"num_neighbors": 0}, "num_neighbors must be None or an integer >= 1"),
+        ({"blame_labels": 1.5}, r"blame_labels must be a number in \[0, 1\]"),
     ],
 )
 def test_an_argument_out_of_range_is_named(arguments: dict[str, Any], message: str) -> None:

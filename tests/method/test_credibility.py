@@ -89,6 +89,11 @@ def test_votes_give_p_and_what_is_likely_in_place_of_the_label(
     assert torch.equal(votes, before), "which is the caller's"
     assert answer.mixture is None
 
+    trusting = VoteCredibility(blame_labels=0.0).estimate(evidence, WarnOnce())
+    p = label_posterior(votes.double().numpy(), labels.numpy(), 0.0)[0][rows, labels]
+    np.testing.assert_allclose(trusting.log_posterior.exp(), p, atol=1e-5)
+    assert trusting.log_posterior.exp().mean() > answer.log_posterior.exp().mean() + 0.01
+
 
 def test_a_label_that_is_not_known_yet_tests_no_vote() -> None:
     labels = evidence_of(300).labels
