@@ -36,7 +36,7 @@ def pixels(inputs: Any, **arguments: Any) -> np.ndarray:
         torch.from_numpy(BYTES).permute(2, 0, 1).float(),
         BYTES / 255,
     ],
-    ids=str,
+    ids=["pil", "rgba", "array", "array-chw", "tensor-hwc", "tensor", "floats", "floats-255", "array-floats"],
 )
 def test_every_kind_of_image_looks_the_same(inputs: Any) -> None:
     assert np.array_equal(pixels(inputs), BYTES)
