@@ -111,13 +111,13 @@ def measure(settings: RunSettings, data_dir: Path | None) -> dict[str, Any]:
     report: LabelReport = method.loader.label_report()  # type: ignore[union-attr, operator]
     own_seconds, started = time.perf_counter() - started, time.perf_counter()
     own = probabilities(method, task, everyone)
-    cost = [task.meter.units / (3 * task.epoch_size * task.num_epochs)]
+    cost = task.meter.units / (3 * len(given) * task.num_epochs)
 
     out_of_sample, folds_cost = np.empty_like(own), 0.0
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=settings.seed)
     for rest, fold in folds.split(everyone, given.numpy()):
         method, fold_task = trained(settings, data, given, rest, "ce")
-        folds_cost += fold_task.meter.units / (3 * task.epoch_size * task.num_epochs)
+        folds_cost += fold_task.meter.units / (3 * len(given) * fold_task.num_epochs)
         out_of_sample[fold] = probabilities(method, task, fold)
     judgments = (
         of_report(report, is_wrong),
@@ -125,7 +125,7 @@ def measure(settings: RunSettings, data_dir: Path | None) -> dict[str, Any]:
         of_cleanlab(own, given, is_wrong),
     )
     ways = dict(zip(WAYS, judgments, strict=True))
-    for way, trainings in zip(WAYS, (cost[0], folds_cost, cost[0]), strict=True):
+    for way, trainings in zip(WAYS, (cost, folds_cost, cost), strict=True):
         ways[way]["trainings"] = trainings
     return {
         "key": settings.key,

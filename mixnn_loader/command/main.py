@@ -209,6 +209,6 @@ def _positive(text: str) -> int:
 
 def _device(text: str) -> torch.device:
     try:
-        return torch.empty(0, device=text).device
+        return torch.empty(0, dtype=torch.float32, device=text).device
     except (RuntimeError, AssertionError) as error:
         raise argparse.ArgumentTypeError(f"{text!r} cannot be used: {str(error).splitlines()[0]}") from error

@@ -46,8 +46,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert list(pair["ways"]) == list(WAYS)
     for way in pair["ways"].values():
         assert way["auroc"] > 60
-    assert pair["ways"]["cleanlab, 5 folds"]["trainings"] == pytest.approx(5)
-    assert 1 < pair["ways"]["report"]["trainings"] < 1.5
+    assert pair["ways"]["cleanlab, 5 folds"]["trainings"] == pytest.approx(4, rel=0.25)  # four fifths, five times
+    assert 0.8 < pair["ways"]["report"]["trainings"] < 1.5
     main(flags)  # what is there is not measured again
     assert output.read_text() == text
     main(["--table", str(output)])

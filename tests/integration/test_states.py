@@ -142,7 +142,7 @@ class Forgetful(ShuffledBatches):
 
 
 OPTIONAL = {"within", "pairs", "soft_targets", "losses", "log_clean_probability", "representations", "last_batch"}
-OPTIONAL |= {"unshared", "batch_size", "phases", "correction"}
+OPTIONAL |= {"unshared", "batch_size", "phases", "correction", "times_asked", "wrong_events"}
 """What may be None."""
 
 
