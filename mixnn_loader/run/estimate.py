@@ -21,6 +21,7 @@ from mixnn_loader.run.ask_neighbors import ask_neighbors
 from mixnn_loader.run.dataset_scan import DatasetScan
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Settings
+from mixnn_loader.run.usable import is_usable
 
 
 class Estimator:
@@ -136,15 +137,10 @@ class Estimator:
 
     def _usable(self, members: Tensor) -> Tensor:
         """Mark the members (n,) with a finite loss and a finite representation, (n,) bool."""
-        table = self._table
-        usable = table.losses[to_device(members, table.losses.device)].isfinite()
-        overflow = ""
-        if table.has("representations"):
-            if table.representations.dtype == torch.float16:
-                overflow = "; representation_dtype=torch.float16 holds none beyond 65,504"
-            chunks = torch.split(table.representations, CHUNK_ROWS)
-            finite = torch.cat([chunk.isfinite().all(dim=1) for chunk in chunks])
-            usable &= to_device(finite[to_device(members, finite.device)], usable.device)
+        table, overflow = self._table, ""
+        if table.has("representations") and table.representations.dtype == torch.float16:
+            overflow = "; representation_dtype=torch.float16 holds none beyond 65,504"
+        usable = is_usable(table, members)
         num_usable = int(usable.sum())
         if num_usable == 0:
             raise RuntimeError(

@@ -16,6 +16,7 @@ from mixnn_loader.report.near_duplicates import contradicting_duplicates
 from mixnn_loader.run.ask_neighbors import directions_of, nearest_by_angle
 from mixnn_loader.run.parts import Parts
 from mixnn_loader.run.sample_table import SampleTable
+from mixnn_loader.run.usable import is_usable
 
 
 def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations: bool) -> LabelReport:
@@ -103,11 +104,7 @@ def _scanned(parts: Parts, epoch: int) -> tuple[SampleTable, Tensor]:
 
 def _usable(table: SampleTable, members: Tensor) -> Tensor:
     """Return the dataset indices (n,) of samples with a finite loss and representation, on the CPU."""
-    is_usable = table.losses.isfinite().cpu()
-    for places in torch.split(members, CHUNK_ROWS):
-        some = table.representations[to_device(places, table.representations.device)]
-        is_usable[places] &= some.isfinite().all(dim=1).cpu()
-    rows = members[is_usable[members]]
+    rows = members[is_usable(table, members).cpu()]
     if len(rows) == 0:
         raise RuntimeError("the model gives no sample a finite loss and representation: there is nothing to report")
     if len(rows) < len(members):

@@ -278,10 +278,13 @@ class SampleTable:
             counts = None if counts is None else counts[places]
         device = self.losses.device
         rows, losses, is_other = to_device(indices, device), to_device(losses, device), to_device(is_other, device)
-        said = torch.ones_like(is_other) if counts is None else to_device(counts, device)
-        self.losses[rows] = torch.where(said, losses.to(self.losses.dtype), self.losses[rows])
+        losses, said = losses.to(self.losses.dtype), torch.ones_like(is_other)
+        if counts is not None:
+            said = to_device(counts, device)
+            losses, is_other = torch.where(said, losses, self.losses[rows]), is_other & said
+        self.losses[rows] = losses
         self.times_asked[rows] = self.times_asked[rows] + said
-        self.wrong_events[rows] = self.wrong_events[rows] + (said & is_other)
+        self.wrong_events[rows] = self.wrong_events[rows] + is_other
         if representations is None:
             return
         if first is not None:
