@@ -42,6 +42,7 @@ from benchmarks.harness.settings import RunSettings
 from benchmarks.harness.task import Task
 from benchmarks.harness.training import given_labels, seed_everything
 from benchmarks.methods import all_methods
+from benchmarks.methods.mixnn import MixNN
 from mixnn_loader import LabelReport
 from mixnn_loader.datasets.relabeled import Relabeled
 
@@ -108,7 +109,8 @@ def measure(settings: RunSettings, data_dir: Path | None) -> dict[str, Any]:
     everyone = np.arange(len(given))
     started = time.perf_counter()
     method, task = trained(settings, data, given, everyone, "mixnn-robust")
-    report: LabelReport = method.loader.label_report()  # type: ignore[union-attr, operator]
+    assert isinstance(method, MixNN)
+    report = method.loader.label_report()
     own_seconds, started = time.perf_counter() - started, time.perf_counter()
     own = probabilities(method, task, everyone)
     cost = task.meter.units / (3 * len(given) * task.num_epochs)

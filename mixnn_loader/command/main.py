@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--weights and --download are of --model")
     try:
         run(args)
-    except (UsageError, ValueError, ImportError, OSError, RuntimeError) as error:
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     return 0
 
@@ -110,12 +110,13 @@ def run(args: argparse.Namespace) -> None:
         epochs=args.epochs,
         batch_size=min(args.batch_size, len(rows)),
         workers=args.workers,
-        device=torch.device(args.device),
+        device=args.device,
         seed=args.seed,
     )
-    names = samples.names
-    paths = None if names is None else [names[index] for index in report.indices]
-    report = report.named(class_names=list(samples.class_names), paths=paths)
+    paths = None
+    if isinstance(samples, ImageFiles):
+        paths = [samples.names[index] for index in report.indices]
+    report = report.named(class_names=samples.class_names, paths=paths)
     page, table = args.output / "labels.html", args.output / "suspects.csv"
     report.issues().to_csv(table)
     report.to_html(page, shown, top=args.top)

@@ -30,7 +30,7 @@ DEMO_NOISE = 0.1
 """The share of labels that the demonstration makes wrong."""
 
 
-class UsageError(Exception):
+class UsageError(ValueError):
     """What was given cannot be used; the message says why, and what to do."""
 
 
@@ -66,14 +66,12 @@ class Rows:
         inputs: (N, d) float32 features, or (N, C, H, W) uint8 images.
         labels: (N,) int64 class indices.
         class_names: of each class.
-        names: (N,) of the samples; None: they have none.
         true_labels: (N,), where they are known.
     """
 
     inputs: Tensor
     labels: Tensor
     class_names: Sequence[str]
-    names: Sequence[str] | None = None
     true_labels: Tensor | None = field(default=None, repr=False)
 
 

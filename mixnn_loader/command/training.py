@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,9 +25,8 @@ def train_and_report(
     workers: int,
     device: torch.device,
     seed: int,
-    output: TextIO | None = None,
 ) -> LabelReport:
-    """Train once, telling how far it is, and return the report.
+    """Train once, telling how far it is on standard error, and return the report.
 
     Args:
         data: the samples, augmented.
@@ -39,9 +38,7 @@ def train_and_report(
         workers: processes that load the data.
         device: where to train.
         seed: of order and augmentation.
-        output: for the progress; None: standard error.
     """
-    output = sys.stderr if output is None else output
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     plain = DataLoader(
@@ -71,13 +68,13 @@ def train_and_report(
             loss.backward()
             optimizer.step()
             schedule.step()
-            _tell(epoch * len(loader) + place + 1, epochs * len(loader), epoch + 1, epochs, started, output)
+            _tell(epoch * len(loader) + place + 1, epochs * len(loader), epoch + 1, epochs, started)
     return loader.label_report()
 
 
-def _tell(done: int, of: int, epoch: int, epochs: int, started: float, output: TextIO) -> None:
+def _tell(done: int, of: int, epoch: int, epochs: int, started: float) -> None:
     """Write a bar on a terminal, and elsewhere a line an epoch."""
-    seconds = time.monotonic() - started
+    output, seconds = sys.stderr, time.monotonic() - started
     left = seconds * (of - done) / done
     text = f"epoch {epoch} of {epochs}, {100 * done / of:3.0f} %, {seconds:.0f} s, about {left:.0f} s left"
     if output.isatty():

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mixnn_loader._utils.checks import check_choice
+from mixnn_loader._utils.sample_keys import LABEL_NAMES
 from mixnn_loader.data.sample_names import sample_paths
-from mixnn_loader.data.unpack import LABEL_NAMES
 
 DECISIONS = ("accept", "keep", "other", "unsure")
 """What a person has made of a suspect: the suggested label, the given one, another one, or nothing."""

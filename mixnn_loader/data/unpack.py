@@ -5,9 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-INPUT_NAMES = ("image", "img", "pixel_values")
-LABEL_NAMES = ("label", "labels")
-"""What the columns of image datasets are called on the Hugging Face Hub, and by its image processors."""
+from mixnn_loader._utils.sample_keys import INPUT_NAMES, LABEL_NAMES
 
 Unpack = Callable[[Any], tuple[Any, Any]]
 """``collated batch -> (inputs, labels)``."""

@@ -80,13 +80,9 @@ def to_csv(report: "LabelReport", path: Path) -> None:
     """See `LabelReport.to_csv`."""
     with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        is_first = True
+        writer.writerow(columns(report[:0]))
         for part in _parts(report):
-            table = columns(part)
-            if is_first:
-                writer.writerow(table)
-                is_first = False
-            writer.writerows(zip(*map(_plain, table.values()), strict=True))
+            writer.writerows(zip(*map(_plain, columns(part).values()), strict=True))
 
 
 def to_json(report: "LabelReport", path: Path) -> None:
@@ -145,8 +141,8 @@ def to_label_studio(report: "LabelReport", path: Path, prefix: str) -> None:
 
 
 def _parts(report: "LabelReport") -> Iterator["LabelReport"]:
-    """Cut a report into parts; an empty one has one."""
-    for start in range(0, max(len(report), 1), _CHUNK):
+    """Cut a report into parts."""
+    for start in range(0, len(report), _CHUNK):
         yield report[start : start + _CHUNK]
 
 

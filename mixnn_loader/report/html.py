@@ -1,6 +1,7 @@
 """A label report as one page, which opens without a server and asks nothing of any."""
 
 import datetime as dt
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,8 @@ def check_installed() -> None:
     Raises:
         ImportError: Jinja2 is not installed.
     """
-    try:
-        import jinja2  # noqa: F401
-    except ImportError as error:
-        raise ImportError("the page needs Jinja2: python -m pip install 'mixnn_loader[report]'") from error
+    if find_spec("jinja2") is None:
+        raise ImportError("the page needs Jinja2: python -m pip install 'mixnn_loader[report]'")
 
 
 def write_html(data: dict[str, Any], path: Path, title: str) -> None:

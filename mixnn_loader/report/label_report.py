@@ -34,8 +34,8 @@ class LabelReport:
         clean_probability: (n,) float32 in [0, 1], P(clean), the probability that the given label is right.
         confidence: (n,) float32 in [0, 1], the probability of the suggested label.
         losses: (n,) float32, cross-entropy of the model's prediction against the given label, in nats.
-        wrong_event_share: (n,) float32 in [0, 1], the share of the epochs in which the model predicted another class
-            than the given one; NaN of a sample that it was never asked about.
+        wrong_event_share: (n,) float32 in [0, 1], of the times that the model was asked about the sample in training,
+            the share in which it predicted another class than the given one; NaN where it was never asked.
         neighbors: (n, k) int64, dataset indices of the k samples that look most alike to the model, nearest first.
         neighbor_labels: (n, k) int64, the labels that are given to them.
         agreement: (n,) float32 in [0, 1], the share of them whose given label is the suggested one.
@@ -43,10 +43,10 @@ class LabelReport:
         paths: (n,) the sample's file, relative to the dataset's root; None where the dataset knows no files.
         transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one.
         num_samples: the samples that were looked at; more than n in a part of a report.
-        dataset_length: N, of the dataset; more than these where some are no training data.
-        wrong_labels: the expected number of wrong labels among them.
+        wrong_labels: the expected number of wrong labels among these.
         wrong_labels_interval: the least and the most it may be, if one goes by the neighbors alone, whoever is to blame
             where they do not agree (see `mixnn_loader.functional.label_posterior`), or by the model alone.
+        dataset_length: N, of the dataset; more than ``num_samples`` where some are no training data.
         duplicates: groups of dataset indices of samples that are the same or nearly so, and have different labels.
         representations: (n, d) float32, rows of length one, what the neighbors were found by; None where not asked for.
     """

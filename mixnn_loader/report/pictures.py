@@ -9,8 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from mixnn_loader._utils.sample_keys import INPUT_NAMES, LABEL_NAMES
+
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
+
+TEXT_NAMES = ("text", "sentence")
+"""What columns of texts are called on the Hugging Face Hub."""
 
 LONGEST_TEXT = 400
 """Characters of a text, or of a row of numbers, that are shown."""
@@ -33,10 +38,10 @@ def inputs_of(sample: Any, key: Hashable = None) -> Any:
     if isinstance(sample, (tuple, list)) and len(sample) > 0:
         sample = sample[0]
     if isinstance(sample, Mapping):
-        for name in ("image", "img", "pixel_values", "text", "sentence"):
+        for name in (*INPUT_NAMES, *TEXT_NAMES):
             if name in sample:
                 return sample[name]
-        return {name: value for name, value in sample.items() if name not in ("label", "labels")}
+        return {name: value for name, value in sample.items() if name not in LABEL_NAMES}
     return sample
 
 
