@@ -263,6 +263,29 @@ def test_several_processes_get_the_report_of_one(tmp_path: Path) -> None:
             np.testing.assert_allclose(part[name], value, err_msg=name, rtol=1e-5, atol=1e-6)
 
 
+def _trained_by_two(rank: int, size: int) -> tuple[dict[str, Any], int]:
+    torch.manual_seed(0)
+    points, model = Points(60), mlp()
+    sampler: Any = DistributedSampler(points, size, rank, shuffle=False)
+    loader = MixNNDataLoader(points, model, batch_size=8, sampler=sampler, **KINDS["batch"] | {"warmup_epochs": 1})
+    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=1e-9), MixNNLoss()
+    for _ in range(3):
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            criterion(model(inputs), targets).backward()
+            optimizer.step()
+    with torch.no_grad():
+        other = model.eval()(points.inputs).argmax(dim=1) != points.labels
+    return columns(loader.label_report()), int(other.sum())
+
+
+def test_several_processes_know_of_all_wrong_events(tmp_path: Path) -> None:
+    (one, wrong), (other, _) = results_of(_trained_by_two, 2, tmp_path)
+    assert not np.isnan(one["wrong_event_share"]).any()
+    np.testing.assert_array_equal(one["wrong_event_share"], other["wrong_event_share"])
+    assert one["wrong_event_share"].sum() == pytest.approx(wrong, abs=6)  # only BatchNorm's averages change
+
+
 def test_the_model_is_left_as_it_was() -> None:
     training = Training(KINDS["paper"])
     training.epochs(1)

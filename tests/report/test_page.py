@@ -93,6 +93,7 @@ def test_whatever_names_paths_and_texts_hold(tmp_path: Path, evil: str) -> None:
     plain, _ = written(label_report(3, paths=["a", "b", "c"]), [("a", 0)] * 40, tmp_path)
     assert [tag for tag, _ in Parsed(text).elements] == [tag for tag, _ in Parsed(plain).elements]
     assert data["classes"][0] == data["rows"][0]["path"] == data["shows"]["10"]["text"] == evil
+    assert not set("<>&") & set(Parsed(text).scripts[0])
 
 
 def test_texts_and_tables_have_rows(tmp_path: Path) -> None:

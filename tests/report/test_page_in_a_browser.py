@@ -206,6 +206,12 @@ def test_another_class_and_a_file_read_back(page: Any, tmp_path: Path) -> None:
     page.find_element("id", "read").send_keys(str(tmp_path / "other.csv"))
     _wait(lambda: verdict(page, 20) == "changed: dog")
     assert verdict(page, 10) == "changed: dog"
+    (tmp_path / "elsewhere.json").write_text(
+        '{"report": "another", "decisions": [{"index": 30, "given": 0, "new": 1, "decision": "accept"}]}'
+    )  # its sample 30 has another label
+    page.find_element("id", "read").send_keys(str(tmp_path / "elsewhere.json"))
+    _wait(lambda: text_of(page, "told") == "0 of 1 decisions were read. They are of another report.")
+    assert verdict(page, 30) == ""
     (tmp_path / "broken.json").write_text("{")
     page.find_element("id", "read").send_keys(str(tmp_path / "broken.json"))
     _wait(lambda: text_of(page, "done") == "broken.json holds no decisions")
@@ -235,6 +241,9 @@ def test_nothing_is_decided_that_is_not_seen(page: Any) -> None:
     assert text_of(page, "done") == "0 decided"
     press(page, "a")
     assert text_of(page, "done") == "1 decided"
+    press(page, "z")
+    page.refresh()
+    assert text_of(page, "done") == "0 decided"
 
 
 def test_decisions_of_another_window_and_of_a_longer_page_stay(page: Any) -> None:
