@@ -290,13 +290,16 @@ def test_states_of_older_versions(version: int) -> None:
     assert drawn(other) == drawn(loader)
 
 
-def test_a_state_from_before_averages_were_kept_loads() -> None:
+@pytest.mark.parametrize(
+    ("version", "had_not"), [(5, {"averages", "times_asked", "wrong_events"}), (6, {"times_asked", "wrong_events"})]
+)
+def test_a_state_from_before_more_was_kept_loads(version: int, had_not: set[str]) -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8, **SETTINGS)
     list(loader)
     state = loader.state_dict()
-    samples = {name: rows for name, rows in state["samples"].items() if name != "averages"}
+    samples = {name: rows for name, rows in state["samples"].items() if name not in had_not}
     other = MixNNDataLoader(Points(), mlp(), batch_size=8, early_learning=3.0, **SETTINGS)
-    other.load_state_dict(state | {"version": 5, "samples": samples})
+    other.load_state_dict(state | {"version": version, "samples": samples})
     assert other.epoch == 1
     _, targets = next(iter(other))
     assert targets.early_learning is not None
