@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from benchmarks.harness.data import Data, load
-from benchmarks.harness.flags import at_least
+from benchmarks.harness.flags import at_least, device
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.protocol import Method
 from benchmarks.harness.recipes import recipe_for
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--num-train", type=at_least(1), help="use the first so many training samples")
     add("--epochs", type=at_least(1), help="of each training")
     add("--seeds", type=at_least(0), nargs="+", default=[0])
+    add("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     add("--output", type=Path, default=Path("labels.jsonl"), help="a line a measurement; appended to")
     add("--table", type=Path, help="print this file, and measure nothing")
     args = parser.parse_args(argv)
@@ -94,21 +95,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             if settings.key in keys:
                 continue
-            line = measure(settings, args.data_dir)
+            line = measure(settings, args.data_dir, args.device)
             with args.output.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             print(f"{args.dataset}, {noise} {rate:.0%}, seed {seed}: {line['ways']['report']}", file=sys.stderr)
 
 
-def measure(settings: RunSettings, data_dir: Path | None) -> dict[str, Any]:
-    """Train once and in folds, and compare."""
+def measure(settings: RunSettings, data_dir: Path | None, on: str) -> dict[str, Any]:
+    """Train once and in folds on a device, and compare."""
     recipe = recipe_for(settings)
     data = load(settings.dataset, data_dir, recipe)
     given = given_labels(settings, data)
     is_wrong = (given != data.labels).numpy()
     everyone = np.arange(len(given))
     started = time.perf_counter()
-    method, task = trained(settings, data, given, everyone, "mixnn-robust")
+    method, task = trained(settings, data, given, everyone, "mixnn-robust", on)
     assert isinstance(method, MixNN)
     report = method.loader.label_report()
     own_seconds, started = time.perf_counter() - started, time.perf_counter()
@@ -118,7 +119,7 @@ def measure(settings: RunSettings, data_dir: Path | None) -> dict[str, Any]:
     out_of_sample, folds_cost = np.empty_like(own), 0.0
     folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=settings.seed)
     for rest, fold in folds.split(everyone, given.numpy()):
-        method, fold_task = trained(settings, data, given, rest, "ce")
+        method, fold_task = trained(settings, data, given, rest, "ce", on)
         folds_cost += fold_task.meter.units / (3 * len(given) * fold_task.num_epochs)
         out_of_sample[fold] = probabilities(method, task, fold)
     judgments = (
@@ -132,7 +133,7 @@ def measure(settings: RunSettings, data_dir: Path | None) -> dict[str, Any]:
     return {
         "key": settings.key,
         "settings": asdict(settings),
-        "machine": describe_machine() | {"cleanlab": version("cleanlab")},
+        "machine": describe_machine() | {"device": on, "cleanlab": version("cleanlab")},
         "actual_noise_rate": float(is_wrong.mean()),
         "seconds": {"report": own_seconds, "cleanlab, 5 folds": time.perf_counter() - started},
         "ways": ways,
@@ -140,15 +141,17 @@ def measure(settings: RunSettings, data_dir: Path | None) -> dict[str, Any]:
 
 
 def trained(
-    settings: RunSettings, data: Data, given: Tensor, rows: npt.NDArray[np.int64], name: str
+    settings: RunSettings, data: Data, given: Tensor, rows: npt.NDArray[np.int64], name: str, on: str
 ) -> tuple[Method, Task]:
-    """Train a method on some of the samples."""
+    """Train a method on some of the samples, on a device."""
     labels = given[torch.from_numpy(rows)]
     train, scan = (Relabeled(Subset(part, rows.tolist()), labels) for part in (data.train, data.scan))
-    recipe, device = recipe_for(settings), torch.device("cpu")
-    task = Task(train, scan, labels, data.num_classes, data.shape, recipe, settings.rate, settings.seed, device)
+    recipe = recipe_for(settings)
+    task = Task(
+        train, scan, labels, data.num_classes, data.shape, recipe, settings.rate, settings.seed, torch.device(on)
+    )
     seed_everything(settings.seed, 0)
-    method = all_methods()[name](task)
+    method = all_methods()[name](task).to(task.device)
     for epoch in range(method.num_epochs):
         seed_everything(settings.seed, 1 + epoch)
         task.begin_epoch(epoch)
@@ -165,7 +168,7 @@ def probabilities(method: Method, task: Task, rows: npt.NDArray[np.int64]) -> np
     method.eval()
     loader = DataLoader(Subset(task.scan_data, rows.tolist()), batch_size=500)
     with torch.no_grad(), task.meter.paused():
-        found = torch.cat([method.predict(inputs) for inputs, _ in loader]).double().numpy()
+        found = torch.cat([method.predict(inputs.to(task.device)) for inputs, _ in loader]).double().cpu().numpy()
     return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 

@@ -20,6 +20,7 @@ import contextlib
 import functools
 import json
 import resource
+import shlex
 import statistics
 import time
 from collections import Counter
@@ -333,6 +334,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--rounds", type=int, default=2, help="epochs measured of each method")
+    parser.add_argument("--num-samples", type=int, help="images of each case (default: by case and device)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--bfloat16", action="store_true", help="train under autocast")
@@ -350,6 +352,10 @@ def main() -> None:
     """Measure all cases, print the table, and write it down with a picture."""
     args = parse_args()
     command = f"python -m benchmarks.overhead --cases {' '.join(args.cases)} --rounds {args.rounds}"
+    if set(args.methods) != set(METHODS):
+        command += f" --methods {shlex.join(args.methods)}"
+    if args.num_samples is not None:
+        command += f" --num-samples {args.num_samples}"
     command += f" --workers {args.workers} --device {args.device} --seed {args.seed}"
     command += " --bfloat16" * args.bfloat16 + " --channels-last" * args.channels_last
     measurements: list[dict[str, Any]] = []
@@ -360,7 +366,8 @@ def main() -> None:
         measurements = saved["measurements"]
     done = {entry["case"] for entry in measurements}
     for case in [case for case in args.cases if case not in done]:
-        size = CASES[case].num_samples_on_cpu if args.device == "cpu" else CASES[case].num_samples
+        by_default = CASES[case].num_samples_on_cpu if args.device == "cpu" else CASES[case].num_samples
+        size = by_default if args.num_samples is None else args.num_samples
         runs = [
             Run(case, method, args.device, size, args.workers, args.bfloat16, args.channels_last, args.seed)
             for method in args.methods

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from toy import NUM_CLASSES, Points, mlp, tensors_of
 
-from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, recipes
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -25,6 +26,8 @@ MODES = pytest.mark.parametrize(
         {"neighbors": "random", "weighting": "beta"},
         {"neighbors": "random-batch", "weighting": "uniform"},
         {"weighting": "beta", "correct_neighbors": False},
+        recipes.robust(epochs=4),
+        recipes.fast(epochs=4) | {"state_device": "cpu"},
     ],
     ids=str,
 )
@@ -74,8 +77,7 @@ def test_no_batch_waits_for_the_device(mode: dict[str, Any]) -> None:
             training.step(next(batches))
         for _ in range(2):
             with no_waiting():
-                batch = next(batches)
-            training.step(batch)
+                training.step(next(batches))
         for batch in batches:
             training.step(batch)
         assert training.loader.epoch == epoch + 1
@@ -136,6 +138,29 @@ def test_deterministic_algorithms(mode: dict[str, Any], monkeypatch: pytest.Monk
         torch.use_deterministic_algorithms(mode=False)
     for one, other in zip(*runs, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("representations", [False, True])
+@pytest.mark.parametrize("mode", [{"neighbors": "batch"}, recipes.robust(epochs=4)], ids=str)
+def test_label_report_is_that_of_the_cpu(mode: dict[str, Any], representations: bool) -> None:
+    there, here = Training("cpu", mode), Training("cuda", mode)
+    for _ in range(3):
+        for batch in there.loader:
+            there.step(batch)
+    here.model.load_state_dict(there.model.state_dict())
+    here.loader.load_state_dict(there.loader.state_dict())
+    reports = [training.loader.label_report(4, representations=representations) for training in (there, here)]
+    orders = [report.indices.argsort() for report in reports]
+    for name, tolerance in (
+        ("clean_probability", 1e-3),
+        ("losses", 1e-3),
+        ("confidence", 1e-3),
+        ("suggested_labels", 0),
+        ("wrong_event_share", 0),
+        ("neighbors", 0),
+    ):
+        own, expected = (getattr(report, name)[order] for report, order in zip(reports, orders, strict=True))
+        np.testing.assert_allclose(own, expected, rtol=0, atol=tolerance, err_msg=name)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
