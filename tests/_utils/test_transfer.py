@@ -111,6 +111,7 @@ def test_to_the_host_a_copy_always_blocks(copies: Copies) -> None:
     assert copies.pinned == []
 
 
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="needs two GPUs, or none: then they are imitated")
 def test_between_accelerators_it_does_not_block(copies: Copies) -> None:
     to_device(torch.zeros(4, 3, device="cuda:0"), "cuda:1")
     assert copies.between == [("cuda", "cuda", True, torch.float32)]
