@@ -189,11 +189,13 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def take_turns(runs: Sequence[Run], rounds: int) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
+def take_turns(
+    runs: Sequence[Run], rounds: int, *, with_parts: bool
+) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
     """Train all methods side by side: the seconds of each round's epoch, and of each part of one more epoch."""
     trainings = {run.method: Training(run) for run in runs}
     seconds: dict[str, list[float]] = {method: [] for method in trainings}
-    bar = tqdm(total=len(runs) * (UNMEASURED_EPOCHS + rounds + 1), desc=runs[0].case, unit="round")
+    bar = tqdm(total=len(runs) * (UNMEASURED_EPOCHS + rounds + with_parts), desc=runs[0].case, unit="round")
     methods = list(trainings)
     for number in range(UNMEASURED_EPOCHS + rounds):
         for i in range(len(methods)):
@@ -203,8 +205,8 @@ def take_turns(runs: Sequence[Run], rounds: int) -> tuple[dict[str, list[float]]
             bar.update()
             if measured:
                 seconds[method].append(elapsed)
-    parts = {}
-    for method, training in trainings.items():
+    parts: dict[str, dict[str, float]] = {}
+    for method, training in trainings.items() if with_parts else ():
         parts[method] = parts_of(training)
         bar.update()
     bar.close()
@@ -264,9 +266,9 @@ def _peak_resident() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(runs: Sequence[Run], rounds: int, *, with_memory: bool) -> list[dict[str, Any]]:
+def measure(runs: Sequence[Run], rounds: int, *, with_parts: bool, with_memory: bool) -> list[dict[str, Any]]:
     """Measure one case: a dict of primitives for each method."""
-    seconds, parts = take_turns(runs, rounds)
+    seconds, parts = take_turns(runs, rounds, with_parts=with_parts)
     measurements = []
     for run in runs:
         ratios = [own / plain for own, plain in zip(seconds[run.method], seconds["plain"], strict=True)]
@@ -276,7 +278,7 @@ def measure(runs: Sequence[Run], rounds: int, *, with_memory: bool) -> list[dict
                 "seconds": seconds[run.method],
                 "ratios": ratios,
                 "ratio": statistics.median(ratios),
-                "parts": parts[run.method],
+                "parts": parts.get(run.method),
                 "peak_memory_mib": peak_memory(run) if with_memory else None,
             }
         )
@@ -289,8 +291,8 @@ def table(measurements: Sequence[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     for entry in measurements:
         spread = f"{entry['ratio']:.2f} ({min(entry['ratios']):.2f} to {max(entry['ratios']):.2f})"
-        total = sum(entry["parts"].values())
-        shares = [f"{100 * entry['parts'][part] / total:.1f}" for part in PARTS]
+        parts = entry["parts"]
+        shares = ["-" if parts is None else f"{100 * parts[part] / sum(parts.values()):.1f}" for part in PARTS]
         peaks = entry["peak_memory_mib"]
         memory = "-" if peaks is None else f"{peaks.get('device', peaks['resident']):.0f}"
         row = [
@@ -339,6 +341,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--bfloat16", action="store_true", help="train under autocast")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument(
+        "--no-parts",
+        action="store_true",
+        help="leave out where the time goes, which on a GPU takes longest to find out",
+    )
     parser.add_argument("--no-memory", action="store_true", help="leave out the peak memory")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="keep the cases that the output file already has")
@@ -358,6 +365,7 @@ def main() -> None:
         command += f" --num-samples {args.num_samples}"
     command += f" --workers {args.workers} --device {args.device} --seed {args.seed}"
     command += " --bfloat16" * args.bfloat16 + " --channels-last" * args.channels_last
+    command += " --no-parts" * args.no_parts
     measurements: list[dict[str, Any]] = []
     if args.resume and args.output.exists():
         saved = json.loads(args.output.read_text())
@@ -372,11 +380,12 @@ def main() -> None:
             Run(case, method, args.device, size, args.workers, args.bfloat16, args.channels_last, args.seed)
             for method in args.methods
         ]
-        measurements += measure(runs, args.rounds, with_memory=not args.no_memory)
+        measurements += measure(runs, args.rounds, with_parts=not args.no_parts, with_memory=not args.no_memory)
         random_patterns.cache_clear()
         write_json(args.output, command, measurements)
         print(table(measurements), flush=True)
-    plot(measurements, args.output.with_suffix(".png"), command)
+    if not args.no_parts:
+        plot(measurements, args.output.with_suffix(".png"), command)
 
 
 if __name__ == "__main__":

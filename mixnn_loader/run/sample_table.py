@@ -293,7 +293,7 @@ class SampleTable:
         self.write("representations", indices, representations)
 
     def write(self, name: str, indices: Tensor, rows: Tensor) -> None:
-        """Write rows of a column that is there; nothing waits for the device.
+        """Write rows of a column that is there; nothing waits for the device, unless the column is on the host.
 
         Args:
             name: the column's.

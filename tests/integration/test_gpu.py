@@ -31,7 +31,7 @@ MODES = pytest.mark.parametrize(
         {"neighbors": "random-batch", "weighting": "uniform"},
         {"weighting": "beta", "correct_neighbors": False},
         recipes.robust(epochs=4),
-        recipes.fast(epochs=4) | {"state_device": "cpu"},
+        recipes.fast(epochs=12),
     ],
     ids=str,
 )
