@@ -60,6 +60,8 @@ COLUMNS = (
     "first_hundred",
     "flagged",
     "promised",
+    "promised_least",
+    "promised_most",
     "trainings",
 )
 """Of the table."""
@@ -177,8 +179,11 @@ def of_report(report: LabelReport, is_wrong: npt.NDArray[np.bool_]) -> dict[str,
     wrong, issues = is_wrong[report.indices], report.issues()
     suspicion = 1 - report.clean_probability.astype(np.float64)
     figures = judged(suspicion, report.is_issue, wrong)
-    promised = 100 * issues.expected_precision(len(issues)) if len(issues) > 0 else None
-    return figures | {"expected": 100 * report.noise_rate, "promised": promised}
+    promises: dict[str, float | None] = dict.fromkeys(("promised", "promised_least", "promised_most"))
+    if len(issues) > 0:
+        shares = issues.expected_precision(len(issues)), *issues.expected_precision_interval(len(issues))
+        promises = {name: 100 * share for name, share in zip(promises, shares, strict=True)}
+    return figures | {"expected": 100 * report.noise_rate} | promises
 
 
 def of_cleanlab(

@@ -20,6 +20,7 @@ def label_report(num_samples: int = 6, num_classes: int = 3, **changes: Any) -> 
         "given_labels": given,
         "suggested_labels": suggested,
         "clean_probability": clean,
+        "readings": np.stack([np.sqrt(clean), clean, clean**2], axis=1),
         "confidence": np.where(is_issue, 1 - clean, clean).astype(np.float32),
         "losses": np.linspace(3, 0.1, num_samples, dtype=np.float32),
         "wrong_event_share": np.where(rows == 0, np.nan, 1 - clean).astype(np.float32),

@@ -129,6 +129,9 @@ def summary(report: LabelReport, samples: ImageFiles | Rows, page: Path, table: 
     issues = report.issues()
     expected = f"About {report.wrong_labels:.0f} of {report.num_samples} labels are expected to be wrong"
     lines = [f"{expected} ({low:.0f} to {high:.0f}), {len(issues)} are worth a look."]
+    if len(issues) > 0:
+        low, high = (100 * share for share in issues.expected_precision_interval(len(issues)))
+        lines.append(f"Of these, {low:.0f} to {high:.0f} % are expected to be wrong, of the first ones more.")
     for row in range(min(5, len(issues))):
         given, suggested = (
             issues.class_names[labels[row]] for labels in (issues.given_labels, issues.suggested_labels)

@@ -32,6 +32,9 @@ class LabelReport:
         given_labels: (n,) int64, the label that the dataset gives.
         suggested_labels: (n,) int64, the likeliest class; the given one where no other is likelier.
         clean_probability: (n,) float32 in [0, 1], P(clean), the probability that the given label is right.
+        readings: (n, 3) float32 in [0, 1], P(clean) by one opinion alone: by the neighbors', where it is the votes that
+            err when they do not agree; by theirs, where it is the labels (see
+            `mixnn_loader.functional.label_posterior`); and by the model's.
         confidence: (n,) float32 in [0, 1], the probability of the suggested label.
         losses: (n,) float32, cross-entropy of the model's prediction against the given label, in nats.
         wrong_event_share: (n,) float32 in [0, 1], of the times that the model was asked about the sample in training,
@@ -44,8 +47,7 @@ class LabelReport:
         transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one.
         num_samples: the samples that were looked at; more than n in a part of a report.
         wrong_labels: the expected number of wrong labels among these.
-        wrong_labels_interval: the least and the most it may be, if one goes by the neighbors alone, whoever is to blame
-            where they do not agree (see `mixnn_loader.functional.label_posterior`), or by the model alone.
+        wrong_labels_interval: the least and the most that it is, by one of the `readings` or by both opinions.
         dataset_length: N, of the dataset; more than ``num_samples`` where some are no training data.
         duplicates: groups of dataset indices of samples that are the same or nearly so, and have different labels.
         representations: (n, d) float32, rows of length one, what the neighbors were found by; None where not asked for.
@@ -55,6 +57,7 @@ class LabelReport:
     given_labels: Integers
     suggested_labels: Integers
     clean_probability: Floats
+    readings: Floats
     confidence: Floats
     losses: Floats
     wrong_event_share: Floats
@@ -100,7 +103,7 @@ class LabelReport:
         """Return the labels worth a look: those of samples for which another class is likelier than the given one.
 
         There is nothing to tune. To see more or fewer, slice: ``report[:100]`` are the hundred most suspicious, and
-        `expected_precision` says how many of them are expected to be wrong.
+        `expected_precision` and `expected_precision_interval` say how many of them are expected to be wrong.
         """
         return self[self.is_issue]
 
@@ -138,9 +141,25 @@ class LabelReport:
         Raises:
             ValueError: ``top`` is not in 1..n.
         """
+        self._check_top(top)
+        return float((1 - self.clean_probability[:top].astype(np.float64)).mean())
+
+    def expected_precision_interval(self, top: int) -> tuple[float, float]:
+        """Return the least and the most that `expected_precision` is, by one of the `readings` or by both opinions.
+
+        It is wide where the model itself errs often: then nothing tells whether a label is wrong or hard to see.
+
+        Raises:
+            ValueError: ``top`` is not in 1..n.
+        """
+        self._check_top(top)
+        wrong = 1 - self.readings[:top].astype(np.float64).mean(axis=0)
+        either = [*wrong.tolist(), self.expected_precision(top)]
+        return min(either), max(either)
+
+    def _check_top(self, top: int) -> None:
         if not 1 <= top <= len(self):
             raise ValueError(f"top must be in 1..{len(self)}, the report's rows, got {top}")
-        return float((1 - self.clean_probability[:top].astype(np.float64)).mean())
 
     def corrected_labels(self, threshold: float = 0.5) -> Integers:
         """Return the labels of the dataset after correction, by dataset index.
@@ -242,6 +261,7 @@ _OF_A_SAMPLE = frozenset(
         "given_labels",
         "suggested_labels",
         "clean_probability",
+        "readings",
         "confidence",
         "losses",
         "wrong_event_share",

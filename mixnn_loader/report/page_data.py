@@ -59,6 +59,7 @@ def page_data(
             "given": int(suspects.given_labels[row]),
             "suggested": int(suspects.suggested_labels[row]),
             "clean": _short(suspects.clean_probability[row]),
+            "readings": [_short(value) for value in suspects.readings[row]],
             "confidence": _short(suspects.confidence[row]),
             "loss": _short(suspects.losses[row]),
             "events": _short(suspects.wrong_event_share[row]),

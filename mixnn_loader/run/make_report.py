@@ -52,14 +52,19 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
 
     says_nothing = posterior.noise_rate == 0
     probabilities = predictions.float() if says_nothing else combined(posterior.probabilities, predictions)
-    clean = probabilities.gather(1, own.unsqueeze(1)).squeeze(1)
+    clean = _of_given(probabilities, own)
     confidence, suggested = probabilities.max(dim=1)
     suggested = torch.where(clean >= confidence, own, suggested)
-    # By neighbors alone, whoever is to blame for what agreement lacks; by the model alone; by both.
-    rates = [
-        1 - _mean_of_given(label_posterior(shares, own, blame_labels=blame).probabilities, own) for blame in (0, 1)
-    ]
-    rates += [1 - _mean_of_given(reading, own) for reading in (predictions, probabilities)]
+    # By neighbors alone, whoever is to blame for what agreement lacks, and by the model alone.
+    readings = torch.stack(
+        [
+            *(_of_given(label_posterior(shares, own, blame_labels=blame).probabilities, own) for blame in (0, 1)),
+            _of_given(predictions, own),
+        ],
+        dim=1,
+    )
+    expected = len(rows) - float(clean.double().sum())
+    otherwise = (len(rows) - readings.double().sum(dim=0)).tolist()
     neighbors, near = rows.numpy()[listed.cpu().numpy()], labels[listed.cpu()]
     order = np.lexsort((-table.losses[rows].cpu().numpy(), clean.cpu().numpy()))
     dataset = parts.wrapped.dataset
@@ -74,6 +79,7 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
         given_labels=labels.numpy()[order],
         suggested_labels=suggested.cpu().numpy()[order],
         clean_probability=clean.cpu().numpy()[order],
+        readings=readings.cpu().numpy()[order],
         confidence=confidence.cpu().numpy()[order],
         losses=table.losses[rows].cpu().numpy()[order],
         wrong_event_share=(wrong / asked).numpy()[order],  # 0 / 0 is NaN
@@ -85,8 +91,8 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
         transition=posterior.transition.cpu().numpy(),
         num_samples=len(rows),
         dataset_length=len(table),
-        wrong_labels=rates[-1] * len(rows),
-        wrong_labels_interval=(min(rates) * len(rows), max(rates) * len(rows)),
+        wrong_labels=expected,
+        wrong_labels_interval=(min(expected, *otherwise), max(expected, *otherwise)),
         duplicates=[rows.numpy()[group] for group in duplicates],
         representations=directions.float().cpu().numpy()[order] if representations else None,
     )
@@ -115,9 +121,9 @@ def _usable(table: SampleTable, members: Tensor) -> Tensor:
     return rows
 
 
-def _mean_of_given(probabilities: Tensor, labels: Tensor) -> float:
-    """Return the mean probability (n, C) of the given labels (n,)."""
-    return float(probabilities.gather(1, labels.unsqueeze(1)).double().mean())
+def _of_given(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Return what probabilities (n, C) say of the given labels (n,), (n,) float32."""
+    return probabilities.gather(1, labels.unsqueeze(1)).squeeze(1).float()
 
 
 def _distances(directions: Tensor, neighbors: Tensor) -> Tensor:

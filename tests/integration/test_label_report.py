@@ -87,6 +87,10 @@ def test_says_what_the_neighbors_say_now(kind: str) -> None:
     np.testing.assert_allclose(report.confidence[by_index], posterior.max(axis=1), atol=1e-4)
     assert report.suggested_labels[by_index].tolist() == posterior.argmax(axis=1).tolist()
     assert (np.diff(report.clean_probability) >= 0).all()
+    each = np.stack([reading[np.arange(60), labels] for reading in (*readings[::2], predictions)], axis=1)
+    np.testing.assert_allclose(report.readings[by_index], each, atol=1e-4)
+    first = 1 - np.column_stack([each, clean])[report.indices[:9]].mean(axis=0)
+    np.testing.assert_allclose(report.expected_precision_interval(9), (first.min(), first.max()), atol=1e-4)
     assert report.wrong_labels == pytest.approx(float((1 - clean).sum()), abs=0.01)
     wrong = [(1 - reading[np.arange(60), labels]).sum() for reading in (*readings[::2], predictions, posterior)]
     np.testing.assert_allclose(report.wrong_labels_interval, (min(wrong), max(wrong)), atol=0.01)

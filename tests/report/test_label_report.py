@@ -35,6 +35,18 @@ def test_expected_precision_is_the_mean_of_what_is_not_clean() -> None:
             report.expected_precision(top)
 
 
+def test_the_interval_is_of_the_readings_and_of_what_they_come_to() -> None:
+    report = label_report(5)  # readings are the root of P(clean), P(clean) and its square
+    clean = np.linspace(0, 1, 5)
+    for top in (1, 2, 5):
+        low, high = 1 - np.sqrt(clean[:top]).mean(), 1 - (clean[:top] ** 2).mean()
+        assert report.expected_precision_interval(top) == pytest.approx((low, high), abs=1e-6)
+    above = label_report(5, readings=np.ones((5, 3), dtype=np.float32))
+    assert above.expected_precision_interval(2) == pytest.approx((0, 0.875))
+    with pytest.raises(ValueError, match=r"top must be in 1..5, the report's rows, got 6"):
+        report.expected_precision_interval(6)
+
+
 def test_the_row_of_an_index() -> None:
     assert label_report(6).row_of(40) == 3
     with pytest.raises(KeyError, match="no sample with dataset index 41"):

@@ -245,10 +245,13 @@ function choose() {
     && (state === "all" || (state === "decided") === decisions.has(row.index)));
   if (byId("sort").value !== "suspicion") shown.sort((one, other) => keyOf(one) - keyOf(other));
   const wrong = shown.reduce((sum, row) => sum + 1 - row.clean, 0);
+  const either = [wrong, ...[0, 1, 2].map((reading) => shown.reduce((sum, row) => sum + 1 - row.readings[reading], 0))];
+  const [low, high] = [Math.min(...either), Math.max(...either)].map((sum) => percent(sum / shown.length));
   byId("top-value").textContent = top;
   byId("least-value").textContent = least.toFixed(2);
   byId("precision").textContent = shown.length === 0 ? ""
-    : `Expected precision ${percent(wrong / shown.length)}: about ${Math.round(wrong)} of these ${shown.length} labels are wrong.`;
+    : `Expected precision ${percent(wrong / shown.length)} (${low} to ${high}): about ${Math.round(wrong)} of these `
+      + `${shown.length} labels are wrong.`;
 }
 
 function draw() {
