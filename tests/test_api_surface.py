@@ -133,7 +133,13 @@ def test_loader_arguments() -> None:
 
 
 def test_loss_arguments() -> None:
-    assert parameters(MixNNLoss) == [("reduction", "mean", "POSITIONAL_OR_KEYWORD")]
+    assert parameters(MixNNLoss) == [
+        ("reduction", "mean", "POSITIONAL_OR_KEYWORD"),
+        ("weight", None, "KEYWORD_ONLY"),
+        ("label_smoothing", 0.0, "KEYWORD_ONLY"),
+        ("ignore_index", -100, "KEYWORD_ONLY"),
+        ("base", None, "KEYWORD_ONLY"),
+    ]
     assert parameters(MixNNLoss.forward)[1:] == [
         ("logits", REQUIRED, "POSITIONAL_OR_KEYWORD"),
         ("targets", REQUIRED, "POSITIONAL_OR_KEYWORD"),

@@ -1,14 +1,23 @@
 """The training objective."""
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mixnn_loader._utils.checks import check_fraction
+from mixnn_loader._utils.logits import logits_of
 from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
 from mixnn_loader.method.receipt import Surprise, is_a_loader_idle
+from mixnn_loader.method.soft_cross_entropy import soft_cross_entropy
 
-_REDUCTIONS = ("mean", "none")
+_REDUCTIONS = ("mean", "sum", "none")
+
+BaseLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""``(logits (B, C), probabilities (B, C)) -> losses (B,)``."""
 
 _SURPRISES: dict[Surprise, str] = {
     "replayed": (
@@ -32,11 +41,22 @@ class MixNNLoss(nn.Module):
     unless the loader has ``early_learning=λ``: then λ log(1 - <ẽ, p̃>) is added, which is negative, see
     `mixnn_loader.method.early_learning`. Of several losses of one batch, the loader is told the logits of the first.
 
+    Class weights, smoothing and an ignored class have the semantics that `torch.nn.CrossEntropyLoss` has for class
+    indices, for mixed targets and probabilities, too: the mean is over the weights, Σ_c w_c ỹ_c of each sample. PyTorch
+    divides by B there, which multiplies the step by the mean weight.
+
     Args:
-        reduction: ``"mean"`` over the batch, or ``"none"`` for one loss a sample.
+        reduction: ``"mean"`` over the batch, ``"sum"``, or ``"none"`` for one loss a sample.
+        weight: (C,) float, w of each class; None: 1 each.
+        label_smoothing: in [0, 1], the part of a target that is spread over all classes.
+        ignore_index: a class whose part of a target counts for nothing.
+        base: another loss in place of cross-entropy, ``(logits, probabilities) -> losses``, (B, C) and (B, C) to (B,):
+            focal loss, generalized cross-entropy, a function of your own, ``nn.CrossEntropyLoss(reduction="none")``.
+            Class indices reach it as one-hot probabilities. Weights and the like are its own affair.
 
     Raises:
-        ValueError: ``reduction`` is neither.
+        TypeError: ``weight`` is no tensor, ``ignore_index`` no integer, or ``base`` cannot be called.
+        ValueError: another argument is outside its range, or goes with ``base``.
 
     Example:
         >>> import torch
@@ -45,18 +65,47 @@ class MixNNLoss(nn.Module):
         True
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        reduction: str = "mean",
+        *,
+        weight: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int = -100,
+        base: BaseLoss | None = None,
+    ) -> None:
         super().__init__()
-        if reduction not in _REDUCTIONS:
-            raise ValueError(f"reduction must be one of {_REDUCTIONS}, got {reduction!r}")
+        if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
+            raise ValueError(f"reduction must be one of {_REDUCTIONS}, got {reduction!r}; class weights are weight=")
+        check_fraction("label_smoothing", label_smoothing)
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+            raise TypeError(f"ignore_index must be an integer, got {ignore_index!r}")
+        if weight is not None:
+            _check_weight(weight)
+        if base is not None:
+            if not callable(base):
+                raise TypeError(
+                    f"base must be a function (logits, probabilities) -> losses (B,), got {type(base).__name__}"
+                )
+            if weight is not None or label_smoothing != 0 or ignore_index != -100:
+                raise ValueError(
+                    "weight, label_smoothing and ignore_index are of cross-entropy: give them to the loss that is base="
+                )
         self.reduction = reduction
+        self.label_smoothing = label_smoothing
+        self.ignore_index = ignore_index
+        self.base = base
+        self.register_buffer("weight", weight)
         self._warned_of_plain_labels = False
 
-    def forward(self, logits: Tensor, targets: MixNNBatch | MixNNTargets | Tensor) -> Tensor:
+    def forward(self, logits: Any, targets: MixNNBatch | MixNNTargets | Tensor) -> Tensor:
         """Compute the loss of a batch.
 
         Args:
-            logits: (B, C), the model's output for the mixed inputs.
+            logits: (B, C), the model's output for the mixed inputs, or an output that has them as ``logits``, as
+                Hugging Face's models give it.
             targets: the batch, its targets, (B,) class indices or (B, C) probabilities.
 
         Warns:
@@ -65,12 +114,14 @@ class MixNNLoss(nn.Module):
                 that was started with gradients off.
 
         Returns:
-            A scalar for ``reduction="mean"``, (B,) for ``"none"``.
+            A scalar for ``reduction="mean"`` and ``"sum"``, (B,) for ``"none"``.
 
         Raises:
-            TypeError: ``targets`` is none of these, or of the wrong type.
-            ValueError: the logits do not fit the targets in shape or device.
+            TypeError: ``targets`` is none of these, or of the wrong type, or ``base`` gives no tensor.
+            ValueError: the logits do not fit the targets in shape or device, or weights the logits, or ``base`` gives
+                another shape.
         """
+        logits = logits_of(logits)
         if not isinstance(logits, Tensor):
             raise TypeError(
                 f"logits must be a tensor, got {type(logits).__name__}; the order is MixNNLoss()(logits, targets)"
@@ -87,14 +138,64 @@ class MixNNLoss(nn.Module):
         if logits.requires_grad and not torch.compiler.is_compiling():
             self._note(logits, targets)
         wide_logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        if target.dim() == 1:
-            return functional.cross_entropy(wide_logits, target.long(), reduction=self.reduction)
-        # Where the target is zero, a class that the model rules out (a logit of -inf) must not give 0 * inf.
-        log_probabilities = wide_logits.log_softmax(dim=1).masked_fill(target == 0, 0)
-        losses = -(target * log_probabilities).sum(dim=1)
+        self._check_weight_fits(wide_logits)
+        if target.dim() == 1 and self.base is None:
+            return self._of_class_indices(wide_logits, target.long())
+        losses, weights = self._of_probabilities(wide_logits, target)
         if isinstance(targets, MixNNTargets) and targets.early_learning is not None:
-            losses = losses + targets.early_learning.term(wide_logits, targets.weights)
-        return losses.mean() if self.reduction == "mean" else losses
+            term = targets.early_learning.term(wide_logits, targets.weights)
+            losses = losses + (term if weights is None else weights * term)
+        if self.reduction == "none":
+            return losses
+        if self.reduction == "sum":
+            return losses.sum()
+        return losses.mean() if weights is None else losses.sum() / weights.sum()
+
+    def _of_class_indices(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(
+            logits,
+            labels,
+            None if self.weight is None else self.weight.to(logits.dtype),
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def _of_probabilities(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return losses (B,), and what they count for in the mean; None: 1 each."""
+        if self.base is None:
+            return soft_cross_entropy(
+                logits,
+                targets,
+                weight=self.weight,
+                label_smoothing=self.label_smoothing,
+                ignore_index=self.ignore_index,
+            )
+        if targets.dim() == 1:
+            targets = torch.zeros_like(logits).scatter_(1, targets.long().unsqueeze(1), 1)
+        losses = self.base(logits, targets)
+        if not isinstance(losses, Tensor):
+            raise TypeError(f"base must return a tensor of losses (B,), got {type(losses).__name__}")
+        if losses.shape != logits.shape[:1]:
+            raise ValueError(
+                f"base must return one loss a sample, shape {tuple(logits.shape[:1])}, got {tuple(losses.shape)}; "
+                'build it with reduction="none", and give MixNNLoss the reduction'
+            )
+        return losses, None
+
+    def _check_weight_fits(self, logits: Tensor) -> None:
+        if self.weight is None:
+            return
+        if len(self.weight) != logits.shape[1]:
+            raise ValueError(
+                f"weight must hold one number a class, the logits are of {logits.shape[1]} classes and it has "
+                f"{len(self.weight)}"
+            )
+        if self.weight.device != logits.device:
+            raise ValueError(
+                f"weight is on {self.weight.device} and the logits on {logits.device}; move the loss there, "
+                "MixNNLoss(...).to(device)"
+            )
 
     def _note(self, logits: Tensor, targets: MixNNTargets | Tensor) -> None:
         """Tell the loader that the batch is trained on; say so where MixNN does not happen."""
@@ -111,8 +212,29 @@ class MixNNLoss(nn.Module):
             warn_user(_SURPRISES[surprise])
 
     def extra_repr(self) -> str:
-        """Show the reduction in the module's representation."""
-        return f"reduction={self.reduction!r}"
+        """Show what is not as by default, and the reduction, in the module's representation."""
+        shown = [f"reduction={self.reduction!r}"]
+        if self.weight is not None:
+            shown.append(f"weight of {len(self.weight)} classes")
+        if self.label_smoothing != 0:
+            shown.append(f"label_smoothing={self.label_smoothing}")
+        if self.ignore_index != -100:
+            shown.append(f"ignore_index={self.ignore_index}")
+        if self.base is not None and not isinstance(self.base, nn.Module):  # a module is shown as the others are
+            shown.append(f"base={getattr(self.base, '__name__', self.base)}")
+        return ", ".join(shown)
+
+
+def _check_weight(weight: Any) -> None:
+    if not isinstance(weight, Tensor):
+        raise TypeError(f"weight must be a tensor (C,), got {type(weight).__name__}")
+    if weight.dim() != 1 or not weight.is_floating_point():
+        raise ValueError(
+            f"weight must hold one floating-point number a class, (C,), got {weight.dtype} of shape "
+            f"{tuple(weight.shape)}"
+        )
+    if not bool(weight.isfinite().all()) or not bool((weight >= 0).all()) or not bool((weight > 0).any()):
+        raise ValueError(f"weight must be finite and >= 0, and not 0 everywhere, got {weight.tolist()}")
 
 
 def _check_fit(logits: Tensor, target: Tensor) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.logits import logits_of
+
 
 def wide_logits(output: Any, source: str = "the model") -> Tensor:
-    """Check that an output is logits, and return them in float32 or wider, (B, C).
+    """Check that an output is logits, or has them by that name, and return them in float32 or wider, (B, C).
 
     Args:
         output: what the model returned.
@@ -19,6 +21,7 @@ def wide_logits(output: Any, source: str = "the model") -> Tensor:
         TypeError: it is not a tensor; the message says where in it the logits may be.
         ValueError: it is not (B, C) with C >= 2.
     """
+    output = logits_of(output)
     if not isinstance(output, Tensor):
         raise TypeError(
             f"{source} must return logits (B, C) as one tensor, got {_described(output)}; pass feature_layer=, a "
@@ -83,10 +86,6 @@ def _described(output: Any) -> str:
 
 
 def _place_of_logits(output: Any) -> str:
-    if hasattr(output, "logits"):
-        return "model(inputs).logits"
-    if isinstance(output, Mapping) and "logits" in output:
-        return "model(inputs)['logits']"
     entries: Iterable[tuple[Any, Any]] = ()
     if isinstance(output, Mapping):
         entries = output.items()

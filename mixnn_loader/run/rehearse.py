@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mixnn_loader._utils.logits import are_probabilities
 from mixnn_loader._utils.random_state import Stream, derived_rng, forked_random_state
 from mixnn_loader._utils.transfer import to_device
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.data.indexed import in_loaded_order
 from mixnn_loader.data.labels import class_labels
@@ -28,6 +30,11 @@ from mixnn_loader.run.members import Members
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import judged
 from mixnn_loader.run.settings import Settings
+
+PROBABILITIES = (
+    "the model's outputs are probabilities: none is below 0, and rows sum to one. The loader and MixNNLoss take "
+    "logits, and a softmax of a softmax hardly learns: leave the softmax at the end of the model out"
+)
 
 Kind = TypeVar("Kind")
 
@@ -72,6 +79,9 @@ class Rehearsal:
         Args:
             received: the first batch.
 
+        Warns:
+            UserWarning: the model's outputs are probabilities.
+
         Raises:
             Exception: whatever would be raised later.
         """
@@ -86,6 +96,8 @@ class Rehearsal:
         predictions = self._view.predict(
             batch.inputs, need_representations=settings.source.sees != "nothing" or settings.needs_representations
         )
+        if are_probabilities(predictions.logits):
+            warn_user(PROBABILITIES)
         self._table.set_num_classes(predictions.logits.shape[1])
         labels = class_labels(batch.labels, in_loaded_order(scanned.groups), self._table.num_classes)
         given = class_labels(received.labels, in_loaded_order(received.loaded.groups), self._table.num_classes)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from toy import MLP, NUM_FEATURES, Points, Samples, mlp
 
-from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.model.predictor import ModelView
 
 
@@ -99,16 +99,6 @@ Adapt = Callable[[nn.Module, Any], tuple[Tensor, Tensor]]
 
 WRAPPED: list[tuple[Callable[[Tensor, Tensor], Any], str, Adapt]] = [
     (
-        lambda logits, features: Output(loss=logits.sum(), logits=logits, hidden=features),
-        r"got Output with the keys \['loss', 'logits', 'hidden'\]; .* the logits are model\(inputs\)\.logits$",
-        lambda model, inputs: ((output := model(inputs)).logits, output.hidden),
-    ),
-    (
-        lambda logits, features: {"hidden": features, "logits": logits},
-        r"got dict with the keys \['hidden', 'logits'\]; .* the logits are model\(inputs\)\['logits'\]$",
-        lambda model, inputs: ((output := model(inputs))["logits"], output["hidden"]),
-    ),
-    (
         lambda logits, features: {"maps": features[:, None], "out": logits},
         r"got dict with the keys \['maps', 'out'\]; .* the logits are perhaps model\(inputs\)\['out'\]$",
         lambda model, inputs: ((output := model(inputs))["out"], output["maps"]),
@@ -151,9 +141,47 @@ def test_a_model_that_returns_no_tensor_is_told_how_to_be_adapted(
     assert torch.equal(adapted.soft_targets, plain.soft_targets)
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda logits, features: Output(loss=logits.sum(), logits=logits, hidden=features),
+        lambda logits, features: {"hidden": features, "logits": logits},
+        lambda logits, features: SimpleNamespace(logits=logits, hidden=features),
+    ],
+)
+@pytest.mark.parametrize("arguments", [{}, recipes.robust(epochs=3)], ids=["default", "robust"])
+def test_logits_that_are_called_so_are_found(wrap: Callable[[Tensor, Tensor], Any], arguments: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"batch_size": 8, "warmup_epochs": 1, "correction_epoch": 1} | arguments
+    found = []
+    for model in (Wrapping(wrap), mlp()):
+        loader, criterion = MixNNDataLoader(Points(), model, **settings), MixNNLoss()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # for dropout
+            for _ in range(3):
+                for inputs, targets in loader:
+                    optimizer.zero_grad()
+                    criterion(model(inputs), targets).backward()
+                    optimizer.step()
+        found.append(loader)
+    assert torch.equal(found[0].losses, found[1].losses)
+    assert torch.equal(found[0].soft_targets, found[1].soft_targets)
+
+
+def test_probabilities_in_place_of_logits_are_warned_of() -> None:
+    class EndsInSoftmax(MLP):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs).softmax(dim=1)
+
+    with pytest.warns(
+        UserWarning, match=r"outputs are probabilities: .* leave the softmax at the end of the model out"
+    ):
+        next(iter(MixNNDataLoader(Points(), EndsInSoftmax(), batch_size=8)))
+
+
 def test_a_function_whose_logits_are_no_tensor_is_named() -> None:
-    model = Wrapping(lambda logits, features: {"logits": logits, "hidden": features})
-    message = r"the function passed as feature_layer= must return logits .* got dict with the keys .*\['logits'\]$"
+    model = Wrapping(lambda logits, features: {"scores": logits, "hidden": features})
+    message = r"the function passed as feature_layer= must return logits .* got dict with the keys .*\['scores'\]$"
     with pytest.raises(TypeError, match=message):
         run(MixNNDataLoader(Points(), model, feature_layer=lambda model, inputs: (model(inputs), inputs)))
 
