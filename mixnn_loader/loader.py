@@ -21,8 +21,10 @@ from mixnn_loader.data.unpack import Unpack
 from mixnn_loader.data.user_loader import as_data_loader, check_map_style, length_of, num_samples, samplers_of
 from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.method.credibility import Credibilities, Credibility
+from mixnn_loader.method.input_rules import Rules
 from mixnn_loader.method.weights import Weighting, Weightings
 from mixnn_loader.model.hooks import FeatureLayer
+from mixnn_loader.model.mix_layer import MixLayer
 from mixnn_loader.model.prepare import Prepare
 from mixnn_loader.neighbors import NeighborSearch, NeighborSource
 from mixnn_loader.neighbors.sources import Neighbors
@@ -113,6 +115,17 @@ class MixNNDataLoader(SampleRows):
             that have been drawn.
         prepare: what the training loop does to a batch's inputs before the model, such as a normalization on the GPU;
             the loader does the same in its own passes.
+        mix_layer: a layer whose output is mixed in the training step, in place of inputs that cannot be averaged: a
+            module, such as the embedding of token ids or categories, its dotted name, or several; None: none. In train
+            mode the model then takes the batch as it is handed out and gives B rows: where neighbors are in the batch,
+            the inputs of the B samples; else those of the samples and of their neighbors below one another,
+            B·(K+1). Compiled models are refused.
+        mix: how inputs are mixed: ``"mean"``, averaged (Eq. 4); ``"layer"``, by ``mix_layer``; ``"or"`` and ``"max"``,
+            of masks and lengths, over the samples that take part; ``"own"``, not at all; a function ``(own (B, ...),
+            neighbors (B, K, ...), weights (B, K+1)) -> mixed (B, ...)``; or a dict, tuple or list of these, nested as
+            the inputs are. None, and for parts that are not named: numbers are averaged; with ``mix_layer``, boolean
+            tensors and integers whose name has "mask" in it are united, of those with "length" the longest counts,
+            and other integers go to the layer.
         feature_layer: the layer whose input is the representation: a module, its dotted name, or a function
             ``(model, inputs) -> (logits, representations)``; None: looked for, see
             `mixnn_loader.model.classifier.find_classifier`.
@@ -187,6 +200,8 @@ class MixNNDataLoader(SampleRows):
         scan_dataset: Any = None,
         members: Any = None,
         prepare: Prepare | None = None,
+        mix_layer: MixLayer | None = None,
+        mix: Rules = None,
         feature_layer: FeatureLayer | None = None,
         num_classes: int | None = None,
         unpack: Unpack | tuple[Any, Any] | None = None,
@@ -233,6 +248,8 @@ class MixNNDataLoader(SampleRows):
             scan_dataset=scan_dataset,
             members=None if members is None else given_members(members, count),
             prepare=prepare,
+            mix_layer=mix_layer,
+            mix=mix,
             feature_layer=feature_layer,
             num_classes=num_classes,
             unpack=unpack,

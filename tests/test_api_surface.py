@@ -81,6 +81,8 @@ LOADER_KEYWORDS: list[tuple[str, Any]] = [
     ("scan_dataset", None),
     ("members", None),
     ("prepare", None),
+    ("mix_layer", None),
+    ("mix", None),
     ("feature_layer", None),
     ("num_classes", None),
     ("unpack", None),

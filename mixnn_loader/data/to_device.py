@@ -16,6 +16,7 @@ from mixnn_loader._utils.nested import map_tensors, tensors_of
 from mixnn_loader._utils.transfer import STREAMED, to_device
 from mixnn_loader.data.indexed import LoadedBatch
 from mixnn_loader.data.unpack import Unpack
+from mixnn_loader.method.input_rules import InputRules
 
 
 class ReceivedBatch(NamedTuple):
@@ -39,12 +40,12 @@ class Receiver:
 
     Args:
         unpack: collated batch -> (inputs, labels).
-        mixes: whether inputs will be mixed, and so must be floating-point.
+        rules: how inputs will be mixed; None: they are not.
     """
 
-    def __init__(self, unpack: Unpack, *, mixes: bool) -> None:
+    def __init__(self, unpack: Unpack, rules: InputRules | None) -> None:
         self._unpack = unpack
-        self._mixes = mixes
+        self._rules = rules
         self._copies: dict[torch.device, Any] = {}  # streams
 
     def receive(self, loaded: LoadedBatch, device: torch.device) -> ReceivedBatch:
@@ -102,12 +103,8 @@ class Receiver:
                     f"the collated batch must have a row for each of its {num_rows} samples (the batch and its "
                     f"neighbors), got inputs of shape {tuple(tensor.shape)}; collate_fn must keep every sample"
                 )
-            if self._mixes and not tensor.is_floating_point():
-                raise TypeError(
-                    f"inputs must be floating-point tensors to be mixed, got {tensor.dtype}; convert images in the "
-                    "dataset's transform (ToTensor; set_transform of Hugging Face datasets), give embeddings in place "
-                    "of token ids, or pass num_neighbors=0"
-                )
+        if self._rules is not None:
+            self._rules.check(inputs)
 
 
 def _copied(batch: ReceivedBatch, device: torch.device) -> ReceivedBatch:

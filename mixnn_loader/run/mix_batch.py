@@ -1,6 +1,7 @@
 """Step 4 of Algorithm 1: a loaded batch -> predictions, corrected targets, weights, mixed inputs and targets."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,9 +16,11 @@ from mixnn_loader.data.labels import class_labels
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
 from mixnn_loader.method.early_learning import EarlyLearning, prediction
+from mixnn_loader.method.input_rules import InputRules
 from mixnn_loader.method.mixing import mix
 from mixnn_loader.method.receipt import Journal
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average, places_in_batch
+from mixnn_loader.model.mix_layer import RowMix
 from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.run.answers import checked_pairs, checked_weights
 from mixnn_loader.run.place import Place
@@ -36,13 +39,17 @@ class BatchMixer:
         view: the model.
         table: the per-sample rows.
         journal: makes the receipts of the batches.
+        rules: how the inputs are mixed.
     """
 
-    def __init__(self, settings: Settings, view: ModelView, table: SampleTable, journal: Journal) -> None:
+    def __init__(
+        self, settings: Settings, view: ModelView, table: SampleTable, journal: Journal, rules: InputRules
+    ) -> None:
         self._settings = settings
         self._view = view
         self._table = table
         self._journal = journal
+        self._rules = rules
 
     def plain(self, received: ReceivedBatch) -> MixNNBatch:
         """Return a batch as it comes, with one-hot targets of weight one, of which the loss says that it is plain.
@@ -115,12 +122,12 @@ class BatchMixer:
 
         rng = derived_rng(settings.seed, place.epoch, place.batch, Stream.WEIGHTS)
         weights = checked_weights(settings.weigh(self._log_posteriors(groups), pairing.found, rng), pairing.found)
-        inputs = received.inputs
-        if groups.shape[1] > 1:
-            inputs = map_tensors(lambda rows: mix(rows[: len(loaded)], pairing.neighbors(rows), weights), inputs)
+        inputs = self._rules.mix(received.inputs, len(loaded), pairing.neighbors, weights)
         targets = MixNNTargets(soft_targets, weights, labels[:, 0], groups, early_learning=early_learning)
         pairs = _count(pairing.found, labels, groups)
         changes: dict[str, Any] = {"pairs": pairs, "targets": moved, "averages": averages}
+        if groups.shape[1] > 1:
+            changes["row_mix"] = RowMix(received.groups.numel(), partial(_mixed_rows, pairing=pairing, weights=weights))
         if predictions is None:
             changes["step"] = self._step(place, weights)
         if predictions is not None and settings.is_running:
@@ -231,6 +238,11 @@ def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """Encode labels (..., ) as (..., C) float32; functional.one_hot would wait for the device, to check them."""
     zeros = torch.zeros(*labels.shape, num_classes, dtype=torch.float32, device=labels.device)
     return zeros.scatter_(-1, labels.unsqueeze(-1), 1)
+
+
+def _mixed_rows(rows: Tensor, pairing: "Pairing", weights: Tensor) -> Tensor:
+    """Mix rows in loaded order, (R, ...) -> (B, ...)."""
+    return mix(rows[: len(weights)], pairing.neighbors(rows), weights)
 
 
 def _count(found: Tensor, labels: Tensor, groups: Tensor) -> Tensor:

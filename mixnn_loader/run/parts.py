@@ -15,8 +15,10 @@ from mixnn_loader.data.indexed import NeighborBatchSampler, rebuilt
 from mixnn_loader.data.to_device import Receiver
 from mixnn_loader.data.unpack import Unpack, resolve_unpack
 from mixnn_loader.data.user_loader import num_samples
+from mixnn_loader.method.input_rules import InputRules, Rules
 from mixnn_loader.method.receipt import Journal
 from mixnn_loader.model.hooks import FeatureLayer
+from mixnn_loader.model.mix_layer import MixLayer, MixLayers
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.model.prepare import Prepare
 from mixnn_loader.run.dataset_scan import DatasetScan
@@ -49,6 +51,7 @@ class Parts:
         dataset_scan: step 1 over the whole dataset.
         estimator: steps 1 to 3.
         mixer: step 4.
+        mix_layers: the layers whose output is mixed; None: there are none.
         synchronizer: the processes around an epoch.
         observer: what is seen of the training.
         rehearsal: tries once what comes late.
@@ -72,6 +75,7 @@ class Parts:
     dataset_scan: DatasetScan
     estimator: Estimator
     mixer: BatchMixer
+    mix_layers: MixLayers | None
     synchronizer: Synchronizer
     observer: Observer
     rehearsal: Rehearsal
@@ -92,6 +96,8 @@ class Surroundings:
     num_classes: int | None
     unpack: Unpack | tuple[Any, Any] | None
     prepare: Prepare | None
+    mix_layer: MixLayer | None
+    mix: Rules
     device: torch.device | str | None
     autocast_dtype: torch.dtype | None
     state_device: torch.device | None
@@ -130,7 +136,9 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
     members = Members(wrapped, table, processes, around.members)
     known = members.known()
     settings.check_members(layout.num_samples if known is None else len(known))
-    receiver = Receiver(resolve_unpack(around.unpack), mixes=settings.num_neighbors > 0)
+    rules = InputRules(around.mix, has_layer=around.mix_layer is not None)
+    mix_layers = None if around.mix_layer is None else MixLayers(model, around.mix_layer)
+    receiver = Receiver(resolve_unpack(around.unpack), rules if settings.num_neighbors > 0 else None)
     journal = Journal()
     batches = ResumableBatches(wrapped)
     batch_sampler = NeighborBatchSampler(batches, settings.seed)
@@ -157,10 +165,11 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
         receiver=receiver,
         dataset_scan=dataset_scan,
         estimator=Estimator(settings, view, table, dataset_scan, processes),
-        mixer=BatchMixer(settings, view, table, journal),
+        mixer=BatchMixer(settings, view, table, journal, rules),
+        mix_layers=mix_layers,
         synchronizer=Synchronizer(processes, settings, view, table, wrapped),
         observer=Observer(model, around.prepare),
-        rehearsal=Rehearsal(settings, view, receiver, table, members, wrapped, scan_dataset),
+        rehearsal=Rehearsal(settings, view, receiver, table, members, wrapped, scan_dataset, mix_layers),
         batches=batches,
         batch_sampler=batch_sampler,
         inner=rebuilt(wrapped, wrapped.dataset, batch_sampler=batch_sampler),

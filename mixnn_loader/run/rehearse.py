@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from mixnn_loader.data.rehearse import load_once
 from mixnn_loader.data.to_device import ReceivedBatch, Receiver
 from mixnn_loader.method.credibility import Evidence
 from mixnn_loader.method.early_learning import prediction
+from mixnn_loader.model.mix_layer import MixLayers
 from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_drawn, checked_estimate, checked_found, checked_pairs, checked_weights
@@ -52,6 +53,7 @@ class Rehearsal:
         members: which samples may be neighbors.
         loader: the user's.
         scan_dataset: what is scanned.
+        mix_layers: the layers whose output is mixed; None: there are none.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Rehearsal:
         members: Members,
         loader: DataLoader[Any],
         scan_dataset: Any,
+        mix_layers: MixLayers | None,
     ) -> None:
         self._settings = settings
         self._view = view
@@ -71,6 +74,7 @@ class Rehearsal:
         self._members = members
         self._loader = loader
         self._scan_dataset = scan_dataset
+        self._mix_layers = mix_layers
         self._is_done = False
 
     def hold(self, received: ReceivedBatch) -> None:
@@ -93,9 +97,10 @@ class Rehearsal:
         seed = int(rng.integers(2**32))
         [scanned] = load_once(self._loader, self._scan_dataset, [indices[:, None]], seed)
         batch = self._receiver.receive(scanned, self._view.device)
-        predictions = self._view.predict(
-            batch.inputs, need_representations=settings.source.sees != "nothing" or settings.needs_representations
-        )
+        with nullcontext() if self._mix_layers is None else self._mix_layers.checked(len(indices)):
+            predictions = self._view.predict(
+                batch.inputs, need_representations=settings.source.sees != "nothing" or settings.needs_representations
+            )
         if are_probabilities(predictions.logits):
             warn_user(PROBABILITIES)
         self._table.set_num_classes(predictions.logits.shape[1])

@@ -12,6 +12,7 @@ from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
 from mixnn_loader.method.batch import MixNNBatch
+from mixnn_loader.model.mix_layer import NOT_CALLED
 from mixnn_loader.run.epoch import Epoch
 from mixnn_loader.run.load_batches import load_batches
 from mixnn_loader.run.observe import is_same_model
@@ -114,6 +115,10 @@ class TrainingPass:
         """
         if self.is_over:
             return
+        # A batch that was taken by `next(iter(loader))` may still be trained on.
+        may_be_trained_on = self._pending is not None and not self._has_been_seen(self._pending)
+        if self._parts.mix_layers is not None and not may_be_trained_on:
+            self._parts.mix_layers.disarm()
         self.settle(only_if_seen=True)
         at_end = exhausted or self.is_at_end
         self._pending, self.is_over = None, True
@@ -135,6 +140,8 @@ class TrainingPass:
 
     def drop(self) -> None:
         """End the pass without a trace: another state has been loaded."""
+        if self._parts.mix_layers is not None:
+            self._parts.mix_layers.disarm()
         self._pending, self.is_over = None, True
         self._parts.observer.end()
         self._parts.untold.clear()
@@ -215,6 +222,7 @@ class TrainingPass:
                 raise RuntimeError(
                     f"epoch {epoch.number} is over: another was started, set or loaded; iterate one at a time"
                 )
+            self._check_mixed()
             self._check_told()
             self.settle()
 
@@ -224,6 +232,20 @@ class TrainingPass:
         for update in untold:
             update.write_step(self._parts.table)
         untold[:] = [update for update in untold if not update.is_told][-MOST_UNTOLD:]
+
+    def _check_mixed(self) -> None:
+        """Take the hooks away from the layers that mix, and see that they have been called.
+
+        Raises:
+            RuntimeError: the batch has been trained on, and they have not.
+        """
+        layers, pending = self._parts.mix_layers, self._pending
+        if layers is None:
+            return
+        missed = layers.missed
+        layers.disarm()
+        if missed and pending is not None and self._has_been_seen(pending):
+            raise RuntimeError(NOT_CALLED)
 
     def _check_told(self) -> None:
         """Find out at once where the model was trained and the loader is not told what it said.
@@ -249,6 +271,8 @@ class TrainingPass:
         with record_function("mixnn_loader.mix"):
             place = epoch.place(received.loaded.number - self.part.offset)
             batch, self._pending = parts.mixer.mix(received, place)
+        if parts.mix_layers is not None:
+            parts.mix_layers.arm(self._pending.row_mix)
         if self._watches:
             parts.observer.begin(batch.inputs)
             self._watches = False

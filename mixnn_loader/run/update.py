@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader.method.receipt import Receipt
+from mixnn_loader.model.mix_layer import RowMix
 from mixnn_loader.run.epoch import Epoch
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.training_step import TrainingStep
@@ -29,6 +30,7 @@ class Update:
         is_other: (B,) bool, whether another class than the given one was predicted; there where losses are.
         representations: (B, d) float; None: not recorded.
         pairs: (2,) counts of pairs, as `Epoch.pairs`; None where there are none.
+        row_mix: how the rows that a layer gives for the batch are mixed; None: they are not.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Update:
     is_other: Tensor | None = None
     representations: Tensor | None = None
     pairs: Tensor | None = None
+    row_mix: RowMix | None = None
 
     def write(self, table: SampleTable, epoch: Epoch, processes: Processes) -> None:
         """Write it down, and count the batch as trained on.

@@ -11,6 +11,7 @@ from torch import Tensor
 from mixnn_loader.data.indexed import LoadedBatch
 from mixnn_loader.data.to_device import ReceivedBatch, Receiver
 from mixnn_loader.data.unpack import resolve_unpack
+from mixnn_loader.method.input_rules import InputRules
 
 CPU = torch.device("cpu")
 
@@ -39,7 +40,7 @@ class Source:
 
 
 def receiver() -> Receiver:
-    return Receiver(resolve_unpack(None), mixes=True)
+    return Receiver(resolve_unpack(None), InputRules())
 
 
 def assert_same(actual: ReceivedBatch, expected: ReceivedBatch) -> None:
@@ -92,7 +93,7 @@ def test_a_batch_that_its_user_has_dropped_is_gone(pass_over: str, num_ahead: in
 
     source = Source(batches, OSError("the disk has gone") if fails else None)
     del batches
-    passed = iter(getattr(Receiver(unpack, mixes=True), pass_over)(source, CPU))
+    passed = iter(getattr(Receiver(unpack, InputRules()), pass_over)(source, CPU))
     for number in range(4):
         received = next(passed)
         fetched = min(number + 1 + num_ahead, 4)

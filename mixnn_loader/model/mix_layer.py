@@ -1,0 +1,173 @@
+"""Layers whose output is mixed in the training step, in place of inputs that cannot be averaged.
+
+It is the mixing of manifold mixup (Verma et al., "Manifold Mixup", ICML 2019), at layers of one's choice. A hook is on
+each layer from the moment that a batch is handed out until it has been trained on, and the next one is asked for or the
+pass ends. It does nothing unless the model is in train mode: evaluations and the loader's own passes are as without.
+"""
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from mixnn_loader.model.hooks import name_of
+from mixnn_loader.model.wrappers import compiled_inside, unwrap
+
+MixLayer = nn.Module | str | Sequence[nn.Module | str]
+
+NOT_CALLED = (
+    "the layer of mix_layer= was not called in the training step, or only in a compiled model or one in eval mode: "
+    "nothing was mixed in it. Train the module that the loader was given, in train mode and not compiled, or mix the "
+    "inputs"
+)
+
+
+@dataclass(frozen=True)
+class RowMix:
+    """How the rows that a layer gives for one batch are mixed.
+
+    Attributes:
+        num_rows: R, those that the batch has.
+        function: rows (R, ...) -> mixed rows (B, ...).
+    """
+
+    num_rows: int
+    function: Callable[[Tensor], Tensor]
+
+
+class MixLayers:
+    """Mixes the output of layers while a batch is trained on.
+
+    Args:
+        model: the model being trained, in its wrappers.
+        layers: modules of it or their dotted names, one or several.
+
+    Raises:
+        TypeError: a layer is neither.
+        ValueError: a layer is not in the model, none is given, or the model is compiled.
+    """
+
+    def __init__(self, model: nn.Module, layers: MixLayer) -> None:
+        inner = unwrap(model)
+        if compiled_inside(model) is not None or getattr(inner, "_compiled_call_impl", None) is not None:
+            raise ValueError("mix_layer= is for models that are not compiled: their layers are not called one by one")
+        named = list(layers) if isinstance(layers, (tuple, list)) else [layers]
+        if not named:
+            raise ValueError("mix_layer must name a layer, got none")
+        self._model = weakref.ref(inner)
+        self._layers = [_found(inner, layer) for layer in named]
+        self._names = [name_of(inner, layer) for layer in self._layers]
+        self._hooks: list[_Hook] = []
+        self._handles: list[RemovableHandle] = []
+        weakref.finalize(self, _remove, self._handles)
+
+    def arm(self, mix: RowMix | None) -> None:
+        """Mix what the layers give from now on, in train mode; None: leave it.
+
+        Raises:
+            TypeError, ValueError: in the layer's call, if it gives something else than a tensor of the batch's rows.
+        """
+        self.disarm()
+        if mix is None:
+            return
+        for layer, name in zip(self._layers, self._names, strict=True):
+            self._hooks.append(_Hook(self._model, name, mix))
+            self._handles.append(layer.register_forward_hook(self._hooks[-1]))
+
+    @property
+    def missed(self) -> bool:
+        """Whether a layer that is to mix has not been called."""
+        return any(hook.calls == 0 for hook in self._hooks)
+
+    def disarm(self) -> None:
+        """Leave the model as it was."""
+        self._hooks.clear()
+        _remove(self._handles)
+
+    @contextmanager
+    def checked(self, num_rows: int) -> Iterator[None]:
+        """Check in every call of a layer, within the context, that what it gives can be mixed.
+
+        Raises:
+            TypeError, ValueError: in the layer's call, if it cannot.
+        """
+        handles = [
+            layer.register_forward_hook(_Check(name, num_rows))
+            for layer, name in zip(self._layers, self._names, strict=True)
+        ]
+        try:
+            yield
+        finally:
+            _remove(handles)
+
+
+class _Hook:
+    """Mixes a layer's output; in a copy of the model, as one makes for an average of its weights, it does nothing."""
+
+    def __init__(
+        self, model: Callable[[], nn.Module | None] | None = None, name: str = "", mix: RowMix | None = None
+    ) -> None:
+        self._model, self._name, self._mix, self.calls = model, name, mix, 0
+
+    def __call__(self, layer: nn.Module, args: Any, output: Any) -> Any:
+        del layer, args
+        model = None if self._model is None else self._model()
+        if self._mix is None or model is None or not model.training or torch.compiler.is_compiling():
+            return None
+        if not torch.is_grad_enabled() and not _has_rows(output, self._mix.num_rows):
+            return None  # an evaluation, for which the model was left in train mode
+        _check(output, self._name, self._mix.num_rows)
+        self.calls += 1
+        return self._mix.function(output)
+
+    def __reduce__(self) -> tuple[type["_Hook"], tuple[()]]:
+        return _Hook, ()
+
+
+class _Check:
+    def __init__(self, name: str, num_rows: int) -> None:
+        self._name, self._num_rows = name, num_rows
+
+    def __call__(self, layer: nn.Module, args: Any, output: Any) -> None:
+        del layer, args
+        _check(output, self._name, self._num_rows)
+
+
+def _has_rows(output: Any, num_rows: int) -> bool:
+    return isinstance(output, Tensor) and output.shape[:1] == (num_rows,)
+
+
+def _check(output: Any, name: str, num_rows: int) -> None:
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise TypeError(f"the output of mix_layer {name} must be a floating-point tensor to be mixed, got {kind}")
+    if not _has_rows(output, num_rows):
+        raise ValueError(
+            f"the output of mix_layer {name} must have a row for each of the {num_rows} that the batch has, got shape "
+            f"{tuple(output.shape)}; samples come first, and the model takes a batch as it is handed out, whole"
+        )
+
+
+def _remove(handles: list[RemovableHandle]) -> None:
+    while handles:
+        handles.pop().remove()
+
+
+def _found(model: nn.Module, layer: Any) -> nn.Module:
+    if isinstance(layer, str):
+        modules: dict[str, nn.Module] = dict(model.named_modules())
+        if layer not in modules:
+            embeddings = [name for name, module in modules.items() if isinstance(module, nn.Embedding)]
+            known = f"its embeddings: {', '.join(map(repr, embeddings))}" if embeddings else "it has no embedding"
+            raise ValueError(f"mix_layer {layer!r} is not in the model; {known}")
+        return modules[layer]
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"mix_layer must be a module of the model, its dotted name, or several, got {layer!r}")
+    if not any(module is layer for module in model.modules()):
+        raise ValueError(f"mix_layer {type(layer).__name__} is not one of the model's modules")
+    return layer
