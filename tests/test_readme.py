@@ -12,7 +12,13 @@ from mixnn_loader import MixNNDataLoader
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(mixnn_loader.__file__).parent
 FRONT, DETAIL = ROOT / "README.md", ROOT / "mixnn_loader" / "README.md"
-DOCUMENTS = [FRONT, DETAIL, ROOT / "examples" / "README.md", ROOT / "benchmarks" / "README.md"]
+DOCUMENTS = [
+    FRONT,
+    DETAIL,
+    ROOT / "examples" / "README.md",
+    ROOT / "benchmarks" / "README.md",
+    ROOT / ".github" / "CONTRIBUTING.md",
+]
 of_each = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
