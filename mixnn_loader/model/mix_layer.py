@@ -1,12 +1,15 @@
 """Layers whose output is mixed in the training step, in place of inputs that cannot be averaged.
 
-It is the mixing of manifold mixup (Verma et al., "Manifold Mixup", ICML 2019), at layers of one's choice. A hook is on
-each layer from the moment that a batch is handed out until it has been trained on, and the next one is asked for or the
-pass ends. It does nothing unless the model is in train mode: evaluations and the loader's own passes are as without.
+It is the mixing of manifold mixup (Verma et al., "Manifold Mixup", ICML 2019), at layers of one's choice. Hooks are on
+the model from the moment that a batch is handed out until it has been trained on, and the next one is asked for or the
+pass ends. They do nothing unless the model is in train mode: evaluations and the loader's own passes are as without.
+
+A loop may fetch batches ahead, and train on them later. Which one the model gets is told by the memory that its inputs
+are in.
 """
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +28,16 @@ NOT_CALLED = (
     "nothing was mixed in it. Train the module that the loader was given, in train mode and not compiled, or mix the "
     "inputs"
 )
+
+
+AMBIGUOUS = (
+    "batches have been fetched ahead, and what the model got is none of them as it was handed out: how to "
+    "mix in mix_layer= cannot be told. Move what the loop does to a batch before the model into the model, or fetch "
+    "one at a time"
+)
+
+MOST_AHEAD = 64
+"""Batches that are remembered until the model gets them."""
 
 
 @dataclass(frozen=True)
@@ -62,31 +75,46 @@ class MixLayers:
         self._model = weakref.ref(inner)
         self._layers = [_found(inner, layer) for layer in named]
         self._names = [name_of(inner, layer) for layer in self._layers]
-        self._hooks: list[_Hook] = []
+        self._armed = _Armed()
         self._handles: list[RemovableHandle] = []
         weakref.finalize(self, _remove, self._handles)
 
-    def arm(self, mix: RowMix | None) -> None:
-        """Mix what the layers give from now on, in train mode; None: leave it.
+    def arm(self, mix: RowMix | None, inputs: Any) -> None:
+        """Mix what the layers give when the model gets a batch, in train mode; None: leave it.
+
+        Args:
+            mix: how.
+            inputs: the batch's, a nest of tensors.
 
         Raises:
             TypeError, ValueError: in the layer's call, if it gives something else than a tensor of the batch's rows.
         """
-        self.disarm()
-        if mix is None:
-            return
-        for layer, name in zip(self._layers, self._names, strict=True):
-            self._hooks.append(_Hook(self._model, name, mix))
-            self._handles.append(layer.register_forward_hook(self._hooks[-1]))
+        self.release()
+        waiting = self._armed.waiting
+        if mix is not None:
+            waiting[:] = [*waiting[1 - MOST_AHEAD :], _Waiting(mix, _places(inputs))]
+        if waiting and not self._handles and (model := self._model()) is not None:
+            self._handles.append(model.register_forward_pre_hook(_Arrival(self._armed), with_kwargs=True))
+            for layer, name in zip(self._layers, self._names, strict=True):
+                self._handles.append(layer.register_forward_hook(_Hook(self._model, name, self._armed)))
+
+    def release(self) -> None:
+        """Forget the batches that the model has got; if it has got all, leave it as it was."""
+        waiting = self._armed.waiting
+        waiting[:] = [batch for batch in waiting if batch.calls == 0]
+        self._armed.current = None
+        if not waiting:
+            _remove(self._handles)
 
     @property
     def missed(self) -> bool:
-        """Whether a layer that is to mix has not been called."""
-        return any(hook.calls == 0 for hook in self._hooks)
+        """Whether a layer has not been called since the last batch was handed out."""
+        return any(batch.calls < len(self._layers) for batch in self._armed.waiting[-1:])
 
     def disarm(self) -> None:
         """Leave the model as it was."""
-        self._hooks.clear()
+        self._armed.waiting.clear()
+        self._armed.current = None
         _remove(self._handles)
 
     @contextmanager
@@ -106,24 +134,63 @@ class MixLayers:
             _remove(handles)
 
 
+class _Waiting:
+    """A batch that the model has not got yet: how it is mixed, and the memory that its inputs are in."""
+
+    def __init__(self, mix: RowMix, places: set[int]) -> None:
+        self.mix, self.places, self.calls = mix, places, 0
+
+
+class _Armed:
+    """The batches that have been handed out, and the one that the model has got."""
+
+    def __init__(self) -> None:
+        self.waiting: list[_Waiting] = []
+        self.current: _Waiting | None = None
+
+
+class _Arrival:
+    """Finds out which batch the model gets; in a copy of the model it does nothing."""
+
+    def __init__(self, armed: _Armed | None = None) -> None:
+        self._armed = armed
+
+    def __call__(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        del model
+        if self._armed is None or torch.compiler.is_compiling():
+            return
+        places = _places((args, kwargs))
+        found = [batch for batch in self._armed.waiting if batch.places & places]
+        if not found and len(self._armed.waiting) == 1:
+            found = self._armed.waiting
+        # The memory of one that was left out may have become that of a later one.
+        self._armed.current = found[-1] if found else None
+
+    def __reduce__(self) -> tuple[type["_Arrival"], tuple[()]]:
+        return _Arrival, ()
+
+
 class _Hook:
     """Mixes a layer's output; in a copy of the model, as one makes for an average of its weights, it does nothing."""
 
     def __init__(
-        self, model: Callable[[], nn.Module | None] | None = None, name: str = "", mix: RowMix | None = None
+        self, model: Callable[[], nn.Module | None] | None = None, name: str = "", armed: _Armed | None = None
     ) -> None:
-        self._model, self._name, self._mix, self.calls = model, name, mix, 0
+        self._model, self._name, self._armed = model, name, armed
 
     def __call__(self, layer: nn.Module, args: Any, output: Any) -> Any:
         del layer, args
         model = None if self._model is None else self._model()
-        if self._mix is None or model is None or not model.training or torch.compiler.is_compiling():
+        if self._armed is None or model is None or not model.training or torch.compiler.is_compiling():
             return None
-        if not torch.is_grad_enabled() and not _has_rows(output, self._mix.num_rows):
+        batch = self._armed.current
+        if not torch.is_grad_enabled() and (batch is None or not _has_rows(output, batch.mix.num_rows)):
             return None  # an evaluation, for which the model was left in train mode
-        _check(output, self._name, self._mix.num_rows)
-        self.calls += 1
-        return self._mix.function(output)
+        if batch is None:
+            raise RuntimeError(AMBIGUOUS)
+        _check(output, self._name, batch.mix.num_rows)
+        batch.calls += 1
+        return batch.mix.function(output)
 
     def __reduce__(self) -> tuple[type["_Hook"], tuple[()]]:
         return _Hook, ()
@@ -136,6 +203,18 @@ class _Check:
     def __call__(self, layer: nn.Module, args: Any, output: Any) -> None:
         del layer, args
         _check(output, self._name, self._num_rows)
+
+
+def _places(nest: Any) -> set[int]:
+    """Return where the tensors of a nest, or of whatever a model is called with, have their memory."""
+    if isinstance(nest, Tensor):
+        return {nest.untyped_storage().data_ptr()} if nest.layout == torch.strided else set()
+    values: Iterable[Any] = ()
+    if isinstance(nest, Mapping):
+        values = nest.values()
+    elif isinstance(nest, (tuple, list)):
+        values = nest
+    return {place for value in values for place in _places(value)}
 
 
 def _has_rows(output: Any, num_rows: int) -> bool:

@@ -67,6 +67,8 @@ class TrainingPass:
                 been started meanwhile, or the processes are not at the same place.
         """
         exhausted = False
+        if self._parts.mix_layers is not None:
+            self._parts.mix_layers.disarm()
         try:
             if self._resumes:
                 self._skip_what_is_done()
@@ -115,10 +117,8 @@ class TrainingPass:
         """
         if self.is_over:
             return
-        # A batch that was taken by `next(iter(loader))` may still be trained on.
-        may_be_trained_on = self._pending is not None and not self._has_been_seen(self._pending)
-        if self._parts.mix_layers is not None and not may_be_trained_on:
-            self._parts.mix_layers.disarm()
+        if self._parts.mix_layers is not None:
+            self._parts.mix_layers.release()  # and no more: what was fetched ahead may still be trained on
         self.settle(only_if_seen=True)
         at_end = exhausted or self.is_at_end
         self._pending, self.is_over = None, True
@@ -234,17 +234,14 @@ class TrainingPass:
         untold[:] = [update for update in untold if not update.is_told][-MOST_UNTOLD:]
 
     def _check_mixed(self) -> None:
-        """Take the hooks away from the layers that mix, and see that they have been called.
+        """See that the layers that mix have been called.
 
         Raises:
             RuntimeError: the batch has been trained on, and they have not.
         """
         layers, pending = self._parts.mix_layers, self._pending
-        if layers is None:
-            return
-        missed = layers.missed
-        layers.disarm()
-        if missed and pending is not None and self._has_been_seen(pending):
+        if layers is not None and layers.missed and pending is not None and self._has_been_seen(pending):
+            layers.disarm()
             raise RuntimeError(NOT_CALLED)
 
     def _check_told(self) -> None:
@@ -272,7 +269,7 @@ class TrainingPass:
             place = epoch.place(received.loaded.number - self.part.offset)
             batch, self._pending = parts.mixer.mix(received, place)
         if parts.mix_layers is not None:
-            parts.mix_layers.arm(self._pending.row_mix)
+            parts.mix_layers.arm(self._pending.row_mix, batch.inputs)
         if self._watches:
             parts.observer.begin(batch.inputs)
             self._watches = False

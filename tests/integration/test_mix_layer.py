@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from toy import NUM_CLASSES
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
+from mixnn_loader.functional import Credibility, Estimate, Evidence
 
 NUM_TOKENS, LENGTH, WIDTH, N, B = 12, 5, 6, 40, 8
 MODES = pytest.mark.parametrize(
@@ -361,6 +362,47 @@ def test_a_single_batch_can_be_trained_on() -> None:
     step(model, next(batches), optimizer)
     batches.close()  # type: ignore[attr-defined]
     assert hooks_of(model) == []
+
+
+@MODES
+@pytest.mark.parametrize("ahead", [2, 3])
+def test_batches_that_are_fetched_ahead_are_mixed_each_in_its_way(mode: dict[str, Any], ahead: int) -> None:
+    found = []
+    for group in (1, ahead):
+        model = Classifier()
+        model.embedding.requires_grad_(requires_grad=False)
+        seen: list[Tensor] = []
+        model.body.register_forward_pre_hook(
+            lambda module, args, seen=seen: seen.append(args[0].detach().clone()) if module.training else None
+        )
+        loader = loader_of(model, **(mode | {"momentum": 1.0, "credibility": Unsure()}))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        for _ in range(3):
+            batches = iter(loader)
+            while some := [batch for _, batch in zip(range(group), batches, strict=False)]:
+                for batch in some:
+                    step(model, batch, optimizer)
+        found.append(seen)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+class Unsure(Credibility):
+    """Every label is as credible as any other, whatever the model says."""
+
+    def estimate(self, evidence: Evidence, warn: Any) -> Estimate:
+        del warn
+        return Estimate(torch.full((len(evidence.losses),), -0.7), mixture=None)
+
+
+def test_a_batch_that_was_changed_is_not_mistaken_for_another() -> None:
+    model, loader, optimizer = mixing()
+    batches = iter(loader)
+    first, second = next(batches), next(batches)
+    with pytest.raises(RuntimeError, match=r"fetched ahead, and what the model got is none of them"):
+        model(first.inputs.clone())
+    step(model, second, optimizer)
+    step(model, first, optimizer)
 
 
 def test_a_batch_in_pieces_is_refused() -> None:
