@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mixnn_loader._utils.sample_keys import INPUT_NAMES, LABEL_NAMES
+from mixnn_loader._utils.sample_keys import INPUT_NAMES, LABEL_NAMES, TOKEN_NAMES
 
 Unpack = Callable[[Any], tuple[Any, Any]]
 """``collated batch -> (inputs, labels)``."""
@@ -17,7 +17,8 @@ def resolve_unpack(unpack: Unpack | tuple[Hashable, Hashable] | None) -> Unpack:
     Args:
         unpack: a function ``batch -> (inputs, labels)`` of the collated batch; or the two keys (or positions) of
             inputs and labels in it, such as ``("image", "label")``; or None for batches ``(inputs, labels, ...)``, and
-            for mappings with one of `INPUT_NAMES` and one of `LABEL_NAMES`.
+            for mappings with one of `LABEL_NAMES`: inputs are one of `INPUT_NAMES`, or with one of `TOKEN_NAMES` all
+            tensors besides the label, in a dict.
 
     Raises:
         TypeError: it is none of these.
@@ -41,6 +42,9 @@ def _first_two(batch: Any) -> tuple[Any, Any]:
         labels = [name for name in LABEL_NAMES if name in batch]
         if len(inputs) == len(labels) == 1:
             return batch[inputs[0]], batch[labels[0]]
+        if len(labels) == 1 and any(name in batch for name in TOKEN_NAMES):
+            parts = {key: value for key, value in batch.items() if key != labels[0] and isinstance(value, Tensor)}
+            return parts, batch[labels[0]]
         raise TypeError(
             f"the samples are mappings with the keys {list(batch)}; pass unpack=, the pair of keys of inputs and "
             "labels, such as unpack=('image', 'label')"

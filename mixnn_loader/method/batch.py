@@ -1,6 +1,6 @@
 """What an epoch yields: mixed inputs, and everything that a loss or a curious user needs to know of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, NoReturn
 
@@ -97,6 +97,26 @@ class MixNNTargets:
 
     __hash__ = object.__hash__
 
+    def __getitem__(self, rows: Any) -> NoReturn:
+        """Refuse to be taken apart.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            "MixNNTargets go with their batch as a whole: the loader goes by what the model says of each sample. For "
+            "smaller steps take a smaller batch_size, and accumulate gradients; rows of one part are "
+            "targets.labels[rows] or targets.mixed[rows]"
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        """Refuse it, as `__getitem__` does.
+
+        Raises:
+            TypeError: always.
+        """
+        return self[:]
+
     def with_receipt(self, receipt: Receipt) -> "MixNNTargets":
         """Return the targets with another receipt."""
         return replace(self, receipt=receipt)
@@ -132,13 +152,61 @@ class MixNNTargets:
         )
 
 
-class MixNNBatch(NamedTuple):
+class _Pair(NamedTuple):
+    inputs: Any
+    targets: MixNNTargets
+
+
+class MixNNBatch(_Pair):
     """One batch: ``for inputs, targets in loader`` or ``for batch in loader``.
+
+    Of a dataset whose samples are mappings, ``batch["input_ids"]`` is a part of the inputs, and ``model(**batch)`` gets
+    them by name.
+
+    Args:
+        inputs: see the attribute; or an iterable of both, as frameworks build a tuple anew, ``type(batch)(moved)``.
+        targets: see the attribute.
 
     Attributes:
         inputs: the mixed inputs x̃ (B, ...) (Eq. 4), a tensor or the nest of tensors that the dataset gives.
         targets: the matching `MixNNTargets`.
     """
 
-    inputs: Any
-    targets: MixNNTargets
+    __slots__ = ()
+
+    def __new__(cls, inputs: Any, targets: MixNNTargets | None = None) -> "MixNNBatch":
+        """Make a batch of inputs and targets, or of an iterable of both."""
+        if targets is None:
+            inputs, targets = inputs
+        return super().__new__(cls, inputs, targets)
+
+    def keys(self) -> Any:
+        """Return the names of the inputs, where they are a mapping.
+
+        Raises:
+            TypeError: they are none.
+        """
+        if not isinstance(self.inputs, Mapping):
+            raise TypeError(
+                f"the inputs of this batch have no names, they are a {type(self.inputs).__name__}; take batch.inputs"
+            )
+        return self.inputs.keys()
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the inputs have a part of that name; of anything else, whether it is one of the pair."""
+        if isinstance(key, str):
+            return isinstance(self.inputs, Mapping) and key in self.inputs
+        return super().__contains__(key)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return a part of the inputs by its name, or the inputs (0) or the targets (1).
+
+        Raises:
+            KeyError: the inputs have no such part; labels are not among them, but in ``batch.targets``.
+        """
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        if not isinstance(self.inputs, Mapping) or key not in self.inputs:
+            known = list(self.inputs) if isinstance(self.inputs, Mapping) else "no names"
+            raise KeyError(f"the inputs of this batch have {known}, not {key!r}; labels are in batch.targets")
+        return self.inputs[key]

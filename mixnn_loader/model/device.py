@@ -1,7 +1,7 @@
 """Where a model is and what it takes, and what to say where its batches are elsewhere or something else."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -56,11 +56,13 @@ def mismatch_named(model: nn.Module, inputs: Any, device: torch.device) -> Itera
 
 
 def called(model: nn.Module, inputs: Any) -> Any:
-    """Return ``model(inputs)``.
+    """Return ``model(inputs)``, or ``model(**inputs)`` where ``forward`` takes the parts of a mapping by their names.
 
     Raises:
-        TypeError: the model's ``forward`` cannot be called with one argument.
+        TypeError: the model's ``forward`` can be called neither way.
     """
+    if isinstance(inputs, Mapping) and _takes_by_name(model, inputs):
+        return model(**inputs)
     try:
         return model(inputs)
     except TypeError as error:
@@ -74,6 +76,20 @@ def called(model: nn.Module, inputs: Any) -> Any:
                 "such as model(*inputs)"
             ) from error
         raise
+
+
+def _takes_by_name(model: nn.Module, inputs: Mapping[Any, Any]) -> bool:
+    if not all(isinstance(name, str) for name in inputs):
+        return False
+    parameters = inspect.signature(model.forward).parameters
+    takes_any = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not takes_any and not set(inputs) <= set(parameters):
+        return False
+    try:
+        inspect.signature(model.forward).bind(**inputs)
+    except TypeError:
+        return False
+    return True
 
 
 def check_initialized(model: nn.Module) -> None:

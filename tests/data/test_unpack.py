@@ -32,6 +32,13 @@ def test_picks_inputs_and_labels(unpack: Any, batch: Any) -> None:
     assert labels is LABELS
 
 
+def test_all_that_goes_with_tokens_is_inputs() -> None:
+    batch = {"input_ids": INPUTS, "attention_mask": INPUTS, "labels": LABELS, "text": ["one", "two"]}
+    inputs, labels = resolve_unpack(None)(batch)
+    assert inputs == {"input_ids": INPUTS, "attention_mask": INPUTS}
+    assert labels is LABELS
+
+
 @pytest.mark.parametrize("unpack", ["image", 3, ("image",), ("image", "label", "more"), {"image": "label"}])
 def test_an_unpack_of_another_kind_is_refused(unpack: Any) -> None:
     with pytest.raises(TypeError, match=r"unpack must be a function .* or a pair of keys") as caught:

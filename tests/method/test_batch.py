@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 from toy import tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNTargets
@@ -21,6 +22,40 @@ def test_a_batch_is_a_pair(make_targets: MakeTargets) -> None:
     inputs, targets = batch = MixNNBatch(torch.ones(2, 5), made)
     assert batch.inputs is inputs
     assert batch.targets is targets is made
+
+
+def test_a_batch_is_built_anew_of_what_it_holds(make_targets: MakeTargets) -> None:
+    batch = MixNNBatch(torch.ones(2, 5), make_targets(2, 1, 3))
+    for again in (type(batch)(part for part in batch), type(batch)(*batch), batch._replace(), deepcopy(batch)):
+        assert type(again) is MixNNBatch
+        assert torch.equal(again.inputs, batch.inputs)
+        assert len(again.targets) == 2
+    assert type(tree_map(lambda part: part, batch)) is MixNNBatch
+
+
+def test_inputs_with_names_are_found_by_them(make_targets: MakeTargets) -> None:
+    batch = MixNNBatch({"input_ids": torch.zeros(2, 3), "attention_mask": torch.ones(2, 3)}, make_targets(2, 1, 4))
+    assert batch["attention_mask"] is batch.inputs["attention_mask"]
+    assert (batch[0], batch[1]) == (batch.inputs, batch.targets)
+    assert dict(**batch).keys() == batch.inputs.keys()
+    assert "input_ids" in batch
+    assert "labels" not in batch
+    with pytest.raises(KeyError, match=r"have \['input_ids', 'attention_mask'\], not 'labels'; .* in batch.targets"):
+        batch["labels"]
+    plain = MixNNBatch(torch.zeros(2, 3), batch.targets)
+    assert "input_ids" not in plain
+    with pytest.raises(KeyError, match="have no names, not 'image'"):
+        plain["image"]
+    with pytest.raises(TypeError, match=r"have no names, they are a Tensor; take batch\.inputs"):
+        dict(**plain)
+
+
+@pytest.mark.parametrize(
+    "take", [list, lambda made: made[:2], lambda made: made[0], lambda made: made[made.labels > 0]]
+)
+def test_targets_are_not_taken_apart(make_targets: MakeTargets, take: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match=r"as a whole: .* take a smaller batch_size, and accumulate gradients"):
+        take(make_targets(4, 1, 3))
 
 
 @pytest.mark.parametrize("num_neighbors", [0, 1, 3])

@@ -114,6 +114,13 @@ IDS = torch.zeros(B, 2, dtype=torch.int64)
     ("inputs", "rules", "has_layer", "error", "message"),
     [
         (IDS, None, False, TypeError, r"to be mixed, got torch.int64; convert images .* pass mix_layer=.* or mix="),
+        (
+            IDS[:, 0],
+            None,
+            True,
+            TypeError,
+            r"got one torch.int64 a sample. If .* pass unpack=\(1, 2\)",
+        ),
         ({"ids": IDS}, None, False, TypeError, r"got torch.int64 in \['ids'\]; convert"),
         (IDS, "mean", False, TypeError, r"inputs must be floating-point to be averaged, got torch.int64; pass another"),
         ({"a": IDS}, {"b": "own"}, False, ValueError, r"mix=\['b'\] is for a part .* they are inputs\['a'\] \(torch"),

@@ -1,0 +1,164 @@
+"""Hugging Face's Trainer with MixNN: a mixin.
+
+    from transformers import Trainer
+
+    from mixnn_loader import recipes
+    from mixnn_loader.integrations.hugging_face import MixNNTrainer
+
+
+    class NoisyTrainer(MixNNTrainer, Trainer):
+        pass
+
+
+    trainer = NoisyTrainer(
+        model=model,
+        args=TrainingArguments(output_dir, num_train_epochs=epochs),
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        mixnn={**recipes.robust(epochs=epochs), "mix_layer": "bert.embeddings"},
+    )
+    trainer.train()
+    trainer.mixnn_loader.label_report()
+
+Evaluation is as without. A checkpoint has the loader's state, and `resume_from_checkpoint` goes on with it.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, DistributedSampler
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from mixnn_loader._utils.warn import warn_user
+from mixnn_loader.loader import MixNNDataLoader
+from mixnn_loader.method.batch import MixNNBatch
+from mixnn_loader.method.loss import MixNNLoss
+
+last_checkpoint: Callable[[str], str | None] = get_last_checkpoint
+
+
+class MixNNTrainer:
+    """Wraps the Trainer's own training loader, and takes the loss of what it gives by `mixnn_loader.MixNNLoss`.
+
+    It stands before the trainer among the bases, ``class NoisyTrainer(MixNNTrainer, Trainer)``.
+
+    Args:
+        *args: of the trainer.
+        mixnn: arguments of `mixnn_loader.MixNNDataLoader`, such as a recipe. Of token ids ``mix_layer=`` is needed, the
+            module that embeds all that depends on them, such as ``"bert.embeddings"``.
+        criterion: the loss of a training batch; None: `mixnn_loader.MixNNLoss` by default.
+        **kwargs: of the trainer.
+
+    Attributes:
+        mixnn_loader: the loader of the latest training; None before the first.
+        criterion: the loss.
+    """
+
+    # What the trainer has, which is not named among the bases so that the mixin goes with any that is derived from it.
+    args: Any
+    model: Any
+    accelerator: Any
+    add_callback: Callable[[TrainerCallback], None]
+
+    # The loss is the mean of a batch: the Trainer divides it by the steps of gradient accumulation.
+    loss_is_scaled_for_ga = False
+
+    def __init__(self, *args: Any, mixnn: Mapping[str, Any], criterion: MixNNLoss | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.mixnn_loader: MixNNDataLoader | None = None
+        self.criterion = MixNNLoss() if criterion is None else criterion
+        self._mixnn = dict(mixnn)
+        self._mixnn_state: dict[str, Any] | None = None
+        self.add_callback(_SaveLoader(self))
+        # The rest of an epoch is the loader's to find: what would be skipped is not there any more.
+        self.args.ignore_data_skip = True
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Train, from the start or from a checkpoint.
+
+        Args:
+            resume_from_checkpoint: as for the trainer.
+            **kwargs: of the trainer's method.
+
+        Warns:
+            UserWarning: the checkpoint has no state of the loader.
+        """
+        trainer: Any = super()
+        found = resume_from_checkpoint
+        folder = last_checkpoint(self.args.output_dir) if found is True else found
+        self.mixnn_loader = self._mixnn_state = None
+        if folder:
+            file = _state_file(Path(folder), self.args)
+            if file.exists():
+                self._mixnn_state = torch.load(file, map_location="cpu", weights_only=True)
+            else:
+                warn_user(f"there is no {file}: what the loader knew when the checkpoint was written is lost")
+        return trainer.train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def get_train_dataloader(self) -> Any:
+        """Return the trainer's loader, wrapped; the same one for the whole of a training."""
+        if self.mixnn_loader is not None:
+            return self.mixnn_loader
+        trainer: Any = super()
+        prepare = self.accelerator.prepare
+        try:  # a prepared loader has lost what is wrapped
+            self.accelerator.prepare = lambda loader: loader
+            plain = trainer.get_train_dataloader()
+        finally:
+            self.accelerator.prepare = prepare
+        if self.args.world_size > 1:
+            plain = _divided(plain, self.args)
+        self.mixnn_loader = MixNNDataLoader(plain, self.model, **self._mixnn)
+        if self._mixnn_state is not None:
+            self.mixnn_loader.load_state_dict(self._mixnn_state)
+            self._mixnn_state = None
+        return self.mixnn_loader
+
+    def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+        """Take the loss of a mixed batch; of others, as in evaluation, the trainer's own."""
+        if not isinstance(inputs, MixNNBatch):
+            trainer: Any = super()
+            return trainer.compute_loss(model, inputs, return_outputs=return_outputs, **kwargs)
+        outputs = model(**inputs) if isinstance(inputs.inputs, Mapping) else model(inputs.inputs)
+        loss = self.criterion(outputs, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+
+class _SaveLoader(TrainerCallback):
+    """Puts the loader's state into every checkpoint."""
+
+    def __init__(self, trainer: MixNNTrainer) -> None:
+        self._trainer = trainer
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del control, kwargs
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        if self._trainer.mixnn_loader is not None and folder.is_dir():
+            torch.save(self._trainer.mixnn_loader.state_dict(), _state_file(folder, args))
+
+
+def _state_file(folder: Path, args: Any) -> Path:
+    return folder / ("mixnn_loader.pt" if args.world_size == 1 else f"mixnn_loader-{args.process_index}.pt")
+
+
+def _divided(loader: DataLoader[Any], args: Any) -> DataLoader[Any]:
+    """Return the loader of one of several processes, which the trainer would have made by preparing it."""
+    seed = args.seed if args.data_seed is None else args.data_seed
+    sampler: DistributedSampler[Any] = DistributedSampler(
+        loader.dataset, args.world_size, args.process_index, seed=seed, drop_last=args.dataloader_drop_last
+    )
+    return DataLoader(
+        loader.dataset,
+        loader.batch_size,
+        sampler=sampler,
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        drop_last=args.dataloader_drop_last,
+        worker_init_fn=loader.worker_init_fn,
+        persistent_workers=loader.persistent_workers,
+        prefetch_factor=loader.prefetch_factor,
+    )
