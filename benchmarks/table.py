@@ -9,7 +9,7 @@ A cell is of the seeds that its runs have; where they are fewer than in other ce
 ``--against M`` a second table has the differences to a method, of the same seed each: with few seeds that tells more
 than two means, as noise, initial weights and order are the same. With ``--over M`` it has quotients instead, such as
 the cost in multiples of that of ``ce``. With ``--paper T`` the rows of a paper's table stand below ours of the same
-dataset; of other datasets they follow by themselves.
+dataset; of other datasets they follow by themselves. An ablation has only the runs that the paper's has.
 """
 
 import argparse
@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         found = read_results(args.results)
         lines = [line for line in found if methods is None or line["settings"]["method"] in methods]
+        if paper is not None and paper.is_ablation:
+            lines = [line for line in lines if row_of(line["settings"]) in paper.own_rows]
         if not lines and paper is None:
             known = ", ".join(sorted({line["settings"]["method"] for line in found}))
             wanted = f" of {', '.join(methods)}; there are runs of {known}" if known and methods else ""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.lines import Row, row_of
 from benchmarks.harness.toml_files import read_toml, with_none
 
 FILE = Path(__file__).parents[1] / "published.toml"
@@ -46,6 +47,16 @@ class PublishedTable:
     figures: tuple[str, ...]
     rows: tuple[PublishedRow, ...]
     methods: tuple[str, ...] | None = None
+
+    @property
+    def own_rows(self) -> set[Row]:
+        """The rows of our tables that have one here."""
+        return {row_of({"method": row.method, "options": row.options}) for row in self.rows}
+
+    @property
+    def is_ablation(self) -> bool:
+        """Whether it compares forms of a method, by its options."""
+        return any(row.options for row in self.rows)
 
 
 def published_tables(path: Path = FILE) -> dict[str, PublishedTable]:

@@ -118,8 +118,8 @@ class InputRules:
         if not path and tensor.dim() == 1 and self._rules is None:
             raise TypeError(
                 f"inputs must be floating-point tensors to be mixed, got one {tensor.dtype} a sample. If the dataset "
-                "gives (index, inputs, label), pass unpack=(1, 2), and of (label, inputs) unpack=(1, 0); of one category a "
-                "sample pass mix_layer=, the layer that embeds it, and mix='layer'"
+                "gives (index, inputs, label), pass unpack=(1, 2), and of (label, inputs) unpack=(1, 0); of one "
+                "category a sample pass mix_layer=, the layer that embeds it, and mix='layer'"
             )
         if not self._has_layer:
             raise TypeError(

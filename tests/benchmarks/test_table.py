@@ -197,6 +197,13 @@ class TestPaper:
         assert cells_of(cifar10)["mixnn, published"]["symmetric 40%"] == "95.25"
         assert cells_of(cifar100)["mixnn, published"]["symmetric 80%"] == "52.45"
 
+    def test_an_ablation_has_the_forms_that_the_paper_has(self, tmp_path: Path, capsys: Any) -> None:
+        forms = ({}, {"weighting": "beta"}, {"correction_epoch": None}, {"num_neighbors": 3}, {"momentum": 0.5})
+        results = write(tmp_path / "results.jsonl", *(result_line("mixnn", options=form) for form in forms))
+        assert table.main([results, "--paper", "IV"]) == 0
+        ours = capsys.readouterr().out.split("**cifar10**")[0]
+        assert list(cells_of(ours)) == ["mixnn", "mixnn (weighting beta)", "mixnn (correction_epoch None)"]
+
     def test_each_of_its_figures_has_its_own_rows(self, tmp_path: Path, capsys: Any) -> None:
         results = write(tmp_path / "results.jsonl", result_line("mixnn"))
         assert table.main([results, "--paper", "III"]) == 0
