@@ -198,7 +198,13 @@ class TestPaper:
         assert cells_of(cifar100)["mixnn, published"]["symmetric 80%"] == "52.45"
 
     def test_an_ablation_has_the_forms_that_the_paper_has(self, tmp_path: Path, capsys: Any) -> None:
-        forms = ({}, {"weighting": "beta"}, {"correction_epoch": None}, {"num_neighbors": 3}, {"momentum": 0.5})
+        forms: tuple[dict[str, Any], ...] = (
+            {},
+            {"weighting": "beta"},
+            {"correction_epoch": None},
+            {"num_neighbors": 3},
+            {"momentum": 0.5},
+        )
         results = write(tmp_path / "results.jsonl", *(result_line("mixnn", options=form) for form in forms))
         assert table.main([results, "--paper", "IV"]) == 0
         ours = capsys.readouterr().out.split("**cifar10**")[0]
