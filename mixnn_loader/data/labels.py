@@ -75,7 +75,10 @@ def _of_another_shape(shape: tuple[int, ...], indices: Tensor) -> str:
         drop = "label.squeeze(-1)" if len(shape) == 2 else "label.reshape(())"
         remedy = f"drop the last dimension{'s' * (len(shape) > 2)}, {drop} in the dataset"
     else:
-        remedy = "for one-hot labels use their argmax; several labels a sample are not supported"
+        remedy = (
+            "for one-hot labels use their argmax, and leave mixup and CutMix out of collate_fn: the loader mixes "
+            "itself. Several labels a sample, or one a pixel, are not supported"
+        )
     return (
         f"labels must hold one class index a sample, shape {tuple(indices.shape)}, got {shape} "
         f"(first at dataset index {int(indices[0])}); {remedy}"
@@ -105,6 +108,8 @@ def _encoding(labels: Any) -> str:
         )
     if isinstance(first, (bool, np.bool_)) or (isinstance(labels, Tensor) and labels.dtype == torch.bool):
         return "return int(label) from the dataset, 0 for False and 1 for True"
+    if isinstance(labels, Tensor) and labels.is_floating_point() and bool((labels != labels.round()).any()):
+        return "MixNN is for classes: continuous targets, as of a regression, are not supported"
     return (
         "encode them as 0..C-1: int(label) where they are whole numbers, or once for the whole dataset "
         "values, encoded = torch.unique(labels, return_inverse=True)"

@@ -34,6 +34,13 @@ _PREPARING_PACKAGES = {
 }
 """Packages whose loaders have taken over sampling and device, and the order of calls that leaves these to MixNN."""
 
+_LOADERS_OF_THEIR_OWN = {
+    "timm": "build it by create_loader(..., use_prefetcher=False), which is a DataLoader",
+    "fastai": "wrap a DataLoader of its dataset, torch.utils.data.DataLoader(dls.train_ds, batch_size, shuffle=True), "
+    "and put it into the Learner's DataLoaders",
+}
+"""Packages with loaders that are none of PyTorch's, and what to take instead."""
+
 
 def as_data_loader(data: Any, dataloader_kwargs: dict[str, Any], own_names: Sequence[str] = ()) -> DataLoader[Any]:
     """Return the user's DataLoader, or build one of the user's dataset.
@@ -120,8 +127,17 @@ def check_map_style(name: str, dataset: Any) -> None:
     if isinstance(dataset, IterableDataset):
         raise TypeError(f"{_MAP_STYLE}; {name} is the IterableDataset {type(dataset).__name__}")
     if not (isinstance(dataset, Dataset) or hasattr(dataset, "__getitem__")) or not hasattr(dataset, "__len__"):
-        kind = "a DataLoader or a dataset" if name == "data" else "a dataset"
-        raise TypeError(f"{name} must be {kind}, got {type(dataset).__name__}; {_MAP_STYLE}")
+        kind = "a torch.utils.data.DataLoader or a dataset" if name == "data" else "a dataset"
+        module = type(dataset).__module__
+        got = type(dataset).__name__ if module == "builtins" else f"{module}.{type(dataset).__name__}"
+        remedy = _LOADERS_OF_THEIR_OWN.get(module.partition(".")[0], _MAP_STYLE)
+        raise TypeError(f"{name} must be {kind}, got {got}; {remedy}")
+    if hasattr(dataset, "iloc"):
+        raise TypeError(
+            f"{name} is a {type(dataset).__name__}, whose keys are columns; pass a dataset of its rows, such as "
+            "torch.utils.data.TensorDataset(torch.tensor(frame[features].values, dtype=torch.float32), "
+            "torch.tensor(labels)), with labels as 0..C-1"
+        )
 
 
 def length_of(loader: DataLoader[Any]) -> int | None:

@@ -30,12 +30,14 @@ def wide_logits(output: Any, source: str = "the model") -> Tensor:
     if output.dim() == 1 or (output.dim() == 2 and output.shape[1] == 1):
         raise ValueError(
             f"{source} must return logits (B, C) of two classes or more, got shape {tuple(output.shape)}; keep both "
-            "dimensions, and in place of one output and a sigmoid give the last layer two outputs, for labels 0 and 1"
+            "dimensions, and in place of one output and a sigmoid give the last layer two outputs, for labels 0 and 1 "
+            "(a number for a sample, as in a regression, is not supported)"
         )
     if output.dim() != 2:
         raise ValueError(
             f"{source} must return logits (B, C), got shape {tuple(output.shape)}; average over the other dimensions "
-            "in the model, to one row of class scores a sample"
+            "in the model, to one row of class scores a sample (a class for each pixel, as in a segmentation, is not "
+            "supported)"
         )
     return output.to(torch.promote_types(output.dtype, torch.float32))
 

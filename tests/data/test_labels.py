@@ -57,6 +57,11 @@ def test_an_empty_batch_has_no_labels(labels: Any) -> None:
         (torch.tensor([True, False, True]), 3, r"got torch.bool, such as True \(first at .*\); return int\(label\)"),
         ([[0, 1], [2], [1]], 3, r"got list of list, such as \[0, 1\] \(first at dataset index 30\); encode them"),
         ([None, 1, 2], 3, r"got list of NoneType, such as None \(first at dataset index 30\); encode them"),
+        (
+            torch.tensor([0.5, 1.5, 2.0]),
+            3,
+            r"such as 0.5 .*; MixNN is for classes: continuous targets, .* not supported",
+        ),
         ({"label": 1}, 3, r"got dict \(first at dataset index 30\); encode them"),
         ([], 3, r"got list \(first at dataset index 30\); encode them"),
         (torch.zeros(0), 3, r"got torch.float32 \(first at dataset index 30\); encode them"),
@@ -80,7 +85,7 @@ COLUMN = torch.tensor([[2], [0], [1]])
 def test_one_hot_labels_of_any_type_need_their_argmax(one_hot: Any) -> None:
     message = (
         r"labels must hold one class index a sample, shape \(3,\), got \(3, 3\) \(first at dataset index 30\); "
-        "for one-hot labels use their argmax; several labels a sample are not supported$"
+        "for one-hot labels use their argmax, and leave mixup and CutMix out of collate_fn: .* are not supported$"
     )
     with pytest.raises(ValueError, match=message):
         class_labels(one_hot, INDICES, 3)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -56,8 +57,31 @@ def test_an_iterable_dataset_is_refused() -> None:
 
 @pytest.mark.parametrize("data", [None, 3, [[1.0, 2.0]].__iter__()])
 def test_something_else_is_refused(data: Any) -> None:
-    with pytest.raises(TypeError, match=f"data must be a DataLoader or a dataset, got {type(data).__name__}"):
+    with pytest.raises(
+        TypeError, match=rf"data must be a torch\.utils\.data\.DataLoader or a dataset, got {type(data).__name__}"
+    ):
         MixNNDataLoader(data, mlp())
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [
+        ("timm.data.loader", r"create_loader\(..., use_prefetcher=False\)"),
+        ("fastai.data.load", r"DataLoader\(dls.train_ds, batch_size, shuffle=True\)"),
+        ("someone.else", "MixNN keeps a target for every sample"),
+    ],
+)
+def test_a_loader_that_is_not_of_pytorch_is_named_in_full(module: str, remedy: str) -> None:
+    own = type("DataLoader", (), {"__module__": module, "__iter__": iter, "__len__": len})
+    with pytest.raises(TypeError, match=rf"a dataset, got {module}\.DataLoader; .*{remedy}"):
+        MixNNDataLoader(own(), mlp())
+
+
+def test_a_data_frame_is_refused_with_its_rows() -> None:
+    frame = pd.DataFrame({"width": [0.1, 0.2], "label": [0, 1]})
+    for data in (frame, DataLoader(frame)):  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"data is a DataFrame, whose keys are columns; pass a dataset of its rows"):
+            MixNNDataLoader(data, mlp())
 
 
 @pytest.mark.parametrize(
