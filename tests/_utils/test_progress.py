@@ -5,7 +5,9 @@ import logging
 import os
 import struct
 import sys
+import time
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 from toy import Points, mlp
@@ -67,6 +69,23 @@ def test_a_line_in_the_log_elsewhere(capsys: pytest.CaptureFixture[str], caplog:
     assert (record.name, record.levelno) == ("mixnn_loader", logging.INFO)
     assert record.getMessage().startswith("scan, epoch 3: 3 batches in ")
     assert capsys.readouterr() == ("", "")
+
+
+def test_of_what_takes_long_a_line_a_tenth(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = iter(range(0, 10_000, 3))  # three seconds an item
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
+    assert list(progress_bar()(list(range(40)), desc="scan, epoch 3")) == list(range(40))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" batches")[0] for line in lines] == [
+        f"scan, epoch 3: {10 * tenth} %, {4 * tenth} of 40" for tenth in range(1, 11)
+    ]
+    assert lines[0].endswith("in 12 s")
+
+
+def test_a_bar_in_a_notebook(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    assert list(progress_bar()([1, 2, 3], desc="scan")) == [1, 2, 3]
+    assert "3/3" in capsys.readouterr().err
 
 
 def test_a_pass_that_ends_early_is_not_said_to_be_over(caplog: pytest.LogCaptureFixture) -> None:

@@ -79,7 +79,7 @@ def test_a_loader_that_is_not_of_pytorch_is_named_in_full(module: str, remedy: s
 
 def test_a_data_frame_is_refused_with_its_rows() -> None:
     frame = pd.DataFrame({"width": [0.1, 0.2], "label": [0, 1]})
-    for data in (frame, DataLoader(frame)):  # type: ignore[arg-type]
+    for data in (frame, DataLoader(frame)):
         with pytest.raises(TypeError, match=r"data is a DataFrame, whose keys are columns; pass a dataset of its rows"):
             MixNNDataLoader(data, mlp())
 
