@@ -135,6 +135,8 @@ class MixNNDataLoader(SampleRows):
         unpack: which part of a collated batch is what: the keys ``(inputs, labels)`` or a function
             ``batch -> (inputs, labels)``; None: the first two parts, or of a mapping the image and the label, if it has
             just one of each by their usual names.
+        extras: whether a batch also has what the dataset gives besides inputs and label, of the samples themselves and
+            as it was loaded: ``for inputs, targets, path, index in loader``; of a mapping, a dict of its other entries.
         device: where the batches go: of a model on several devices, where its first layer is; None: the model's.
         autocast_dtype: the type for `torch.autocast` around the loader's own forward passes; None: no autocast of
             its own.
@@ -205,6 +207,7 @@ class MixNNDataLoader(SampleRows):
         feature_layer: FeatureLayer | None = None,
         num_classes: int | None = None,
         unpack: Unpack | tuple[Any, Any] | None = None,
+        extras: bool = False,
         device: torch.device | str | None = None,
         autocast_dtype: torch.dtype | None = None,
         state_device: torch.device | str | None = None,
@@ -253,6 +256,7 @@ class MixNNDataLoader(SampleRows):
             feature_layer=feature_layer,
             num_classes=num_classes,
             unpack=unpack,
+            extras=extras,
             device=device,
             autocast_dtype=autocast_dtype,
             state_device=as_device("state_device", state_device),

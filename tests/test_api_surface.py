@@ -86,6 +86,7 @@ LOADER_KEYWORDS: list[tuple[str, Any]] = [
     ("feature_layer", None),
     ("num_classes", None),
     ("unpack", None),
+    ("extras", False),
     ("device", None),
     ("autocast_dtype", None),
     ("state_device", None),

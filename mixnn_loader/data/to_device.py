@@ -4,11 +4,12 @@ Nothing here keeps a batch that has been handed out, nor what it was copied from
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,12 +28,14 @@ class ReceivedBatch(NamedTuple):
         inputs: the B·(K+1) inputs, on the device.
         labels: the B·(K+1) labels as the dataset gives them, unchecked.
         groups: (B, K+1) int64 on the device, dataset indices of each sample (column 0) and its neighbors.
+        extras: what the batch holds besides, of the B samples, where it was loaded.
     """
 
     loaded: LoadedBatch
     inputs: Any
     labels: Any
     groups: Tensor
+    extras: tuple[Any, ...] = ()
 
 
 class Receiver:
@@ -41,10 +44,12 @@ class Receiver:
     Args:
         unpack: collated batch -> (inputs, labels).
         rules: how inputs will be mixed; None: they are not.
+        extras: whether to hand on what a batch holds besides.
     """
 
-    def __init__(self, unpack: Unpack, rules: InputRules | None) -> None:
+    def __init__(self, unpack: Unpack, rules: InputRules | None, *, extras: bool = False) -> None:
         self._unpack = unpack
+        self._extras = extras
         self._rules = rules
         self._copies: dict[torch.device, Any] = {}  # streams
 
@@ -92,9 +97,10 @@ class Receiver:
             yield waiting.popleft()
 
     def _unpacked(self, loaded: LoadedBatch) -> ReceivedBatch:
-        inputs, labels = self._unpack(loaded.samples)
+        inputs, labels, *others = self._unpack(loaded.samples)
         self._check_inputs(inputs, loaded.groups.numel())
-        return ReceivedBatch(loaded, inputs, labels, loaded.groups)
+        extras = tuple(_first_rows(part, *loaded.groups.shape) for part in others) if self._extras else ()
+        return ReceivedBatch(loaded, inputs, labels, loaded.groups, extras)
 
     def _check_inputs(self, inputs: Any, num_rows: int) -> None:
         for tensor in tensors_of(inputs):
@@ -105,6 +111,14 @@ class Receiver:
                 )
         if self._rules is not None:
             self._rules.check(inputs)
+
+
+def _first_rows(part: Any, num_own: int, width: int) -> Any:
+    """Return what is of the samples themselves, in tensors, arrays, lists and mappings of a row a sample."""
+    if isinstance(part, Mapping):
+        return {key: _first_rows(value, num_own, width) for key, value in part.items()}
+    has_rows = part.ndim > 0 if isinstance(part, (Tensor, np.ndarray)) else isinstance(part, (list, tuple))
+    return part[:num_own] if has_rows and len(part) == num_own * width else part
 
 
 def _copied(batch: ReceivedBatch, device: torch.device) -> ReceivedBatch:

@@ -158,7 +158,7 @@ class _Pair(NamedTuple):
 
 
 class MixNNBatch(_Pair):
-    """One batch: ``for inputs, targets in loader`` or ``for batch in loader``.
+    """One batch: ``for inputs, targets in loader`` or ``for batch in loader``, with extras after these if asked for.
 
     Of a dataset whose samples are mappings, ``batch["input_ids"]`` is a part of the inputs, and ``model(**batch)`` gets
     them by name.
@@ -166,19 +166,30 @@ class MixNNBatch(_Pair):
     Args:
         inputs: see the attribute; or an iterable of both, as frameworks build a tuple anew, ``type(batch)(moved)``.
         targets: see the attribute.
+        *extras: see the attribute.
 
     Attributes:
         inputs: the mixed inputs x̃ (B, ...) (Eq. 4), a tensor or the nest of tensors that the dataset gives.
         targets: the matching `MixNNTargets`.
+        extras: what follows, what the dataset gives besides inputs and label.
     """
 
     __slots__ = ()
 
-    def __new__(cls, inputs: Any, targets: MixNNTargets | None = None) -> "MixNNBatch":
+    def __new__(cls, inputs: Any, targets: MixNNTargets | None = None, *extras: Any) -> "MixNNBatch":
         """Make a batch of inputs and targets, or of an iterable of both."""
-        if targets is None:
-            inputs, targets = inputs
-        return super().__new__(cls, inputs, targets)
+        parts = tuple(inputs) if targets is None else (inputs, targets, *extras)
+        return tuple.__new__(cls, parts)
+
+    @property
+    def extras(self) -> tuple[Any, ...]:
+        """What the dataset gives besides inputs and label."""
+        return self[2:]
+
+    def __repr__(self) -> str:
+        """Show the parts."""
+        extras = f", extras={self.extras!r}" if self.extras else ""
+        return f"{type(self).__name__}(inputs={self.inputs!r}, targets={self.targets!r}{extras})"
 
     def keys(self) -> Any:
         """Return the names of the inputs, where they are a mapping.

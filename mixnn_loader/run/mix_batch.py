@@ -58,7 +58,7 @@ class BatchMixer:
             ValueError: a label is no class index or has changed.
         """
         inputs, targets = self._unmixed(received, self._checked_labels(received))
-        return MixNNBatch(inputs, targets.with_receipt(self._journal.receipt(plain=True)))
+        return MixNNBatch(inputs, targets.with_receipt(self._journal.receipt(plain=True)), *received.extras)
 
     def mix(self, received: ReceivedBatch, place: Place) -> tuple[MixNNBatch, Update]:
         """Mix one batch (Algorithm 1, steps 4a to 4e), or leave it as it comes during warm-up.
@@ -89,7 +89,7 @@ class BatchMixer:
             labels=labels,
             **changes,
         )
-        return MixNNBatch(batch.inputs, batch.targets.with_receipt(receipt)), update
+        return MixNNBatch(batch.inputs, batch.targets.with_receipt(receipt), *received.extras), update
 
     def _mixed(self, received: ReceivedBatch, labels: Tensor, place: Place) -> tuple[MixNNBatch, dict[str, Any]]:
         settings, loaded = self._settings, received.loaded.groups

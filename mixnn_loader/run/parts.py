@@ -95,6 +95,7 @@ class Surroundings:
     feature_layer: FeatureLayer | None
     num_classes: int | None
     unpack: Unpack | tuple[Any, Any] | None
+    extras: bool
     prepare: Prepare | None
     mix_layer: MixLayer | None
     mix: Rules
@@ -138,7 +139,9 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
     settings.check_members(layout.num_samples if known is None else len(known))
     rules = InputRules(around.mix, has_layer=around.mix_layer is not None)
     mix_layers = None if around.mix_layer is None else MixLayers(model, around.mix_layer)
-    receiver = Receiver(resolve_unpack(around.unpack), rules if settings.num_neighbors > 0 else None)
+    receiver = Receiver(
+        resolve_unpack(around.unpack), rules if settings.num_neighbors > 0 else None, extras=around.extras
+    )
     journal = Journal()
     batches = ResumableBatches(wrapped)
     batch_sampler = NeighborBatchSampler(batches, settings.seed)

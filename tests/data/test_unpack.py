@@ -27,14 +27,33 @@ INDICES = torch.tensor([30, 10, 20])
     ],
 )
 def test_picks_inputs_and_labels(unpack: Any, batch: Any) -> None:
-    inputs, labels = resolve_unpack(unpack)(batch)
+    inputs, labels, *_ = resolve_unpack(unpack)(batch)
     assert inputs is INPUTS
     assert labels is LABELS
 
 
+@pytest.mark.parametrize(
+    ("unpack", "batch", "left"),
+    [
+        (None, (INPUTS, LABELS), ()),
+        (None, (INPUTS, LABELS, "path", INDICES), ("path", INDICES)),
+        ((1, 2), (INDICES, INPUTS, LABELS), (INDICES,)),
+        ((-1, 0), (LABELS, "path", INPUTS), ("path",)),
+        (("image", "label"), {"label": LABELS, "image": INPUTS}, ()),
+        (None, {"label": LABELS, "image": INPUTS, "path": "more"}, ({"path": "more"},)),
+    ],
+)
+def test_what_is_left_follows(unpack: Any, batch: Any, left: tuple[Any, ...]) -> None:
+    inputs, labels, *others = resolve_unpack(unpack)(batch)
+    assert inputs is INPUTS
+    assert labels is LABELS
+    assert tuple(others) == left
+
+
 def test_all_that_goes_with_tokens_is_inputs() -> None:
     batch = {"input_ids": INPUTS, "attention_mask": INPUTS, "labels": LABELS, "text": ["one", "two"]}
-    inputs, labels = resolve_unpack(None)(batch)
+    inputs, labels, others = resolve_unpack(None)(batch)
+    assert others == {"text": ["one", "two"]}
     assert inputs == {"input_ids": INPUTS, "attention_mask": INPUTS}
     assert labels is LABELS
 
