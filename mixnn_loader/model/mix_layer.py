@@ -137,7 +137,7 @@ class MixLayers:
 class _Waiting:
     """A batch that the model has not got yet: how it is mixed, and the memory that its inputs are in."""
 
-    def __init__(self, mix: RowMix, places: set[int]) -> None:
+    def __init__(self, mix: RowMix, places: list[range]) -> None:
         self.mix, self.places, self.calls = mix, places, 0
 
 
@@ -160,7 +160,7 @@ class _Arrival:
         if self._armed is None or torch.compiler.is_compiling():
             return
         places = _places((args, kwargs))
-        found = [batch for batch in self._armed.waiting if batch.places & places]
+        found = [batch for batch in self._armed.waiting if _meet(batch.places, places)]
         if not found and len(self._armed.waiting) == 1:
             found = self._armed.waiting
         # The memory of one that was left out may have become that of a later one.
@@ -205,16 +205,26 @@ class _Check:
         _check(output, self._name, self._num_rows)
 
 
-def _places(nest: Any) -> set[int]:
-    """Return where the tensors of a nest, or of whatever a model is called with, have their memory."""
+def _places(nest: Any) -> list[range]:
+    """Return which memory the tensors of a nest have, or those of whatever a model is called with.
+
+    Not which storage: batches may be parts of one.
+    """
     if isinstance(nest, Tensor):
-        return {nest.untyped_storage().data_ptr()} if nest.layout == torch.strided else set()
+        if nest.layout != torch.strided or nest.numel() == 0:
+            return []
+        last = sum((size - 1) * stride for size, stride in zip(nest.shape, nest.stride(), strict=True))
+        return [range(nest.data_ptr(), nest.data_ptr() + (last + 1) * nest.itemsize)]
     values: Iterable[Any] = ()
     if isinstance(nest, Mapping):
         values = nest.values()
     elif isinstance(nest, (tuple, list)):
         values = nest
-    return {place for value in values for place in _places(value)}
+    return [place for value in values for place in _places(value)]
+
+
+def _meet(some: list[range], others: list[range]) -> bool:
+    return any(one.start < other.stop and other.start < one.stop for one in some for other in others)
 
 
 def _has_rows(output: Any, num_rows: int) -> bool:

@@ -387,6 +387,39 @@ def test_batches_that_are_fetched_ahead_are_mixed_each_in_its_way(mode: dict[str
         torch.testing.assert_close(one, other)
 
 
+def test_batches_that_are_parts_of_one_tensor_are_told_apart() -> None:
+    texts, model = Texts(), Classifier()
+    assert isinstance(model.embedding, nn.Embedding)
+    loader = MixNNDataLoader(
+        DataLoader(texts, B, collate_fn=lambda samples: as_slice(texts.ids, samples)),
+        model,
+        warmup_epochs=0,
+        neighbors="random-batch",
+        weighting="beta",
+        mix_layer="embedding",
+    )
+    seen: list[Tensor] = []
+    model.body.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()) if model.training else None)
+    batches = list(loader)
+    assert len({batch.inputs.untyped_storage().data_ptr() for batch in batches}) == 1
+    for batch in batches:
+        model(batch.inputs)
+    for batch, found in zip(batches, seen, strict=True):
+        own = nn.functional.embedding(batch.inputs, model.embedding.weight)
+        places = batch.targets.neighbors - batch.targets.indices[0]
+        weights = batch.targets.weights
+        mixed = weights[:, :1, None] * own + weights[:, 1:, None] * own[places[:, 0]]
+        torch.testing.assert_close(found, mixed.mean(dim=1))
+
+
+def as_slice(everything: Tensor, samples: list[Any]) -> Any:
+    """Collate samples that follow one another as a view of a tensor of all."""
+    rows, labels = zip(*samples, strict=True)
+    places = [row.storage_offset() // LENGTH for row in rows]
+    follow = places == list(range(places[0], places[0] + len(places)))  # not in a scan, whose order is random
+    return everything[places[0] : places[-1] + 1] if follow else torch.stack(rows), torch.tensor(labels)
+
+
 class Unsure(Credibility):
     """Every label is as credible as any other, whatever the model says."""
 
