@@ -16,7 +16,10 @@ let page = 0;
 let current = null;  // index of the suspect that keys are for
 let pair = null;
 
-const percent = (share) => (100 * share).toFixed(share === 0 || share === 1 || (share > 0.0995 && share < 0.995) ? 0 : 1) + " %";
+const percent = (share) => {
+  const isPlain = share === 0 || (share > 0.0995 && share < 0.995) || share > 0.9995;
+  return (100 * share).toFixed(isPlain ? 0 : 1) + " %";
+};
 const number = (value) => value === null ? "not known" : value > 0 && value < 0.001 ? "below 0.001" : String(+value.toFixed(3));
 const nameOf = (label) => data.classes[label];
 
