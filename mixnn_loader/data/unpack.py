@@ -40,11 +40,11 @@ def _first_two(batch: Any) -> tuple[Any, ...]:
     if isinstance(batch, Mapping):
         inputs = [name for name in INPUT_NAMES if name in batch]
         labels = [name for name in LABEL_NAMES if name in batch]
-        if len(inputs) == len(labels) == 1:
-            return batch[inputs[0]], batch[labels[0]], *_rest(batch, (inputs[0], labels[0]))
         if len(labels) == 1 and any(name in batch for name in TOKEN_NAMES):
             parts = {key: value for key, value in batch.items() if key != labels[0] and isinstance(value, Tensor)}
             return parts, batch[labels[0]], *_rest(batch, (*parts, labels[0]))
+        if len(inputs) == len(labels) == 1:
+            return batch[inputs[0]], batch[labels[0]], *_rest(batch, (inputs[0], labels[0]))
         raise TypeError(
             f"the samples are mappings with the keys {list(batch)}; pass unpack=, the pair of keys of inputs and "
             "labels, such as unpack=('image', 'label')"

@@ -52,6 +52,9 @@ class MixNNTrainer:
         criterion: the loss of a training batch; None: `mixnn_loader.MixNNLoss` by default.
         **kwargs: of the trainer.
 
+    Raises:
+        ValueError: there are several GPUs in one process.
+
     Attributes:
         mixnn_loader: the loader of the latest training; None before the first.
         criterion: the loss.
@@ -61,6 +64,7 @@ class MixNNTrainer:
     args: Any
     model: Any
     accelerator: Any
+    _train_batch_size: int
     add_callback: Callable[[TrainerCallback], None]
 
     # The loss is the mean of a batch: the Trainer divides it by the steps of gradient accumulation.
@@ -68,6 +72,11 @@ class MixNNTrainer:
 
     def __init__(self, *args: Any, mixnn: Mapping[str, Any], criterion: MixNNLoss | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.args.n_gpu > 1:
+            raise ValueError(
+                f"{self.args.n_gpu} GPUs in one process, which divide batches: start a process for each by torchrun, "
+                "or let CUDA_VISIBLE_DEVICES show one"
+            )
         self.mixnn_loader: MixNNDataLoader | None = None
         self.criterion = MixNNLoss() if criterion is None else criterion
         self._mixnn = dict(mixnn)
@@ -76,12 +85,13 @@ class MixNNTrainer:
         # The rest of an epoch is the loader's to find: what would be skipped is not there any more.
         self.args.ignore_data_skip = True
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train, from the start or from a checkpoint.
 
         Args:
             resume_from_checkpoint: as for the trainer.
-            **kwargs: of the trainer's method.
+            *args: of the trainer's method.
+            **kwargs: likewise.
 
         Warns:
             UserWarning: the checkpoint has no state of the loader.
@@ -96,19 +106,18 @@ class MixNNTrainer:
                 self._mixnn_state = torch.load(file, map_location="cpu", weights_only=True)
             else:
                 warn_user(f"there is no {file}: what the loader knew when the checkpoint was written is lost")
-        return trainer.train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        return trainer.train(resume_from_checkpoint, *args, **kwargs)
 
     def get_train_dataloader(self) -> Any:
         """Return the trainer's loader, wrapped; the same one for the whole of a training."""
-        if self.mixnn_loader is not None:
+        if self.mixnn_loader is not None and self.mixnn_loader.batch_size == self._train_batch_size:
             return self.mixnn_loader
         trainer: Any = super()
-        prepare = self.accelerator.prepare
         try:  # a prepared loader has lost what is wrapped
             self.accelerator.prepare = lambda loader: loader
             plain = trainer.get_train_dataloader()
         finally:
-            self.accelerator.prepare = prepare
+            del self.accelerator.prepare  # and the method is back
         if self.args.world_size > 1:
             plain = _divided(plain, self.args)
         self.mixnn_loader = MixNNDataLoader(plain, self.model, **self._mixnn)

@@ -1,6 +1,6 @@
 """What an epoch yields: mixed inputs, and everything that a loss or a curious user needs to know of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, NoReturn
 
@@ -109,14 +109,6 @@ class MixNNTargets:
             "targets.labels[rows] or targets.mixed[rows]"
         )
 
-    def __iter__(self) -> Iterator[Any]:
-        """Refuse it, as `__getitem__` does.
-
-        Raises:
-            TypeError: always.
-        """
-        return self[:]
-
     def with_receipt(self, receipt: Receipt) -> "MixNNTargets":
         """Return the targets with another receipt."""
         return replace(self, receipt=receipt)
@@ -179,6 +171,8 @@ class MixNNBatch(_Pair):
     def __new__(cls, inputs: Any, targets: MixNNTargets | None = None, *extras: Any) -> "MixNNBatch":
         """Make a batch of inputs and targets, or of an iterable of both."""
         parts = tuple(inputs) if targets is None else (inputs, targets, *extras)
+        if targets is None and (len(parts) < 2 or not isinstance(parts[1], MixNNTargets)):
+            raise TypeError("MixNNBatch takes inputs and targets, or an iterable of both, and got no MixNNTargets")
         return tuple.__new__(cls, parts)
 
     @property

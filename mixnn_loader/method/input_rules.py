@@ -20,7 +20,7 @@ Rules: TypeAlias = Any
 """A `Rule` or a `RuleFunction` for all inputs, or a dict, tuple or list of rules, nested as the inputs are."""
 
 RULES = get_args(Rule)
-MASK_NAMES, LENGTH_NAMES = ("mask",), ("length", "lens")
+MASK_NAMES, LENGTH_NAMES = ("mask", "padding"), ("length", "lens", "seq_len")
 """A part of the inputs whose name has one of these in it is a mask, or holds lengths."""
 
 Path: TypeAlias = tuple[Any, ...]
@@ -103,13 +103,17 @@ class InputRules:
 
         return _map(mixed, inputs)
 
+    def to_layer(self, inputs: Any) -> list[Tensor]:
+        """Return the parts of the inputs that go to the layer."""
+        return [tensor for path, tensor in _tensors(inputs) if self._rule_of(path, tensor) == "layer"]
+
     def _rule_of(self, path: Path, tensor: Tensor) -> Rule | RuleFunction:
         rule: Any = self._rules
         for key in path:
             if isinstance(rule, Mapping):
                 rule = rule.get(key)
             elif isinstance(rule, (tuple, list)):
-                rule = rule[key] if key < len(rule) else None
+                rule = rule[key] if isinstance(key, int) and key < len(rule) else None
         return self._default(path, tensor) if rule is None else rule
 
     def _default(self, path: Path, tensor: Tensor) -> Rule:
@@ -128,10 +132,21 @@ class InputRules:
                 "datasets); of token ids and categories pass mix_layer=, the embedding whose output is mixed in their "
                 "place, or mix=, a rule; or pass num_neighbors=0"
             )
-        name = next((key.lower() for key in reversed(path) if isinstance(key, str)), "")
-        if tensor.dtype == torch.bool or any(part in name for part in MASK_NAMES):
+        if tensor.dtype == torch.bool or _is_named(path, MASK_NAMES):
             return "or"
-        return "max" if any(part in name for part in LENGTH_NAMES) else "layer"
+        if _is_named(path, LENGTH_NAMES):
+            return "max"
+        if tensor.dim() == 1:
+            raise TypeError(
+                f"inputs{_at(path)} are one {tensor.dtype} a sample, which may be lengths or a category: say by mix= "
+                "which, 'max' or 'layer'"
+            )
+        return "layer"
+
+
+def _is_named(path: Path, names: tuple[str, ...]) -> bool:
+    name = next((key.lower() for key in reversed(path) if isinstance(key, str)), "")
+    return any(part in name for part in names)
 
 
 def _largest(own: Tensor, neighbors: Tensor, weights: Tensor) -> Tensor:
@@ -156,8 +171,11 @@ def _map(function: Callable[[Path, Tensor], Tensor], nest: Any, path: Path = ())
         return function(path, nest)
     if isinstance(nest, Mapping):
         return {key: _map(function, value, (*path, key)) for key, value in nest.items()}
-    values = [_map(function, value, (*path, place)) for place, value in enumerate(nest)]
-    return type(nest)(*values) if hasattr(nest, "_fields") else type(nest)(values)
+    if hasattr(nest, "_fields"):
+        return type(nest)(
+            *(_map(function, value, (*path, name)) for name, value in zip(nest._fields, nest, strict=True))
+        )
+    return type(nest)(_map(function, value, (*path, place)) for place, value in enumerate(nest))
 
 
 def _tensors(nest: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:

@@ -134,6 +134,11 @@ class MixNNLoss(nn.Module):
                 "targets must be a MixNNBatch, MixNNTargets or a tensor of class indices or probabilities, got "
                 f"{type(target).__name__}"
             )
+        if isinstance(targets, MixNNTargets) and len(logits) == targets.groups.numel() > len(targets):
+            raise ValueError(
+                "the model gave a row for each sample and each of its neighbors: nothing was mixed in mix_layer=. "
+                "Train the module that the loader was given, in train mode, on the inputs as they were handed out"
+            )
         _check_fit(logits, target)
         if logits.requires_grad and not torch.compiler.is_compiling():
             self._note(logits, targets)

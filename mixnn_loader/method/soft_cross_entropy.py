@@ -60,7 +60,9 @@ def soft_cross_entropy(
     if label_smoothing > 0:
         even = torch.ones_like(log_probabilities) if weight is None else weight.expand_as(log_probabilities)
         spread = _products(even, log_probabilities) / num_classes
-        losses = (1 - label_smoothing) * losses + label_smoothing * (spread if kept is None else kept * spread)
+        if kept is not None:
+            spread = kept * spread.masked_fill(kept == 0, 0)  # of what is ignored it may be infinite
+        losses = (1 - label_smoothing) * losses + label_smoothing * spread
     return SoftCrossEntropy(losses, None if weight is None and kept is None else counted.sum(dim=1))
 
 

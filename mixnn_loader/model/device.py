@@ -81,9 +81,11 @@ def called(model: nn.Module, inputs: Any) -> Any:
 def _takes_by_name(model: nn.Module, inputs: Mapping[Any, Any]) -> bool:
     if not all(isinstance(name, str) for name in inputs):
         return False
-    parameters = inspect.signature(model.forward).parameters
-    takes_any = any(parameter.kind == inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    if not takes_any and not set(inputs) <= set(parameters):
+    kinds = {name: parameter.kind for name, parameter in inspect.signature(model.forward).parameters.items()}
+    takes_any = inspect.Parameter.VAR_KEYWORD in kinds.values()
+    takes_one = set(kinds.values()) - {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    # Whatever `**kwargs` take, a forward that has none of the names, and a place for one argument, takes the mapping.
+    if not set(inputs) <= set(kinds) and not (takes_any and (set(inputs) & set(kinds) or not takes_one)):
         return False
     try:
         inspect.signature(model.forward).bind(**inputs)

@@ -1,11 +1,11 @@
 """Layers whose output is mixed in the training step, in place of inputs that cannot be averaged.
 
-It is the mixing of manifold mixup (Verma et al., "Manifold Mixup", ICML 2019), at layers of one's choice. Hooks are on
-the model from the moment that a batch is handed out until it has been trained on, and the next one is asked for or the
-pass ends. They do nothing unless the model is in train mode: evaluations and the loader's own passes are as without.
+It is the mixing of manifold mixup (Verma et al., "Manifold Mixup", ICML 2019), at layers of one's choice. As long as
+the inputs of a batch live, hooks on the model know them when they come: in train mode, what a layer makes of them is
+mixed. Whatever else the model gets, evaluations and the loader's own passes included, goes through as without.
 
-A loop may fetch batches ahead, and train on them later. Which one the model gets is told by the memory that its inputs
-are in.
+A batch is known by its tensors. It has to reach the model, or the layer, as it was handed out; where it did not, and
+was trained on, that is told.
 """
 
 import weakref
@@ -23,21 +23,16 @@ from mixnn_loader.model.wrappers import compiled_inside, unwrap
 
 MixLayer = nn.Module | str | Sequence[nn.Module | str]
 
-NOT_CALLED = (
-    "the layer of mix_layer= was not called in the training step, or only in a compiled model or one in eval mode: "
-    "nothing was mixed in it. Train the module that the loader was given, in train mode and not compiled, or mix the "
-    "inputs"
+NOT_MIXED = (
+    "a batch was trained on that was not mixed in every layer of mix_layer=: train the module that the loader was "
+    "given, in train mode and not compiled, and give it the inputs as they were handed out. What the loop does to "
+    "them, such as a copy or another type, belongs into the dataset or into the model"
 )
-
 
 AMBIGUOUS = (
-    "batches have been fetched ahead, and what the model got is none of them as it was handed out: how to "
-    "mix in mix_layer= cannot be told. Move what the loop does to a batch before the model into the model, or fetch "
-    "one at a time"
+    "which batch is computed again in the backward pass cannot be told, and so not how to mix in mix_layer=: take the "
+    "backward pass of one batch before the forward pass of the next, or mix in the layer that takes the inputs"
 )
-
-MOST_AHEAD = 64
-"""Batches that are remembered until the model gets them."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +48,36 @@ class RowMix:
     function: Callable[[Tensor], Tensor]
 
 
+class Waiting:
+    """A batch that has been handed out.
+
+    Args:
+        mix: how it is mixed.
+        inputs: the tensors that go to the layers; they are not kept alive.
+
+    Attributes:
+        mixed: numbers of the layers in which it has been mixed.
+    """
+
+    def __init__(self, mix: RowMix, inputs: Sequence[Tensor]) -> None:
+        self.mix = mix
+        self.mixed: set[int] = set()
+        self._inputs = [(weakref.ref(tensor), memory) for tensor in inputs for memory in _memory(tensor)]
+
+    @property
+    def lives(self) -> bool:
+        """Whether somebody has its inputs: else their memory may be that of others."""
+        return bool(self._inputs) and all(tensor() is not None for tensor, _ in self._inputs)
+
+    def is_in(self, memory: Sequence[range]) -> bool:
+        """Whether all of its inputs are in some memory."""
+        return self.lives and all(
+            any(own.start < other.stop and other.start < own.stop for other in memory) for _, own in self._inputs
+        )
+
+
 class MixLayers:
-    """Mixes the output of layers while a batch is trained on.
+    """Mixes the output of layers when the model gets a batch.
 
     Args:
         model: the model being trained, in its wrappers.
@@ -62,60 +85,63 @@ class MixLayers:
 
     Raises:
         TypeError: a layer is neither.
-        ValueError: a layer is not in the model, none is given, or the model is compiled.
+        ValueError: a layer is not in the model, or within another one, none is given, or the model is compiled or
+            divides batches.
     """
 
     def __init__(self, model: nn.Module, layers: MixLayer) -> None:
         inner = unwrap(model)
         if compiled_inside(model) is not None or getattr(inner, "_compiled_call_impl", None) is not None:
             raise ValueError("mix_layer= is for models that are not compiled: their layers are not called one by one")
+        if isinstance(model, nn.DataParallel):
+            raise ValueError("mix_layer= is not for DataParallel, which divides batches; take DistributedDataParallel")
         named = list(layers) if isinstance(layers, (tuple, list)) else [layers]
         if not named:
             raise ValueError("mix_layer must name a layer, got none")
         self._model = weakref.ref(inner)
-        self._layers = [_found(inner, layer) for layer in named]
+        self._layers = list(dict.fromkeys(_found(inner, layer) for layer in named))
         self._names = [name_of(inner, layer) for layer in self._layers]
-        self._armed = _Armed()
-        self._handles: list[RemovableHandle] = []
-        weakref.finalize(self, _remove, self._handles)
+        for outer, name in zip(self._layers, self._names, strict=True):
+            if any(other is not outer and other in set(outer.modules()) for other in self._layers):
+                raise ValueError(f"mix_layer has {name} and a layer within it, where its output would be mixed twice")
+        self._out = _Out()
+        weakref.finalize(self, self._out.clear)
 
-    def arm(self, mix: RowMix | None, inputs: Any) -> None:
-        """Mix what the layers give when the model gets a batch, in train mode; None: leave it.
+    def hand_out(self, mix: RowMix, inputs: Sequence[Tensor]) -> Waiting:
+        """Know a batch from now on, as long as its inputs live.
 
         Args:
-            mix: how.
-            inputs: the batch's, a nest of tensors.
+            mix: how its rows are mixed.
+            inputs: its tensors that go to the layers.
 
         Raises:
-            TypeError, ValueError: in the layer's call, if it gives something else than a tensor of the batch's rows.
+            TypeError, ValueError: in a layer's call, if it gives something else than a tensor of the batch's rows.
         """
-        self.release()
-        waiting = self._armed.waiting
-        if mix is not None:
-            waiting[:] = [*waiting[1 - MOST_AHEAD :], _Waiting(mix, _places(inputs))]
-        if waiting and not self._handles and (model := self._model()) is not None:
-            self._handles.append(model.register_forward_pre_hook(_Arrival(self._armed), with_kwargs=True))
-            for layer, name in zip(self._layers, self._names, strict=True):
-                self._handles.append(layer.register_forward_hook(_Hook(self._model, name, self._armed)))
+        out, model = self._out, self._model()
+        out.batches[:] = [batch for batch in out.batches if batch.lives]
+        out.batches.append(Waiting(mix, inputs))
+        for tensor in inputs:
+            weakref.finalize(tensor, _let_go, weakref.ref(out)).atexit = False
+        if not out.handles and model is not None:
+            out.handles.append(model.register_forward_pre_hook(_Arrival(self._model, out), with_kwargs=True))
+            out.handles.append(model.register_forward_hook(_Departure(out), always_call=True))
+            for number, (layer, name) in enumerate(zip(self._layers, self._names, strict=True)):
+                out.handles.append(layer.register_forward_hook(_Hook(self._model, number, name, out)))
+        return out.batches[-1]
 
-    def release(self) -> None:
-        """Forget the batches that the model has got; if it has got all, leave it as it was."""
-        waiting = self._armed.waiting
-        waiting[:] = [batch for batch in waiting if batch.calls == 0]
-        self._armed.current = None
-        if not waiting:
-            _remove(self._handles)
+    def check(self, batch: Waiting) -> None:
+        """Check that a batch that has been trained on was mixed.
 
-    @property
-    def missed(self) -> bool:
-        """Whether a layer has not been called since the last batch was handed out."""
-        return any(batch.calls < len(self._layers) for batch in self._armed.waiting[-1:])
+        Raises:
+            RuntimeError: it was not, in a layer or in all.
+        """
+        if len(batch.mixed) < len(self._layers):
+            self.clear()
+            raise RuntimeError(NOT_MIXED)
 
-    def disarm(self) -> None:
-        """Leave the model as it was."""
-        self._armed.waiting.clear()
-        self._armed.current = None
-        _remove(self._handles)
+    def clear(self) -> None:
+        """Know no batch, and leave the model as it was."""
+        self._out.clear()
 
     @contextmanager
     def checked(self, num_rows: int) -> Iterator[None]:
@@ -131,69 +157,113 @@ class MixLayers:
         try:
             yield
         finally:
-            _remove(handles)
+            while handles:
+                handles.pop().remove()
 
 
-class _Waiting:
-    """A batch that the model has not got yet: how it is mixed, and the memory that its inputs are in."""
+class _Out:
+    """The batches that are out, the one that the model is at, and the hooks.
 
-    def __init__(self, mix: RowMix, places: list[range]) -> None:
-        self.mix, self.places, self.calls = mix, places, 0
-
-
-class _Armed:
-    """The batches that have been handed out, and the one that the model has got."""
+    Attributes:
+        batches: those that live.
+        current: what the model is being called with; None: something else, or it is not being called.
+        handles: of the hooks.
+    """
 
     def __init__(self) -> None:
-        self.waiting: list[_Waiting] = []
-        self.current: _Waiting | None = None
+        self.batches: list[Waiting] = []
+        self.current: Waiting | None = None
+        self.handles: list[RemovableHandle] = []
+
+    def found(self, nest: Any) -> Waiting | None:
+        """Return the batch whose inputs are in a nest, the latest of several."""
+        memory = list(_memory(nest))
+        found = [batch for batch in self.batches if batch.is_in(memory)]
+        return found[-1] if found else None
+
+    def clear(self) -> None:
+        """Know no batch, and leave the model as it was."""
+        self.batches.clear()
+        self.current = None
+        while self.handles:
+            self.handles.pop().remove()
+
+
+def _let_go(out: "weakref.ref[_Out]") -> None:
+    """Take the hooks away when the last batch is gone."""
+    if (there := out()) is not None:
+        there.batches[:] = [batch for batch in there.batches if batch.lives]
+        if not there.batches and there.current is None:
+            there.clear()
+
+
+class _Inert:
+    """What a hook becomes in a copy of the model, as one makes for an average of its weights: it does nothing."""
+
+    __name__ = "inert"
+
+    def __call__(self, *args: Any) -> None:
+        """Do nothing."""
 
 
 class _Arrival:
-    """Finds out which batch the model gets; in a copy of the model it does nothing."""
+    """Finds out which batch the model gets."""
 
-    def __init__(self, armed: _Armed | None = None) -> None:
-        self._armed = armed
+    def __init__(self, model: Callable[[], nn.Module | None], out: _Out) -> None:
+        self._model, self._out = model, out
 
     def __call__(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        del model
-        if self._armed is None or torch.compiler.is_compiling():
-            return
-        places = _places((args, kwargs))
-        found = [batch for batch in self._armed.waiting if _meet(batch.places, places)]
-        if not found and len(self._armed.waiting) == 1:
-            found = self._armed.waiting
-        # The memory of one that was left out may have become that of a later one.
-        self._armed.current = found[-1] if found else None
+        if model.training and not torch.compiler.is_compiling():
+            self._out.current = self._out.found((args, kwargs))
 
-    def __reduce__(self) -> tuple[type["_Arrival"], tuple[()]]:
-        return _Arrival, ()
+    def __reduce__(self) -> tuple[type[_Inert], tuple[()]]:
+        return _Inert, ()
+
+
+class _Departure:
+    """The model has been called, whether it came to an end or not."""
+
+    def __init__(self, out: _Out) -> None:
+        self._out = out
+
+    def __call__(self, model: nn.Module, args: Any, output: Any) -> None:
+        del model, args, output
+        self._out.current = None
+
+    def __reduce__(self) -> tuple[type[_Inert], tuple[()]]:
+        return _Inert, ()
 
 
 class _Hook:
-    """Mixes a layer's output; in a copy of the model, as one makes for an average of its weights, it does nothing."""
+    """Mixes a layer's output."""
 
-    def __init__(
-        self, model: Callable[[], nn.Module | None] | None = None, name: str = "", armed: _Armed | None = None
-    ) -> None:
-        self._model, self._name, self._armed = model, name, armed
+    def __init__(self, model: Callable[[], nn.Module | None], number: int, name: str, out: _Out) -> None:
+        self._model, self._number, self._name, self._out = model, number, name, out
 
     def __call__(self, layer: nn.Module, args: Any, output: Any) -> Any:
-        del layer, args
-        model = None if self._model is None else self._model()
-        if self._armed is None or model is None or not model.training or torch.compiler.is_compiling():
+        del layer
+        model = self._model()
+        if model is None or not model.training or torch.compiler.is_compiling():
             return None
-        batch = self._armed.current
-        if not torch.is_grad_enabled() and (batch is None or not _has_rows(output, batch.mix.num_rows)):
-            return None  # an evaluation, for which the model was left in train mode
+        # A layer that takes the inputs knows the batch by them, whoever calls it; a hidden one by the model's call.
+        batch = self._out.found(args) or self._out.current or self._computed_again()
         if batch is None:
-            raise RuntimeError(AMBIGUOUS)
+            return None
         _check(output, self._name, batch.mix.num_rows)
-        batch.calls += 1
+        batch.mixed.add(self._number)
         return batch.mix.function(output)
 
-    def __reduce__(self) -> tuple[type["_Hook"], tuple[()]]:
-        return _Hook, ()
+    def _computed_again(self) -> Waiting | None:
+        """Return the batch of a checkpointed part of the model that is computed again in the backward pass."""
+        if torch._C._current_graph_task_id() == -1:  # noqa: SLF001  (there is no public way to ask)
+            return None
+        been_here = [batch for batch in self._out.batches if self._number in batch.mixed]
+        if len(been_here) > 1:
+            raise RuntimeError(AMBIGUOUS)
+        return been_here[0] if been_here else None
+
+    def __reduce__(self) -> tuple[type[_Inert], tuple[()]]:
+        return _Inert, ()
 
 
 class _Check:
@@ -205,26 +275,27 @@ class _Check:
         _check(output, self._name, self._num_rows)
 
 
-def _places(nest: Any) -> list[range]:
-    """Return which memory the tensors of a nest have, or those of whatever a model is called with.
+def _memory(nest: Any) -> Iterator[range]:
+    """Give the memory that the tensors of a nest have, or those of whatever a model is called with.
 
-    Not which storage: batches may be parts of one.
+    Not their storage: batches may be parts of one. Of some tensors, as within torch.func's transforms, it is not known.
     """
     if isinstance(nest, Tensor):
-        if nest.layout != torch.strided or nest.numel() == 0:
-            return []
-        last = sum((size - 1) * stride for size, stride in zip(nest.shape, nest.stride(), strict=True))
-        return [range(nest.data_ptr(), nest.data_ptr() + (last + 1) * nest.itemsize)]
+        if nest.layout == torch.strided and nest.numel() > 0:
+            last = sum((size - 1) * stride for size, stride in zip(nest.shape, nest.stride(), strict=True))
+            try:
+                start = nest.data_ptr()
+            except RuntimeError:
+                return
+            yield range(start, start + (last + 1) * nest.itemsize)
+        return
     values: Iterable[Any] = ()
     if isinstance(nest, Mapping):
         values = nest.values()
     elif isinstance(nest, (tuple, list)):
         values = nest
-    return [place for value in values for place in _places(value)]
-
-
-def _meet(some: list[range], others: list[range]) -> bool:
-    return any(one.start < other.stop and other.start < one.stop for one in some for other in others)
+    for value in values:
+        yield from _memory(value)
 
 
 def _has_rows(output: Any, num_rows: int) -> bool:
@@ -242,15 +313,10 @@ def _check(output: Any, name: str, num_rows: int) -> None:
         )
 
 
-def _remove(handles: list[RemovableHandle]) -> None:
-    while handles:
-        handles.pop().remove()
-
-
 def _found(model: nn.Module, layer: Any) -> nn.Module:
     if isinstance(layer, str):
         modules: dict[str, nn.Module] = dict(model.named_modules())
-        if layer not in modules:
+        if layer not in modules or modules[layer] is model:
             embeddings = [name for name, module in modules.items() if isinstance(module, nn.Embedding)]
             known = f"its embeddings: {', '.join(map(repr, embeddings))}" if embeddings else "it has no embedding"
             raise ValueError(f"mix_layer {layer!r} is not in the model; {known}")

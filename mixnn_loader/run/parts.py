@@ -51,6 +51,7 @@ class Parts:
         dataset_scan: step 1 over the whole dataset.
         estimator: steps 1 to 3.
         mixer: step 4.
+        rules: how inputs are mixed.
         mix_layers: the layers whose output is mixed; None: there are none.
         synchronizer: the processes around an epoch.
         observer: what is seen of the training.
@@ -75,6 +76,7 @@ class Parts:
     dataset_scan: DatasetScan
     estimator: Estimator
     mixer: BatchMixer
+    rules: InputRules
     mix_layers: MixLayers | None
     synchronizer: Synchronizer
     observer: Observer
@@ -169,6 +171,7 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
         dataset_scan=dataset_scan,
         estimator=Estimator(settings, view, table, dataset_scan, processes),
         mixer=BatchMixer(settings, view, table, journal, rules),
+        rules=rules,
         mix_layers=mix_layers,
         synchronizer=Synchronizer(processes, settings, view, table, wrapped),
         observer=Observer(model, around.prepare),

@@ -12,7 +12,8 @@ from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
 from mixnn_loader.method.batch import MixNNBatch
-from mixnn_loader.model.mix_layer import NOT_CALLED
+from mixnn_loader.method.receipt import Receipt
+from mixnn_loader.model.mix_layer import Waiting
 from mixnn_loader.run.epoch import Epoch
 from mixnn_loader.run.load_batches import load_batches
 from mixnn_loader.run.observe import is_same_model
@@ -45,6 +46,7 @@ class TrainingPass:
         self._is_first_pass = len(parts.schedule.history) == 0
         self._watches = True  # one batch of each pass, until a step has been seen
         self._pending: Update | None = None
+        self._unmixed: list[tuple[Waiting, Receipt]] = []
         self.part = Part() if resumed is None else resumed
         self.handed_out = self.part.trained
         self.is_over = False
@@ -67,8 +69,6 @@ class TrainingPass:
                 been started meanwhile, or the processes are not at the same place.
         """
         exhausted = False
-        if self._parts.mix_layers is not None:
-            self._parts.mix_layers.disarm()
         try:
             if self._resumes:
                 self._skip_what_is_done()
@@ -117,8 +117,6 @@ class TrainingPass:
         """
         if self.is_over:
             return
-        if self._parts.mix_layers is not None:
-            self._parts.mix_layers.release()  # and no more: what was fetched ahead may still be trained on
         self.settle(only_if_seen=True)
         at_end = exhausted or self.is_at_end
         self._pending, self.is_over = None, True
@@ -141,7 +139,7 @@ class TrainingPass:
     def drop(self) -> None:
         """End the pass without a trace: another state has been loaded."""
         if self._parts.mix_layers is not None:
-            self._parts.mix_layers.disarm()
+            self._parts.mix_layers.clear()
         self._pending, self.is_over = None, True
         self._parts.observer.end()
         self._parts.untold.clear()
@@ -234,15 +232,20 @@ class TrainingPass:
         untold[:] = [update for update in untold if not update.is_told][-MOST_UNTOLD:]
 
     def _check_mixed(self) -> None:
-        """See that the layers that mix have been called.
+        """See that what has been trained on was mixed in the layers of ``mix_layer``.
 
         Raises:
-            RuntimeError: the batch has been trained on, and they have not.
+            RuntimeError: it was not.
         """
-        layers, pending = self._parts.mix_layers, self._pending
-        if layers is not None and layers.missed and pending is not None and self._has_been_seen(pending):
-            layers.disarm()
-            raise RuntimeError(NOT_CALLED)
+        layers = self._parts.mix_layers
+        if layers is None:
+            return
+        for batch, receipt in self._unmixed:
+            if receipt.trained_on:
+                layers.check(batch)
+        self._unmixed[:] = [(batch, receipt) for batch, receipt in self._unmixed if not receipt.trained_on][
+            -MOST_UNTOLD:
+        ]
 
     def _check_told(self) -> None:
         """Find out at once where the model was trained and the loader is not told what it said.
@@ -268,8 +271,9 @@ class TrainingPass:
         with record_function("mixnn_loader.mix"):
             place = epoch.place(received.loaded.number - self.part.offset)
             batch, self._pending = parts.mixer.mix(received, place)
-        if parts.mix_layers is not None:
-            parts.mix_layers.arm(self._pending.row_mix, batch.inputs)
+        if parts.mix_layers is not None and self._pending.row_mix is not None:
+            to_layers = parts.rules.to_layer(batch.inputs)
+            self._unmixed.append((parts.mix_layers.hand_out(self._pending.row_mix, to_layers), self._pending.receipt))
         if self._watches:
             parts.observer.begin(batch.inputs)
             self._watches = False

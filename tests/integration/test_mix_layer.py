@@ -133,7 +133,8 @@ def test_the_embedding_is_trained_and_the_loader_goes_on_after_a_state(mode: dic
 
 
 def hooks_of(model: nn.Module) -> list[Any]:
-    return [hook for module in model.modules() for hook in vars(module)["_forward_hooks"].values()]
+    names = ("_forward_hooks", "_forward_pre_hooks")
+    return [hook for module in model.modules() for name in names for hook in vars(module)[name].values()]
 
 
 def mixing(**arguments: Any) -> tuple[Classifier, MixNNDataLoader, torch.optim.Optimizer]:
@@ -153,13 +154,15 @@ def test_outside_of_training_batches_the_model_is_as_it_was(mode: dict[str, Any]
     twin = copy.deepcopy(model)
     batches = iter(loader)
     batch = next(batches)
-    assert len(hooks_of(model)) == 1
+    assert len(hooks_of(model)) >= 3
     model.eval()
     twin.eval()
     with torch.no_grad():
         assert torch.equal(model(batch.inputs), twin(batch.inputs))
-    ids = Texts().ids[: len(batch.inputs) + 1]
+    ids = Texts().ids[: len(batch.inputs)].clone()
     model.train()
+    twin.train()
+    assert torch.equal(model(ids), twin(ids))  # other data, as many, in the midst of a training step
     with torch.no_grad():  # an evaluation, for which the model was left in train mode
         assert torch.equal(model(ids), twin(ids))
     average = copy.deepcopy(model)  # as one makes for an average of its weights
@@ -171,15 +174,20 @@ def test_outside_of_training_batches_the_model_is_as_it_was(mode: dict[str, Any]
     step(model, batch, optimizer)
     for batch in batches:
         step(model, batch, optimizer)
+    del batch
     assert hooks_of(model) == []
 
 
 @pytest.mark.parametrize("leave", ["break", "drop", "state"])
-def test_nothing_is_left_on_the_model(leave: str) -> None:
+@pytest.mark.parametrize("trains", [False, True])
+def test_nothing_is_left_on_the_model(leave: str, trains: bool) -> None:
     model, loader, optimizer = mixing()
     state = loader.state_dict()
     batches = iter(loader)
-    step(model, next(batches), optimizer)
+    batch = next(batches)
+    if trains:
+        step(model, batch, optimizer)
+    del batch
     if leave == "state":
         loader.load_state_dict(state)
     elif leave == "break":
@@ -293,9 +301,7 @@ def test_a_training_step_that_passes_the_layer_by_is_told_of() -> None:
     own = next(batches)
     optimizer.zero_grad()
     MixNNLoss()(model(own.inputs)[: len(own.targets)], own).backward()
-    with pytest.raises(
-        RuntimeError, match=r"was not called in the training step, or only in a compiled model or one in"
-    ):
+    with pytest.raises(RuntimeError, match=r"a batch was trained on that was not mixed in every layer"):
         next(batches)
     assert hooks_of(model) == []
 
@@ -310,6 +316,8 @@ def test_a_training_step_that_passes_the_layer_by_is_told_of() -> None:
         ),
         ({"mix_layer": nn.Embedding(2, 2)}, ValueError, r"mix_layer Embedding is not one of the model's modules"),
         ({"mix_layer": []}, ValueError, r"mix_layer must name a layer, got none"),
+        ({"mix_layer": ["body", "body.0"]}, ValueError, r"mix_layer has 'body' and a layer within it"),
+        ({"mix_layer": ""}, ValueError, r"mix_layer '' is not in the model"),
         ({"mix_layer": 3}, TypeError, r"mix_layer must be a module of the model, its dotted name, or several, got 3"),
         ({"mix_layer": None, "mix": "layer"}, ValueError, r"no layer mixes its output; pass mix_layer="),
     ],
@@ -360,8 +368,6 @@ def test_a_single_batch_can_be_trained_on() -> None:
     step(model, batch, optimizer)
     batches = iter(loader)
     step(model, next(batches), optimizer)
-    batches.close()  # type: ignore[attr-defined]
-    assert hooks_of(model) == []
 
 
 @MODES
@@ -428,14 +434,131 @@ class Unsure(Credibility):
         return Estimate(torch.full((len(evidence.losses),), -0.7), mixture=None)
 
 
-def test_a_batch_that_was_changed_is_not_mistaken_for_another() -> None:
-    model, loader, optimizer = mixing()
+@MODES
+def test_a_batch_that_was_copied_is_told_of(mode: dict[str, Any]) -> None:
+    model, loader, optimizer = mixing(**mode)
     batches = iter(loader)
-    first, second = next(batches), next(batches)
-    with pytest.raises(RuntimeError, match=r"fetched ahead, and what the model got is none of them"):
-        model(first.inputs.clone())
-    step(model, second, optimizer)
-    step(model, first, optimizer)
+    batch = next(batches)
+    logits = model(batch.inputs.clone())
+    if len(logits) > len(batch.targets):
+        with pytest.raises(ValueError, match=r"a row for each sample and each of its neighbors: nothing was mixed"):
+            MixNNLoss()(logits, batch)
+        return
+    MixNNLoss()(logits, batch).backward()
+    optimizer.step()
+    with pytest.raises(
+        RuntimeError, match=r"trained on that was not mixed .* give it the inputs as they were handed out"
+    ):
+        next(batches)
+
+
+def mixes(model: Classifier, batch: Any) -> Tensor:
+    """What the layer's output has to be mixed to, (B, ...), by the batch's own weights."""
+    assert isinstance(model.embedding, nn.Embedding)
+    rows = nn.functional.embedding(Texts().ids[batch.targets.groups], model.embedding.weight)
+    return torch.einsum("bk,bkld->bld", batch.targets.weights, rows).mean(dim=1)
+
+
+def watched(model: Classifier) -> list[Tensor]:
+    """What comes to the hidden layer in train mode, call by call."""
+    seen: list[Tensor] = []
+    model.body.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0].detach().clone()) if module.training else None
+    )
+    return seen
+
+
+@MODES
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_a_rolling_prefetch_over_the_ends_of_epochs(mode: dict[str, Any], ahead: int) -> None:
+    model = Classifier()
+    loader, seen = loader_of(model, **mode), watched(model)
+
+    def forever() -> Any:
+        while True:
+            yield from loader
+
+    stream, waiting = forever(), list[Any]()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(25):
+        while len(waiting) <= ahead:
+            waiting.append(next(stream))
+        batch = waiting.pop(0)
+        expected = mixes(model, batch).detach()
+        step(model, batch, optimizer)
+        torch.testing.assert_close(seen.pop(), expected)
+
+
+@MODES
+def test_other_data_go_through_unmixed(mode: dict[str, Any]) -> None:
+    model, loader, optimizer = mixing(**mode)
+    twin, others = copy.deepcopy(model), Texts().ids
+    for number, batch in enumerate(loader):
+        if number == 2:
+            break
+        twin.load_state_dict(model.state_dict())
+        for rows in (len(batch.inputs), len(batch.targets)):
+            assert torch.equal(model(others[:rows].clone()), twin(others[:rows].clone()))
+        step(model, batch, optimizer)
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(model(others[:B].clone()), twin(others[:B].clone()))
+
+
+def test_memory_that_is_used_again_is_not_the_batch() -> None:
+    model, loader, _ = mixing()
+    twin, batches = copy.deepcopy(model), iter(loader)
+    for _ in range(3):
+        batch = next(batches)
+        rows = batch.inputs.clone()
+        places = batch.inputs.data_ptr()
+        del batch
+        again = [rows.clone() for _ in range(50)]
+        del places
+        for copied in again:
+            assert torch.equal(model(copied), twin(copied))
+
+
+def test_two_loaders_on_one_model() -> None:
+    model = Classifier()
+    one, other, seen = loader_of(model, **BETA), loader_of(model, **BETA), watched(model)
+    for first, second in zip(one, other, strict=True):
+        for batch in (second, first):
+            expected = mixes(model, batch).detach()
+            model(batch.inputs)
+            torch.testing.assert_close(seen.pop(), expected)
+
+
+BETA: dict[str, Any] = {"warmup_epochs": 0, "neighbors": "random-batch", "weighting": "beta"}
+
+
+def test_batches_that_are_computed_again_in_one_backward_pass() -> None:
+    gradients = []
+    for model in (Classifier(), Checkpointed()):
+        first, second, *_ = loader_of(model, **BETA)
+        loss = MixNNLoss()(model(first.inputs), first) + MixNNLoss()(model(second.inputs), second)
+        loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two)
+
+
+def test_a_batch_that_comes_again_is_mixed_again() -> None:
+    model = Classifier()
+    loader, seen = loader_of(model, **BETA), watched(model)
+    batches = list(loader)
+    for batch in (*batches, *reversed(batches)):
+        expected = mixes(model, batch).detach()
+        model(batch.inputs)
+        torch.testing.assert_close(seen.pop(), expected)
+
+
+def test_a_layer_that_is_named_twice_mixes_once() -> None:
+    model = Classifier()
+    loader, seen = loader_of(model, mix_layer=["embedding", model.embedding], **BETA), watched(model)
+    batch = next(iter(loader))
+    expected = mixes(model, batch).detach()
+    model(batch.inputs)
+    torch.testing.assert_close(seen.pop(), expected)
 
 
 def test_a_batch_in_pieces_is_refused() -> None:
