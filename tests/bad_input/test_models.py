@@ -168,10 +168,11 @@ def test_logits_that_are_called_so_are_found(wrap: Callable[[Tensor, Tensor], An
     assert torch.equal(found[0].soft_targets, found[1].soft_targets)
 
 
-def test_probabilities_in_place_of_logits_are_warned_of() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_probabilities_in_place_of_logits_are_warned_of(dtype: torch.dtype) -> None:
     class EndsInSoftmax(MLP):
         def forward(self, inputs: Tensor) -> Tensor:
-            return super().forward(inputs).softmax(dim=1)
+            return super().forward(inputs).softmax(dim=1).to(dtype)
 
     with pytest.warns(
         UserWarning, match=r"outputs are probabilities: .* leave the softmax at the end of the model out"

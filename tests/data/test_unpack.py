@@ -55,6 +55,8 @@ def test_all_that_goes_with_tokens_is_inputs() -> None:
     inputs, labels, others = resolve_unpack(None)(batch)
     assert others == {"text": ["one", "two"]}
     assert inputs == {"input_ids": INPUTS, "attention_mask": INPUTS}
+    both = {"input_ids": INPUTS, "pixel_values": INPUTS, "label": LABELS}
+    assert list(resolve_unpack(None)(both)[0]) == ["input_ids", "pixel_values"]
     assert labels is LABELS
 
 

@@ -1,7 +1,7 @@
 """What an epoch yields."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -30,6 +30,11 @@ def test_a_batch_is_built_anew_of_what_it_holds(make_targets: MakeTargets) -> No
         assert type(again) is MixNNBatch
         assert torch.equal(again.inputs, batch.inputs)
         assert len(again.targets) == 2
+    for wrong in (torch.zeros(3, 5), [1], [1, 2]):
+        with pytest.raises(
+            TypeError, match="takes inputs and targets, or an iterable of both, and got no MixNNTargets"
+        ):
+            MixNNBatch(wrong)
     assert type(tree_map(lambda part: part, batch)) is MixNNBatch
 
 
@@ -56,6 +61,11 @@ def test_inputs_with_names_are_found_by_them(make_targets: MakeTargets) -> None:
 def test_targets_are_not_taken_apart(make_targets: MakeTargets, take: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError, match=r"as a whole: .* take a smaller batch_size, and accumulate gradients"):
         take(make_targets(4, 1, 3))
+
+
+def test_targets_do_not_pass_for_a_collection(make_targets: MakeTargets) -> None:
+    """Lightning looks for a batch's size in whatever is iterable."""
+    assert not isinstance(make_targets(4, 1, 3), Iterable)
 
 
 @pytest.mark.parametrize("num_neighbors", [0, 1, 3])

@@ -1,6 +1,6 @@
 """Which part of the inputs is mixed how: against NumPy."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -96,15 +96,34 @@ def test_with_a_layer_names_and_types_tell_what_is_not_said() -> None:
     inputs = {
         "input_ids": torch.arange(B * 4).view(B, 4),
         "attention_mask": torch.eye(B, 4, dtype=torch.int64),
-        "padding": torch.eye(B, 4, dtype=torch.bool),
+        "padding": torch.eye(B, 4, dtype=torch.int64),
+        "flags": torch.eye(B, 4, dtype=torch.bool),
         "lengths": torch.tensor([5, 2, 9]),
         "numbers": torch.randn(B, 3),
     }
     found = mixed(inputs, has_layer=True)
     assert torch.equal(found["input_ids"], inputs["input_ids"])
-    for name in ("attention_mask", "padding", "lengths"):
+    for name in ("attention_mask", "padding", "flags", "lengths"):
         assert (found[name].numpy() == expected_largest(inputs[name])).all(), name
     np.testing.assert_allclose(found["numbers"], expected_mean(inputs["numbers"]), rtol=1e-6)
+
+
+class Named(NamedTuple):
+    """Inputs whose names are those of fields."""
+
+    ids: Tensor
+    attention_mask: Tensor
+    lengths: Tensor
+
+
+def test_names_of_fields_tell_as_keys_do() -> None:
+    inputs = Named(torch.arange(B * 4).view(B, 4), torch.eye(B, 4, dtype=torch.int64), torch.tensor([5, 2, 9]))
+    found = mixed(inputs, has_layer=True)
+    assert type(found) is Named
+    assert torch.equal(found.ids, inputs.ids)
+    assert (found.attention_mask.numpy() == expected_largest(inputs.attention_mask)).all()
+    assert (found.lengths.numpy() == expected_largest(inputs.lengths)).all()
+    assert torch.equal(mixed(inputs, {"attention_mask": "own"}, has_layer=True).attention_mask, inputs.attention_mask)
 
 
 IDS = torch.zeros(B, 2, dtype=torch.int64)
@@ -122,6 +141,7 @@ IDS = torch.zeros(B, 2, dtype=torch.int64)
             r"got one torch.int64 a sample. If .* pass unpack=\(1, 2\)",
         ),
         ({"ids": IDS}, None, False, TypeError, r"got torch.int64 in \['ids'\]; convert"),
+        ((IDS, IDS[:, 0]), None, True, TypeError, r"inputs\[1\] are one torch.int64 a sample, which may be lengths or"),
         (IDS, "mean", False, TypeError, r"inputs must be floating-point to be averaged, got torch.int64; pass another"),
         ({"a": IDS}, {"b": "own"}, False, ValueError, r"mix=\['b'\] is for a part .* they are inputs\['a'\] \(torch"),
         (

@@ -88,6 +88,16 @@ def test_a_class_that_the_model_rules_out_and_that_weighs_nothing() -> None:
     assert smooth.isfinite()
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("labels", [[1, 0, 2], [1, 1, 1]])
+def test_what_is_ignored_may_be_infinite(reduction: str, labels: list[int]) -> None:
+    logits = torch.tensor([[0.5, 1.0, -torch.inf, 0.1], [0.2, 0.3, 0.4, 0.5], [1.0, 0.0, 0.5, 0.5]])
+    arguments: dict[str, Any] = {"reduction": reduction, "ignore_index": 1, "label_smoothing": 0.1}
+    indices = torch.tensor(labels)
+    expected = nn.CrossEntropyLoss(**arguments)(logits, indices)
+    torch.testing.assert_close(MixNNLoss(**arguments)(logits, plain_targets(indices)), expected, equal_nan=True)
+
+
 def focal(logits: Tensor, probabilities: Tensor) -> Tensor:
     """Focal loss of soft targets, gamma of two."""
     log_probabilities = logits.log_softmax(dim=1)

@@ -32,8 +32,39 @@ class AsOneWithMore(nn.Module):
         return "as one", inputs["left"], inputs["right"], 2.0
 
 
+class Wrapper(nn.Module):
+    """Hands on whatever it gets."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.inner(*args, **kwargs)
+
+
+class OneOrNone(nn.Module):
+    def forward(self, batch: dict[str, Tensor] | None = None, **more: Any) -> Any:
+        assert batch is not None
+        return "as one", batch["left"], batch["right"], more
+
+
+class SomeByName(nn.Module):
+    def forward(self, left: Tensor, **more: Tensor) -> Any:
+        return "by name", left, more["right"], 2.0
+
+
 @pytest.mark.parametrize(
-    ("model", "way"), [(ByName(), "by name"), (AnyName(), "by name"), (AsOne(), "as one"), (AsOneWithMore(), "as one")]
+    ("model", "way"),
+    [
+        (Wrapper(AsOne()), "as one"),
+        (OneOrNone(), "as one"),
+        (SomeByName(), "by name"),
+        (ByName(), "by name"),
+        (AnyName(), "by name"),
+        (AsOne(), "as one"),
+        (AsOneWithMore(), "as one"),
+    ],
 )
 def test_a_mapping_is_given_as_forward_takes_it(model: nn.Module, way: str) -> None:
     found, left, right, _ = called(model, PARTS)
