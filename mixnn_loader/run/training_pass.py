@@ -1,6 +1,7 @@
 """One iteration of the loader, in which the model is trained."""
 
 import math
+import sys
 import time
 from collections.abc import Iterator
 
@@ -115,7 +116,7 @@ class TrainingPass:
         Args:
             exhausted: whether the sampler has no more batches.
         """
-        if self.is_over:
+        if self.is_over or sys.is_finalizing():  # then PyTorch may be gone, and nobody will ask
             return
         self.settle(only_if_seen=True)
         at_end = exhausted or self.is_at_end

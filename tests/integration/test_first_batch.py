@@ -1,7 +1,11 @@
 """What is needed only after warm-up fails in the first batch, and trying it leaves no trace."""
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -300,3 +304,24 @@ def test_an_empty_batch_passes_through(mode: dict[str, Any]) -> None:
             assert torch.equal(batch.inputs, same.inputs)
             for name, tensor in tensors_of(batch.targets).items():
                 assert torch.equal(tensor, tensors_of(same.targets)[name]), name
+
+
+def test_a_script_that_ends_in_the_midst_of_an_epoch_ends_well() -> None:
+    """What is written down when a pass ends is not worth it when Python does, and PyTorch may be gone by then."""
+    script = (
+        "from toy import Points, mlp\n"
+        "from mixnn_loader import MixNNDataLoader, MixNNLoss\n"
+        "model = mlp()\n"
+        "batches = iter(MixNNDataLoader(Points(), model, batch_size=8))\n"
+        "batch = next(batches)\n"
+        "MixNNLoss()(model(batch.inputs), batch).backward()\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parents[2])])
+    finished = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert (finished.returncode, finished.stderr) == (0, b"")
