@@ -109,7 +109,10 @@ def _encoding(labels: Any) -> str:
     if isinstance(first, (bool, np.bool_)) or (isinstance(labels, Tensor) and labels.dtype == torch.bool):
         return "return int(label) from the dataset, 0 for False and 1 for True"
     if isinstance(labels, Tensor) and labels.is_floating_point() and bool((labels != labels.round()).any()):
-        return "MixNN is for classes: continuous targets, as of a regression, are not supported"
+        return (
+            "MixNN is for classes: continuous targets, as of a regression, are not supported; encode values that stand "
+            "for classes once for the whole dataset, values, encoded = torch.unique(labels, return_inverse=True)"
+        )
     return (
         "encode them as 0..C-1: int(label) where they are whole numbers, or once for the whole dataset "
         "values, encoded = torch.unique(labels, return_inverse=True)"

@@ -43,7 +43,7 @@ def test_a_label_out_of_range(label: int, message: str, warmup_epochs: int) -> N
     ("labels", "got", "remedy"),
     [
         ([0.0, 1.0, 2.0], r"torch\.float64, such as \d\.0", r"int\(label\) .* torch\.unique"),
-        ([0.5, 1.5, 2.5], r"torch\.float64, such as \d\.5", r"int\(label\) .* torch\.unique"),
+        ([0.5, 1.5, 2.5], r"torch\.float64, such as \d\.5", r"continuous targets, .* torch\.unique"),
         (
             ["cat", "dog", "cow"],
             "(list|tuple) of str, such as '(cat|dog|cow)'",
