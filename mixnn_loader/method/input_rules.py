@@ -45,11 +45,11 @@ class InputRules:
         for path, rule in _leaves(rules):
             if rule is not None and rule not in RULES and not callable(rule):
                 raise TypeError(
-                    f"mix={_at(path)} must be one of {', '.join(RULES)} or a function (own, neighbors, weights) -> "
+                    f"mix{_at(path)} must be one of {', '.join(RULES)} or a function (own, neighbors, weights) -> "
                     f"mixed, got {rule!r}"
                 )
             if rule == "layer" and not has_layer:
-                raise ValueError(f"mix={_at(path)} is 'layer', and no layer mixes its output; pass mix_layer=")
+                raise ValueError(f"mix{_at(path)} is 'layer', and no layer mixes its output; pass mix_layer=")
 
     def check(self, inputs: Any) -> None:
         """Check that every part of the inputs can be mixed by its rule.
@@ -61,7 +61,7 @@ class InputRules:
         leaves = dict(_tensors(inputs))
         for path, _ in _leaves(self._rules):
             if path and not any(leaf[: len(path)] == path for leaf in leaves):
-                raise ValueError(f"mix={_at(path)} is for a part that the inputs do not have; {_listed(leaves)}")
+                raise ValueError(f"mix{_at(path)} is for a part that the inputs do not have; {_listed(leaves)}")
         rules = [self._rule_of(path, tensor) for path, tensor in leaves.items()]
         for rule, (path, tensor) in zip(rules, leaves.items(), strict=True):
             if rule == "mean" and not tensor.is_floating_point():
@@ -161,7 +161,7 @@ def _largest(own: Tensor, neighbors: Tensor, weights: Tensor) -> Tensor:
 def _answer(mixed: Any, num_own: int, path: Path) -> Tensor:
     if not isinstance(mixed, Tensor) or mixed.shape[:1] != (num_own,):
         got = tuple(mixed.shape) if isinstance(mixed, Tensor) else type(mixed).__name__
-        raise ValueError(f"the function of mix={_at(path)} must return a tensor of {num_own} rows, got {got}")
+        raise ValueError(f"the function of mix{_at(path)} must return a tensor of {num_own} rows, got {got}")
     return mixed
 
 

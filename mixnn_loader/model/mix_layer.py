@@ -95,7 +95,7 @@ class MixLayers:
             raise ValueError("mix_layer= is for models that are not compiled: their layers are not called one by one")
         if isinstance(model, nn.DataParallel):
             raise ValueError("mix_layer= is not for DataParallel, which divides batches; take DistributedDataParallel")
-        named = list(layers) if isinstance(layers, (tuple, list)) else [layers]
+        named = [layers] if isinstance(layers, (str, nn.Module)) or not isinstance(layers, Iterable) else list(layers)
         if not named:
             raise ValueError("mix_layer must name a layer, got none")
         self._model = weakref.ref(inner)
@@ -148,17 +148,20 @@ class MixLayers:
         """Check in every call of a layer, within the context, that what it gives can be mixed.
 
         Raises:
-            TypeError, ValueError: in the layer's call, if it cannot.
+            TypeError, ValueError: in the layer's call, if it cannot; or at the end, if one was not called.
         """
-        handles = [
-            layer.register_forward_hook(_Check(name, num_rows))
-            for layer, name in zip(self._layers, self._names, strict=True)
-        ]
+        checks = [_Check(name, num_rows) for name in self._names]
+        handles = [layer.register_forward_hook(check) for layer, check in zip(self._layers, checks, strict=True)]
         try:
             yield
         finally:
             while handles:
                 handles.pop().remove()
+        if missed := [check.name for check in checks if not check.is_called]:
+            raise ValueError(
+                f"mix_layer {', '.join(missed)} is not called in the model's forward pass: name the modules that are, "
+                "of a ModuleList or ModuleDict its members"
+            )
 
 
 class _Out:
@@ -268,11 +271,12 @@ class _Hook:
 
 class _Check:
     def __init__(self, name: str, num_rows: int) -> None:
-        self._name, self._num_rows = name, num_rows
+        self.name, self.is_called, self._num_rows = name, False, num_rows
 
     def __call__(self, layer: nn.Module, args: Any, output: Any) -> None:
         del layer, args
-        _check(output, self._name, self._num_rows)
+        _check(output, self.name, self._num_rows)
+        self.is_called = True
 
 
 def _memory(nest: Any) -> Iterator[range]:

@@ -353,6 +353,16 @@ def test_what_a_layer_gives_is_checked_in_the_first_batch() -> None:
     ):
         next(iter(loader_of(Tuples(), mix_layer="recurrent")))
 
+    class Listed(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.others = nn.ModuleList([nn.Embedding(2, 2)])
+
+    with pytest.raises(
+        ValueError, match=r"mix_layer 'others' is not called .* of a ModuleList or ModuleDict its members"
+    ):
+        next(iter(loader_of(Listed(), mix_layer=["embedding", "others"])))
+
     class TimeFirst(Classifier):
         def forward(self, inputs: Tensor) -> Tensor:
             logits: Tensor = self.head(self.body(self.embedding(inputs.T).mean(dim=0)))

@@ -143,7 +143,7 @@ IDS = torch.zeros(B, 2, dtype=torch.int64)
         ({"ids": IDS}, None, False, TypeError, r"got torch.int64 in \['ids'\]; convert"),
         ((IDS, IDS[:, 0]), None, True, TypeError, r"inputs\[1\] are one torch.int64 a sample, which may be lengths or"),
         (IDS, "mean", False, TypeError, r"inputs must be floating-point to be averaged, got torch.int64; pass another"),
-        ({"a": IDS}, {"b": "own"}, False, ValueError, r"mix=\['b'\] is for a part .* they are inputs\['a'\] \(torch"),
+        ({"a": IDS}, {"b": "own"}, False, ValueError, r"mix\['b'\] is for a part .* they are inputs\['a'\] \(torch"),
         (
             torch.zeros(B),
             None,
@@ -151,8 +151,8 @@ IDS = torch.zeros(B, 2, dtype=torch.int64)
             ValueError,
             r"mix_layer= is given, and no part of the inputs goes to it; they are",
         ),
-        (IDS, "layer", False, ValueError, r"mix= is 'layer', and no layer mixes its output; pass mix_layer="),
-        ({"a": IDS}, {"a": "add"}, False, TypeError, r"mix=\['a'\] must be one of mean, .* or a function .* got 'add'"),
+        (IDS, "layer", False, ValueError, r"mix is 'layer', and no layer mixes its output; pass mix_layer="),
+        ({"a": IDS}, {"a": "add"}, False, TypeError, r"mix\['a'\] must be one of mean, .* or a function .* got 'add'"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused_with_a_remedy(
@@ -168,5 +168,5 @@ def test_a_function_must_return_a_row_a_sample(answer: Any) -> None:
         del own, others, weights
         return answer
 
-    with pytest.raises(ValueError, match=r"the function of mix= must return a tensor of 3 rows, got"):
+    with pytest.raises(ValueError, match=r"the function of mix must return a tensor of 3 rows, got"):
         mixed(torch.zeros(B), wrong)
