@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.nested import Path, map_tensors, map_with_paths, tensors_with_paths
 from mixnn_loader.method.mixing import mix
 
 Rule = Literal["mean", "layer", "or", "max", "own"]
@@ -23,8 +24,6 @@ RULES = get_args(Rule)
 MASK_NAMES, LENGTH_NAMES = ("mask", "padding"), ("length", "lens", "seq_len")
 """A part of the inputs whose name has one of these in it is a mask, or holds lengths."""
 
-Path: TypeAlias = tuple[Any, ...]
-
 
 class InputRules:
     """What happens to each part of the inputs.
@@ -35,13 +34,16 @@ class InputRules:
             and other integers go to the layer.
         has_layer: whether a layer mixes its output.
 
+    Attributes:
+        has_layer: the same.
+
     Raises:
         TypeError: a rule is no rule.
         ValueError: a rule is for a layer, and there is none.
     """
 
     def __init__(self, rules: Rules = None, *, has_layer: bool = False) -> None:
-        self._rules, self._has_layer = rules, has_layer
+        self._rules, self.has_layer = rules, has_layer
         for path, rule in _leaves(rules):
             if rule is not None and rule not in RULES and not callable(rule):
                 raise TypeError(
@@ -58,7 +60,7 @@ class InputRules:
             TypeError: a part has no rule, or one that is not for its type.
             ValueError: a rule is for a part that is not there, or nothing goes through the layer that is to mix.
         """
-        leaves = dict(_tensors(inputs))
+        leaves = tensors_with_paths(inputs)
         for path, _ in _leaves(self._rules):
             if path and not any(leaf[: len(path)] == path for leaf in leaves):
                 raise ValueError(f"mix{_at(path)} is for a part that the inputs do not have; {_listed(leaves)}")
@@ -69,7 +71,7 @@ class InputRules:
                     f"inputs{_at(path)} must be floating-point to be averaged, got {tensor.dtype}; pass another rule, "
                     "mix= with 'layer', 'or', 'max', 'own' or a function"
                 )
-        if self._has_layer and "layer" not in rules:
+        if self.has_layer and "layer" not in rules:
             raise ValueError(
                 f"mix_layer= is given, and no part of the inputs goes to it; {_listed(leaves)}. Say which, such as "
                 "mix='layer'"
@@ -87,13 +89,14 @@ class InputRules:
         Returns:
             The nest, of (B, ...); what goes to the layer is as it was if it has rows for neighbors, else the first B.
         """
-        is_alone = weights.shape[1] == 1
+        if weights.shape[1] == 1:  # nobody to be mixed with: any inputs will do
+            return map_tensors(lambda rows: rows[:num_own], inputs)
 
         def mixed(path: Path, rows: Tensor) -> Tensor:
             rule, own = self._rule_of(path, rows), rows[:num_own]
             if rule == "layer":
                 return rows
-            if rule == "own" or is_alone:
+            if rule == "own":
                 return own
             if rule == "mean":
                 return mix(own, neighbors(rows), weights)
@@ -101,11 +104,11 @@ class InputRules:
                 return _largest(own, neighbors(rows), weights)
             return _answer(rule(own, neighbors(rows), weights), num_own, path)
 
-        return _map(mixed, inputs)
+        return map_with_paths(mixed, inputs)
 
     def to_layer(self, inputs: Any) -> list[Tensor]:
         """Return the parts of the inputs that go to the layer."""
-        return [tensor for path, tensor in _tensors(inputs) if self._rule_of(path, tensor) == "layer"]
+        return [tensor for path, tensor in tensors_with_paths(inputs).items() if self._rule_of(path, tensor) == "layer"]
 
     def _rule_of(self, path: Path, tensor: Tensor) -> Rule | RuleFunction:
         rule: Any = self._rules
@@ -125,7 +128,7 @@ class InputRules:
                 "gives (index, inputs, label), pass unpack=(1, 2), and of (label, inputs) unpack=(1, 0); of one "
                 "category a sample pass mix_layer=, the layer that embeds it, and mix='layer'"
             )
-        if not self._has_layer:
+        if not self.has_layer:
             raise TypeError(
                 f"inputs must be floating-point tensors to be mixed, got {tensor.dtype}{' in ' * bool(path)}"
                 f"{_at(path)}; convert images in the dataset's transform (ToTensor; set_transform of Hugging Face "
@@ -163,30 +166,6 @@ def _answer(mixed: Any, num_own: int, path: Path) -> Tensor:
         got = tuple(mixed.shape) if isinstance(mixed, Tensor) else type(mixed).__name__
         raise ValueError(f"the function of mix{_at(path)} must return a tensor of {num_own} rows, got {got}")
     return mixed
-
-
-def _map(function: Callable[[Path, Tensor], Tensor], nest: Any, path: Path = ()) -> Any:
-    """Apply a function to every tensor of a nest and its path, as `mixnn_loader._utils.nested.map_tensors` does."""
-    if isinstance(nest, Tensor):
-        return function(path, nest)
-    if isinstance(nest, Mapping):
-        return {key: _map(function, value, (*path, key)) for key, value in nest.items()}
-    if hasattr(nest, "_fields"):
-        return type(nest)(
-            *(_map(function, value, (*path, name)) for name, value in zip(nest._fields, nest, strict=True))
-        )
-    return type(nest)(_map(function, value, (*path, place)) for place, value in enumerate(nest))
-
-
-def _tensors(nest: Any, path: Path = ()) -> Iterator[tuple[Path, Tensor]]:
-    found: list[tuple[Path, Tensor]] = []
-
-    def collect(where: Path, tensor: Tensor) -> Tensor:
-        found.append((where, tensor))
-        return tensor
-
-    _map(collect, nest, path)
-    yield from found
 
 
 def _leaves(rules: Rules, path: Path = ()) -> Iterator[tuple[Path, Any]]:

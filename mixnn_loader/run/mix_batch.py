@@ -126,7 +126,7 @@ class BatchMixer:
         targets = MixNNTargets(soft_targets, weights, labels[:, 0], groups, early_learning=early_learning)
         pairs = _count(pairing.found, labels, groups)
         changes: dict[str, Any] = {"pairs": pairs, "targets": moved, "averages": averages}
-        if groups.shape[1] > 1:
+        if self._rules.has_layer and groups.shape[1] > 1:
             changes["row_mix"] = RowMix(received.groups.numel(), partial(_mixed_rows, pairing=pairing, weights=weights))
         if predictions is None:
             changes["step"] = self._step(place, weights)

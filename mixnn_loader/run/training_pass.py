@@ -47,7 +47,7 @@ class TrainingPass:
         self._is_first_pass = len(parts.schedule.history) == 0
         self._watches = True  # one batch of each pass, until a step has been seen
         self._pending: Update | None = None
-        self._unmixed: list[tuple[Waiting, Receipt]] = []
+        self._unchecked: list[tuple[Waiting, Receipt]] = []
         self.part = Part() if resumed is None else resumed
         self.handed_out = self.part.trained
         self.is_over = False
@@ -241,10 +241,10 @@ class TrainingPass:
         layers = self._parts.mix_layers
         if layers is None:
             return
-        for batch, receipt in self._unmixed:
+        for batch, receipt in self._unchecked:
             if receipt.trained_on:
                 layers.check(batch)
-        self._unmixed[:] = [(batch, receipt) for batch, receipt in self._unmixed if not receipt.trained_on][
+        self._unchecked[:] = [(batch, receipt) for batch, receipt in self._unchecked if not receipt.trained_on][
             -MOST_UNTOLD:
         ]
 
@@ -274,7 +274,7 @@ class TrainingPass:
             batch, self._pending = parts.mixer.mix(received, place)
         if parts.mix_layers is not None and self._pending.row_mix is not None:
             to_layers = parts.rules.to_layer(batch.inputs)
-            self._unmixed.append((parts.mix_layers.hand_out(self._pending.row_mix, to_layers), self._pending.receipt))
+            self._unchecked.append((parts.mix_layers.hand_out(self._pending.row_mix, to_layers), self._pending.receipt))
         if self._watches:
             parts.observer.begin(batch.inputs)
             self._watches = False

@@ -520,10 +520,8 @@ def test_memory_that_is_used_again_is_not_the_batch() -> None:
     for _ in range(3):
         batch = next(batches)
         rows = batch.inputs.clone()
-        places = batch.inputs.data_ptr()
         del batch
         again = [rows.clone() for _ in range(50)]
-        del places
         for copied in again:
             assert torch.equal(model(copied), twin(copied))
 
@@ -536,6 +534,16 @@ def test_two_loaders_on_one_model() -> None:
             expected = mixes(model, batch).detach()
             model(batch.inputs)
             torch.testing.assert_close(seen.pop(), expected)
+
+
+def test_without_neighbors_any_inputs_will_do() -> None:
+    model = Classifier()
+    loader = loader_of(model, mix_layer=None, num_neighbors=0, warmup_epochs=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        for batch in loader:
+            assert torch.equal(batch.inputs, Texts().ids[batch.targets.indices])
+            step(model, batch, optimizer)
 
 
 BETA: dict[str, Any] = {"warmup_epochs": 0, "neighbors": "random-batch", "weighting": "beta"}
