@@ -33,6 +33,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from mixnn_loader._utils.warn import warn_user
+from mixnn_loader.data.indexed import COPIED_ARGUMENTS
 from mixnn_loader.loader import MixNNDataLoader
 from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.method.loss import MixNNLoss
@@ -159,15 +160,5 @@ def _divided(loader: DataLoader[Any], args: Any) -> DataLoader[Any]:
     sampler: DistributedSampler[Any] = DistributedSampler(
         loader.dataset, args.world_size, args.process_index, seed=seed, drop_last=args.dataloader_drop_last
     )
-    return DataLoader(
-        loader.dataset,
-        loader.batch_size,
-        sampler=sampler,
-        collate_fn=loader.collate_fn,
-        num_workers=loader.num_workers,
-        pin_memory=loader.pin_memory,
-        drop_last=args.dataloader_drop_last,
-        worker_init_fn=loader.worker_init_fn,
-        persistent_workers=loader.persistent_workers,
-        prefetch_factor=loader.prefetch_factor,
-    )
+    kept = {name: getattr(loader, name) for name in ("batch_size", "collate_fn", "drop_last", *COPIED_ARGUMENTS)}
+    return DataLoader(loader.dataset, sampler=sampler, **kept)
