@@ -39,6 +39,7 @@ import torch.distributed as dist
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.report_file import RESULTS, write_json
 from benchmarks.neighbor_search import SAMPLE_ROWS, Rows, peak_memory, recall, true_distances
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.processes import CHUNK_BYTES, Processes
 from mixnn_loader.data.scan_batches import ScanBatches
 from mixnn_loader.neighbors import CellSearch, ExactSearch, NeighborSearch, search_all
@@ -218,7 +219,7 @@ def after_scan(case: ExchangeCase, processes: Processes) -> Callable[[], object]
     generator = torch.Generator().manual_seed(processes.rank)
     for part in torch.split(rows, BATCH_SIZE):
         table.record_predictions(
-            part,
+            BatchIndices(part),
             torch.zeros(len(part)),
             torch.zeros(len(part), dtype=torch.bool),
             torch.rand(len(part), case.width, generator=generator),

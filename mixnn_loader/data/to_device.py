@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.nested import map_tensors, tensors_of
 from mixnn_loader._utils.transfer import STREAMED, to_device
 from mixnn_loader.data.indexed import LoadedBatch
@@ -36,6 +37,11 @@ class ReceivedBatch(NamedTuple):
     labels: Any
     groups: Tensor
     extras: tuple[Any, ...] = ()
+
+    @property
+    def indices(self) -> BatchIndices:
+        """Return the dataset indices of the B samples."""
+        return BatchIndices(self.loaded.groups[:, 0], self.groups[:, 0])
 
 
 class Receiver:

@@ -109,10 +109,6 @@ class MixNNTargets:
             "targets.labels[rows] or targets.mixed[rows]"
         )
 
-    def with_receipt(self, receipt: Receipt) -> "MixNNTargets":
-        """Return the targets with another receipt."""
-        return replace(self, receipt=receipt)
-
     def __getattr__(self, name: str) -> NoReturn:
         """Say where to look for what a tensor of class indices would have.
 

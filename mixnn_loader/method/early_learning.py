@@ -43,13 +43,20 @@ class EarlyLearning:
             (B,).
         """
         mixed = mix_targets(self.averages.to(logits.dtype), weights.to(logits.dtype))
+        probabilities = _clipped(logits)
         if self.momentum is not None:
-            mixed = moving_average(mixed, prediction(logits.detach()), self.momentum)
-        probabilities = logits.softmax(dim=1).clamp(CLIP, 1 - CLIP)
+            mixed = moving_average(mixed, _summing_to_one(probabilities.detach()), self.momentum)
         return self.strength * (1 - (mixed * probabilities).sum(dim=1)).clamp_min(CLIP).log()
 
 
 def prediction(logits: Tensor) -> Tensor:
     """Return what an average takes in, (B, C): the clipped softmax of logits (B, C), rows summing to one."""
-    probabilities = logits.softmax(dim=1).clamp(CLIP, 1 - CLIP)
+    return _summing_to_one(_clipped(logits))
+
+
+def _clipped(logits: Tensor) -> Tensor:
+    return logits.softmax(dim=1).clamp(CLIP, 1 - CLIP)
+
+
+def _summing_to_one(probabilities: Tensor) -> Tensor:
     return probabilities / probabilities.sum(dim=1, keepdim=True)

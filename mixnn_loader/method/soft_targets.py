@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.transfer import to_device
 
 
@@ -24,8 +25,8 @@ def moving_average(soft_targets: Tensor, probabilities: Tensor, momentum: float)
         >>> moving_average(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]]), momentum=0.9)
         tensor([[0.9500, 0.0500]])
     """
-    after = momentum * soft_targets.to(probabilities.dtype) + (1 - momentum) * probabilities
-    finite = probabilities.isfinite().all(dim=1, keepdim=True)
+    after = torch.add(momentum * soft_targets.to(probabilities.dtype), probabilities, alpha=1 - momentum)
+    finite = probabilities.sum(dim=1, keepdim=True).isfinite()
     return torch.where(finite, after.to(soft_targets.dtype), soft_targets)
 
 
@@ -71,7 +72,7 @@ def sharpened(likely: Tensor, labels: Tensor, power: float = 2.0) -> Tensor:
     return torch.where(most > 0, scaled / scaled.sum(dim=1, keepdim=True), given)
 
 
-def mean_over_repeats(probabilities: Tensor, indices: Tensor) -> Tensor:
+def mean_over_repeats(probabilities: Tensor, indices: BatchIndices) -> Tensor:
     """Give every occurrence of a sample the mean of its predictions.
 
     A sampler with replacement may put a sample into a batch more than once. Its target then takes one step, towards
@@ -79,35 +80,17 @@ def mean_over_repeats(probabilities: Tensor, indices: Tensor) -> Tensor:
 
     Args:
         probabilities: (B, C) float.
-        indices: (B,) int64 on the CPU, the batch's dataset indices.
+        indices: of the batch.
 
     Returns:
         (B, C).
     """
-    first = first_of_each(indices)
-    if first is None:
+    first, counts = indices.first, indices.counts
+    if first is None or counts is None:
         return probabilities
-    counts = torch.bincount(first, minlength=len(indices))[first]
-    group = to_device(first, probabilities.device)
+    group = first.on(probabilities.device)
     sums = torch.zeros_like(probabilities).index_add_(0, group, probabilities)
     return sums[group] / to_device(counts, probabilities.device, probabilities.dtype).unsqueeze(1)
-
-
-def first_of_each(indices: Tensor) -> Tensor | None:
-    """Find where in a batch each of its samples stands for the first time.
-
-    Args:
-        indices: (B,) int64 on the CPU.
-
-    Returns:
-        (B,) int64 positions, or None where no sample is in the batch twice.
-
-    Example:
-        >>> first_of_each(torch.tensor([7, 3, 7]))
-        tensor([0, 1, 0])
-    """
-    _, first, inverse = np.unique(indices.numpy(), return_index=True, return_inverse=True)
-    return None if len(first) == len(indices) else torch.from_numpy(first[inverse])
 
 
 def places_in_batch(neighbors: Tensor, indices: Tensor) -> Tensor | None:

@@ -210,6 +210,6 @@ def beta_weights(own_weights: Tensor, found: Tensor) -> Tensor:
         (B, K+1) float, rows summing to one.
     """
     num_found = found.sum(dim=1)
-    own = torch.where(num_found > 0, own_weights, torch.ones_like(own_weights))
+    own = own_weights.masked_fill(num_found == 0, 1)
     share = (1 - own) / num_found.clamp_min(1)
     return torch.cat([own.unsqueeze(1), share.unsqueeze(1) * found], dim=1)

@@ -77,7 +77,9 @@ def nearest_in_batch(representations: Tensor, indices: Tensor, k: int) -> tuple[
     # By differences: a batch is small, nothing cancels however far the rows are from the origin, and
     # without a matrix product neither autocast nor TF32 has anything to narrow.
     distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")  # (B, B)
-    return _k_smallest(distances, _others(indices) & finite & finite[:, None], k)
+    # Infinity will stand for "not allowed" alone: a distance that overflowed is merely the largest one.
+    distances = distances.clamp(max=torch.finfo(distances.dtype).max)
+    return _k_smallest(distances, _same(indices) | ~(finite & finite[:, None]), k)
 
 
 @torch.no_grad()
@@ -101,7 +103,7 @@ def random_in_batch(indices: Tensor, k: int, scores: Tensor) -> tuple[Tensor, Te
             f"scores must be floating point of shape (B, B) with B = {len(indices)}, got "
             f"{scores.dtype} of shape {tuple(scores.shape)}"
         )
-    return _k_smallest(scores, _others(indices), k)
+    return _k_smallest(scores, _same(indices), k)
 
 
 def _check(indices: Tensor, batch_size: int, k: int) -> None:
@@ -110,17 +112,20 @@ def _check(indices: Tensor, batch_size: int, k: int) -> None:
     check_count("k", k)
 
 
-def _others(indices: Tensor) -> Tensor:
-    return indices[:, None] != indices  # (B, B)
+def _same(indices: Tensor) -> Tensor:
+    return indices[:, None] == indices  # (B, B)
 
 
-def _k_smallest(values: Tensor, allowed: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Give the places of the ``k`` smallest allowed values in each row of (B, B), smallest first."""
+def _k_smallest(values: Tensor, forbidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Give the places of the ``k`` smallest finite and allowed values in each row of (B, B), smallest first."""
     batch_size = len(values)
-    # Infinity stands for "not allowed" alone: a distance that overflowed is merely the largest one.
-    values = values.clamp(max=torch.finfo(values.dtype).max).masked_fill(~allowed, torch.inf)
-    values = functional.pad(values, (0, max(0, k - batch_size)), value=torch.inf)  # (B, max(B, k))
-    smallest, positions = values.topk(k, dim=1, largest=False, sorted=True)  # (B, k)
+    values = values.masked_fill(forbidden, torch.inf)
+    if k > batch_size:
+        values = functional.pad(values, (0, k - batch_size), value=torch.inf)  # (B, k)
+    if k == 1 and batch_size > 0:
+        smallest, positions = values.min(dim=1, keepdim=True)  # a third of the time
+    else:
+        smallest, positions = values.topk(k, dim=1, largest=False, sorted=True)  # (B, k)
     found = smallest.isfinite()
     own = torch.arange(batch_size, dtype=torch.int64, device=values.device)[:, None]  # (B, 1)
     return torch.where(found, positions, own), found

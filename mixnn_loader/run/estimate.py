@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader._utils.transfer import to_device
@@ -180,8 +181,8 @@ class Estimator:
         table = self._table
         device = table.losses.device
         for places in torch.split(usable.cpu().nonzero().flatten(), CHUNK_ROWS):
-            some = members[places]
-            rows, labels = to_device(some, device), to_device(table.given_labels[some], device)
+            some = BatchIndices(members[places])
+            rows, labels = some.on(device), to_device(table.given_labels[some.host], device)
             if likely is None:
                 of_some = sharpened(table.make_averages()[rows], labels)
             else:

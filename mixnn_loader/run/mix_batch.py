@@ -1,13 +1,14 @@
 """Step 4 of Algorithm 1: a loaded batch -> predictions, corrected targets, weights, mixed inputs and targets."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.profiler import record_function
 
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.nested import map_tensors
 from mixnn_loader._utils.random_state import Stream, derived_rng
 from mixnn_loader._utils.transfer import to_device
@@ -18,7 +19,7 @@ from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
 from mixnn_loader.method.early_learning import EarlyLearning, prediction
 from mixnn_loader.method.input_rules import InputRules
 from mixnn_loader.method.mixing import mix
-from mixnn_loader.method.receipt import Journal
+from mixnn_loader.method.receipt import Journal, Receipt
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average, places_in_batch
 from mixnn_loader.model.mix_layer import RowMix
 from mixnn_loader.model.predictor import ModelView, Predictions
@@ -57,8 +58,8 @@ class BatchMixer:
         Raises:
             ValueError: a label is no class index or has changed.
         """
-        inputs, targets = self._unmixed(received, self._checked_labels(received))
-        return MixNNBatch(inputs, targets.with_receipt(self._journal.receipt(plain=True)), *received.extras)
+        inputs, targets = self._unmixed(received, self._checked_labels(received), self._journal.receipt(plain=True))
+        return MixNNBatch(inputs, targets, *received.extras)
 
     def mix(self, received: ReceivedBatch, place: Place) -> tuple[MixNNBatch, Update]:
         """Mix one batch (Algorithm 1, steps 4a to 4e), or leave it as it comes during warm-up.
@@ -74,45 +75,50 @@ class BatchMixer:
             ValueError: a label is no class index or has changed.
         """
         labels = self._checked_labels(received)
+        indices, receipt = received.indices, self._journal.receipt()
         changes: dict[str, Any] = {}
         if place.phase == "warm-up":
-            batch = self._unmixed(received, labels, early_learning=self._early_learning(received.groups[:, :1]))
+            batch = self._unmixed(received, labels, receipt, self._early_learning(received.groups[:, :1]))
             changes["step"] = self._step(place)
         else:
-            batch, changes = self._mixed(received, labels, place)
-        receipt = self._journal.receipt()
+            batch, changes = self._mixed(received, indices, labels, receipt, place)
         update = Update(
             number=received.loaded.number,
             receipt=receipt,
-            indices=received.loaded.groups[:, 0],
+            indices=indices,
             labeled=in_loaded_order(received.loaded.groups),
             labels=labels,
             **changes,
         )
-        return MixNNBatch(batch.inputs, batch.targets.with_receipt(receipt), *received.extras), update
+        return MixNNBatch(*batch, *received.extras), update
 
-    def _mixed(self, received: ReceivedBatch, labels: Tensor, place: Place) -> tuple[MixNNBatch, dict[str, Any]]:
+    def _mixed(
+        self, received: ReceivedBatch, indices: BatchIndices, labels: Tensor, receipt: Receipt, place: Place
+    ) -> tuple[MixNNBatch, dict[str, Any]]:
         settings, loaded = self._settings, received.loaded.groups
         own_inputs = map_tensors(lambda rows: rows[: len(loaded)], received.inputs)
         predictions = self._predict(own_inputs, place)
         pairing = self._pair(received, predictions, place)
         groups = received.groups if pairing.positions is None else pairing.grouped(received.groups[:, 0])
+        are_known = self._table.knows(in_loaded_order(loaded))
         labels = pairing.grouped(to_device(labels, groups.device))
 
         places = pairing.positions
         if places is None and (found := places_in_batch(loaded[:, 1:], loaded[:, 0])) is not None:
             places = to_device(found, groups.device)
-        soft_targets = self._known_targets(groups, labels)
+        soft_targets = rows_beside(self._table.soft_targets, groups)
+        if not are_known:
+            soft_targets = _with_new(soft_targets, labels)
         moved = None
         if self._moves_targets(place) and predictions is not None:
-            probabilities = mean_over_repeats(predictions.logits.softmax(dim=1), loaded[:, 0])
+            probabilities = mean_over_repeats(predictions.logits.softmax(dim=1), indices)
             moved = moving_average(soft_targets[:, 0], probabilities, settings.momentum)
             soft_targets = _with_moved(soft_targets, moved, places)
         soft_targets = soft_targets.float()
         early_learning, averages = self._early_learning(groups), None
         if settings.keeps_averages and predictions is not None:
             known = rows_beside(self._table.make_averages(), groups).float()
-            said = mean_over_repeats(prediction(predictions.logits), loaded[:, 0])
+            said = mean_over_repeats(prediction(predictions.logits), indices)
             averages = moving_average(known[:, 0], said, settings.prediction_momentum)
             if early_learning is not None:
                 known = _with_moved(known, averages, places)
@@ -123,7 +129,7 @@ class BatchMixer:
         rng = derived_rng(settings.seed, place.epoch, place.batch, Stream.WEIGHTS)
         weights = checked_weights(settings.weigh(self._log_posteriors(groups), pairing.found, rng), pairing.found)
         inputs = self._rules.mix(received.inputs, len(loaded), pairing.neighbors, weights)
-        targets = MixNNTargets(soft_targets, weights, labels[:, 0], groups, early_learning=early_learning)
+        targets = MixNNTargets(soft_targets, weights, labels[:, 0], groups, receipt, early_learning)
         pairs = _count(pairing.found, labels, groups)
         changes: dict[str, Any] = {"pairs": pairs, "targets": moved, "averages": averages}
         if self._rules.has_layer and groups.shape[1] > 1:
@@ -156,14 +162,14 @@ class BatchMixer:
         return labels
 
     def _unmixed(
-        self, received: ReceivedBatch, labels: Tensor, early_learning: EarlyLearning | None = None
+        self, received: ReceivedBatch, labels: Tensor, receipt: Receipt, early_learning: EarlyLearning | None = None
     ) -> MixNNBatch:
         groups = received.groups[:, :1]
         labels = to_device(labels[: len(groups)], groups.device)
         one_hot = _one_hot(labels, self._table.soft_targets.shape[1])
         weights = torch.ones(len(groups), 1, dtype=torch.float32, device=groups.device)
         inputs = map_tensors(lambda tensor: tensor[: len(groups)], received.inputs)
-        targets = MixNNTargets(one_hot.unsqueeze(1), weights, labels, groups, early_learning=early_learning)
+        targets = MixNNTargets(one_hot.unsqueeze(1), weights, labels, groups, receipt, early_learning)
         return MixNNBatch(inputs, targets)
 
     def _predict(self, inputs: Any, place: Place) -> Predictions | None:
@@ -177,13 +183,6 @@ class BatchMixer:
             return None
         with record_function("mixnn_loader.predict"):
             return self._view.predict(inputs, need_representations=need_representations)
-
-    def _known_targets(self, groups: Tensor, labels: Tensor) -> Tensor:
-        """Return copies of the targets (B, K+1, C) as they are kept; one-hot for a sample seen for the first time."""
-        kept = rows_beside(self._table.soft_targets, groups)
-        # Their rows are zero until the label is written down, and never again.
-        is_new = (kept == 0).all(dim=2, keepdim=True)
-        return torch.where(is_new, _one_hot(labels, kept.shape[2]).to(kept.dtype), kept)
 
     def _moves_targets(self, place: Place) -> bool:
         return place.phase == "correction" and self._settings.correct_by == "prediction"
@@ -220,6 +219,12 @@ def rows_beside(values: Tensor, indices: Tensor) -> Tensor:
     return to_device(values[to_device(indices, values.device)], indices.device)
 
 
+def _with_new(soft_targets: Tensor, labels: Tensor) -> Tensor:
+    """Make targets (B, K+1, C) one-hot where a sample has none yet: there they are zero, and nowhere else."""
+    is_new = soft_targets.sum(dim=2, keepdim=True) == 0
+    return torch.where(is_new, _one_hot(labels, soft_targets.shape[2]).to(soft_targets.dtype), soft_targets)
+
+
 def _with_moved(soft_targets: Tensor, moved: Tensor, places: Tensor | None) -> Tensor:
     """Put the moved targets of a batch, or its moved averages, in place of those from before.
 
@@ -248,8 +253,8 @@ def _mixed_rows(rows: Tensor, pairing: "Pairing", weights: Tensor) -> Tensor:
 def _count(found: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
     """Count the pairs of a sample and another that is its neighbor: with the same given label, and all, (2,)."""
     others = found & (groups[:, 1:] != groups[:, :1])
-    same = (labels[:, 1:] == labels[:, :1]) & others
-    return torch.stack([same.sum(), others.sum()]).float()
+    same = others & (labels[:, 1:] == labels[:, :1])
+    return torch.stack([same, others]).sum(dim=(1, 2))
 
 
 @dataclass(frozen=True)
@@ -273,4 +278,14 @@ class Pairing:
 
     def grouped(self, rows: Tensor) -> Tensor:
         """Return the rows of each sample (column 0) and of its neighbors, (B, K+1, ...)."""
+        if self._with_own is not None:
+            return rows[self._with_own]
         return torch.cat([rows[: len(self.found)].unsqueeze(1), self.neighbors(rows)], dim=1)
+
+    @cached_property
+    def _with_own(self) -> Tensor | None:
+        """The places of the originals (column 0) and of their neighbors, (B, K+1), where these are originals, too."""
+        if self.positions is None:
+            return None
+        own = torch.arange(len(self.found), dtype=torch.int64, device=self.positions.device)
+        return torch.cat([own.unsqueeze(1), self.positions], dim=1)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.checks import check_count, check_floating_type
 from mixnn_loader._utils.memory import CHUNK_ROWS, announce
 from mixnn_loader._utils.transfer import to_device
-from mixnn_loader.method.soft_targets import first_of_each
 
 _CPU = torch.device("cpu")
 
@@ -239,6 +239,10 @@ class SampleTable:
                 "same order as the dataset"
             )
 
+    def knows(self, indices: Tensor) -> bool:
+        """Whether the labels of all these samples, (n,) int64 on the CPU, have been recorded."""
+        return bool((self.given_labels[indices] >= 0).all())
+
     def record_labels(self, indices: Tensor, labels: Tensor) -> None:
         """Take in labels that `check_labels` has checked; a sample seen for the first time gets its one-hot target.
 
@@ -246,8 +250,9 @@ class SampleTable:
             indices: (n,) int64 on the CPU, dataset indices.
             labels: (n,) int64 on the CPU, in 0..C-1.
         """
-        new = (self.given_labels[indices] < 0).nonzero().flatten()
-        targets = self.soft_targets
+        new, targets = (self.given_labels[indices] < 0).nonzero().flatten(), self.soft_targets
+        if len(new) == 0:  # as in every epoch but the first
+            return
         for chunk in torch.split(new, CHUNK_ROWS):
             rows = indices[chunk]
             self.given_labels[rows] = labels[chunk]
@@ -256,7 +261,7 @@ class SampleTable:
 
     def record_predictions(
         self,
-        indices: Tensor,
+        indices: BatchIndices,
         losses: Tensor,
         is_other: Tensor,
         representations: Tensor | None = None,
@@ -265,19 +270,19 @@ class SampleTable:
         """Take in what the model says of a batch. Of a sample that is in it more than once, the first counts.
 
         Args:
-            indices: (n,) int64 on the CPU, dataset indices.
+            indices: which samples they are.
             losses: (n,) float on the model's device.
             is_other: (n,) bool beside them, whether it predicts another class than the given one.
             representations: (n, d) float on the model's device; None: not kept.
             counts: (n,) bool beside them, whether something was said of the sample at all; None: of each.
         """
-        first = first_of_each(indices)
+        first = indices.first
         if first is not None:
-            places = to_device(first, losses.device)
+            places = first.on(losses.device)
             losses, is_other = losses[places], is_other[places]
             counts = None if counts is None else counts[places]
         device = self.losses.device
-        rows, losses, is_other = to_device(indices, device), to_device(losses, device), to_device(is_other, device)
+        rows, losses, is_other = indices.on(device), to_device(losses, device), to_device(is_other, device)
         losses, said = losses.to(self.losses.dtype), torch.ones_like(is_other)
         if counts is not None:
             said = to_device(counts, device)
@@ -288,20 +293,20 @@ class SampleTable:
         if representations is None:
             return
         if first is not None:
-            representations = representations[to_device(first, representations.device)]
+            representations = representations[first.on(representations.device)]
         self.make_representations(representations.shape[1], representations.device)
         self.write("representations", indices, representations)
 
-    def write(self, name: str, indices: Tensor, rows: Tensor) -> None:
+    def write(self, name: str, indices: BatchIndices, rows: Tensor) -> None:
         """Write rows of a column that is there; nothing waits for the device, unless the column is on the host.
 
         Args:
             name: the column's.
-            indices: (n,) int64 on the CPU, dataset indices.
+            indices: which samples they are.
             rows: (n, ...) of any type, on any device.
         """
         kept = self._rows[name]
-        kept[to_device(indices, kept.device)] = to_device(rows, kept.device, kept.dtype)
+        kept[indices.on(kept.device)] = to_device(rows, kept.device, kept.dtype)
 
     def record_drawn(self, indices: Tensor, rank: int, num_processes: int) -> None:
         """Take in that a batch has been drawn.

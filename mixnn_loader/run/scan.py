@@ -34,14 +34,14 @@ def scan(
         ValueError: a label is no class index, or not what it was.
     """
     for batch in batches:
-        indices = batch.loaded.groups[:, 0]
+        indices = batch.indices
         predictions = view.predict(batch.inputs, need_representations=need_representations)
         num_classes = predictions.logits.shape[1]
         table.to(view.device)
         table.set_num_classes(num_classes)
-        labels = class_labels(batch.labels, indices, num_classes)
-        table.check_labels(indices, labels)
-        table.record_labels(indices, labels)
+        labels = class_labels(batch.labels, indices.host, num_classes)
+        table.check_labels(indices.host, labels)
+        table.record_labels(indices.host, labels)
         losses, is_other = judged(predictions.logits, to_device(labels, predictions.logits.device))
         table.record_predictions(indices, losses, is_other, predictions.representations)
         if keep_predictions:

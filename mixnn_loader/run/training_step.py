@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.method.early_learning import prediction
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average
@@ -41,12 +42,12 @@ class TrainingStep:
     targets_momentum: float | None = None
     losses: bool = False
 
-    def write(self, table: SampleTable, indices: Tensor, labels: Tensor, logits: Tensor) -> None:
+    def write(self, table: SampleTable, indices: BatchIndices, labels: Tensor, logits: Tensor) -> None:
         """Write it down.
 
         Args:
             table: the per-sample rows.
-            indices: (B,) int64 on the CPU, the batch's dataset indices.
+            indices: of the batch.
             labels: (B,) int64 on the CPU, their given labels.
             logits: (B, C) float.
         """
@@ -61,7 +62,7 @@ class TrainingStep:
             losses, is_other = judged(logits, to_device(labels, logits.device))
             table.record_predictions(indices, losses, is_other, counts=counts)
 
-    def _counts(self, indices: Tensor, device: torch.device) -> Tensor | None:
+    def _counts(self, indices: BatchIndices, device: torch.device) -> Tensor | None:
         """Tell of which samples the mixes say something, (B,) bool; None: of all.
 
         A sample that is in the batch more than once has to make up enough of each of its mixes.
@@ -73,10 +74,10 @@ class TrainingStep:
 
 
 def _move(
-    table: SampleTable, name: str, indices: Tensor, towards: Tensor, momentum: float, counts: Tensor | None
+    table: SampleTable, name: str, indices: BatchIndices, towards: Tensor, momentum: float, counts: Tensor | None
 ) -> None:
     """Move the rows of a batch towards (B, C), those that count."""
     kept = table.rows_of(name)
-    before = to_device(kept[to_device(indices, kept.device)], towards.device)
+    before = to_device(kept[indices.on(kept.device)], towards.device)
     after = moving_average(before, mean_over_repeats(towards, indices), momentum)
     table.write(name, indices, after if counts is None else torch.where(counts.unsqueeze(1), after, before))

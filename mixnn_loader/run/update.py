@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader.method.receipt import Receipt
 from mixnn_loader.model.mix_layer import RowMix
@@ -19,7 +20,7 @@ class Update:
     Attributes:
         number: the batch's place in the pass.
         receipt: by which the loss tells that the batch has been trained on.
-        indices: (B,) int64 on the CPU, the batch's dataset indices.
+        indices: of the batch.
         labeled: (n,) int64 on the CPU, the dataset indices of all samples whose labels came with it.
         labels: (n,) int64 on the CPU, these labels.
         targets: (B, C) of the table's type, the moved targets, the same for every occurrence of a sample; None: they
@@ -35,7 +36,7 @@ class Update:
 
     number: int
     receipt: Receipt
-    indices: Tensor
+    indices: BatchIndices
     labeled: Tensor
     labels: Tensor
     targets: Tensor | None = None
@@ -56,7 +57,7 @@ class Update:
             processes: which train together.
         """
         table.record_labels(self.labeled, self.labels)
-        table.record_drawn(self.indices, processes.rank, processes.size)
+        table.record_drawn(self.indices.host, processes.rank, processes.size)
         if self.losses is not None and self.is_other is not None:
             table.record_predictions(self.indices, self.losses, self.is_other, self.representations)
         if self.targets is not None:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader.method.soft_targets import (
     credible_targets,
-    first_of_each,
     mean_over_repeats,
     moving_average,
     places_in_batch,
@@ -41,7 +41,7 @@ def moved(update: Update) -> torch.Tensor:
 def written(targets: torch.Tensor, rows: torch.Tensor, probabilities: torch.Tensor, momentum: float) -> torch.Tensor:
     """Move the targets of a batch, and write them to a copy of all."""
     after = targets.clone()
-    after[rows] = moving_average(targets[rows], mean_over_repeats(probabilities, rows), momentum)
+    after[rows] = moving_average(targets[rows], mean_over_repeats(probabilities, BatchIndices(rows)), momentum)
     return after
 
 
@@ -93,17 +93,6 @@ def test_a_prediction_that_is_not_finite_leaves_the_target_where_it_is() -> None
     targets = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
     probabilities = torch.tensor([[torch.nan, 0.5], [0.0, 1.0]])
     assert moving_average(targets, probabilities, 0.5).tolist() == [[0.5, 0.5], [0.5, 0.5]]
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 9), max_size=20))
-def test_where_each_sample_stands_first(indices: list[int]) -> None:
-    first = first_of_each(torch.tensor(indices, dtype=torch.int64))
-    if len(set(indices)) == len(indices):
-        assert first is None
-    else:
-        assert first is not None
-        assert first.tolist() == [indices.index(index) for index in indices]
 
 
 @settings(deadline=None)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader.run.sample_table import Layout, SampleTable
 
 NAMES = [
@@ -153,11 +154,15 @@ def test_a_state_of_another_run_is_refused(other: Any, message: str) -> None:
 
 def test_predictions_are_taken_in_and_the_first_of_a_sample_counts() -> None:
     state = sample_table(4, 2, 3)
-    state.record_predictions(torch.tensor([2, 0, 2]), torch.tensor([0.1, 0.2, 0.3]), OTHER, torch.eye(3, 5))
+    state.record_predictions(
+        BatchIndices(torch.tensor([2, 0, 2])), torch.tensor([0.1, 0.2, 0.3]), OTHER, torch.eye(3, 5)
+    )
     torch.testing.assert_close(state.losses, torch.tensor([0.2, torch.nan, 0.1, torch.nan]), equal_nan=True)
     assert state.representations.tolist() == [[0, 1, 0, 0, 0], [0] * 5, [1, 0, 0, 0, 0], [0] * 5]
 
-    state.record_predictions(torch.tensor([3, 0]), torch.tensor([0.4, 0.5]), OTHER[:2], 2 * torch.eye(2, 5))
+    state.record_predictions(
+        BatchIndices(torch.tensor([3, 0])), torch.tensor([0.4, 0.5]), OTHER[:2], 2 * torch.eye(2, 5)
+    )
     torch.testing.assert_close(state.losses, torch.tensor([0.5, torch.nan, 0.1, 0.4]), equal_nan=True)
     assert state.representations[[0, 3]].tolist() == [[0, 2, 0, 0, 0], [2, 0, 0, 0, 0]]
     assert state.representations[2].tolist() == [1, 0, 0, 0, 0]
@@ -166,11 +171,14 @@ def test_predictions_are_taken_in_and_the_first_of_a_sample_counts() -> None:
 def test_wrong_events_are_counted_once_a_batch_and_only_of_those_of_whom_something_is_said() -> None:
     state = sample_table(4, 2, 3)
     losses = torch.tensor([0.1, 0.2, 0.3])
-    state.record_predictions(torch.tensor([2, 0, 2]), losses, torch.tensor([True, False, False]))
+    state.record_predictions(BatchIndices(torch.tensor([2, 0, 2])), losses, torch.tensor([True, False, False]))
     assert state.times_asked.tolist() == [1, 0, 1, 0]
     assert state.wrong_events.tolist() == [0, 0, 1, 0]
     state.record_predictions(
-        torch.tensor([0, 1, 2]), losses + 1, torch.tensor([True, True, True]), counts=torch.tensor([True, False, True])
+        BatchIndices(torch.tensor([0, 1, 2])),
+        losses + 1,
+        torch.tensor([True, True, True]),
+        counts=torch.tensor([True, False, True]),
     )
     assert state.times_asked.tolist() == [2, 0, 2, 0]
     assert state.wrong_events.tolist() == [1, 0, 2, 0]
@@ -179,7 +187,7 @@ def test_wrong_events_are_counted_once_a_batch_and_only_of_those_of_whom_somethi
 
 def test_losses_alone_keep_no_representations() -> None:
     state = sample_table(4, 2, 3)
-    state.record_predictions(torch.tensor([1]), torch.tensor([0.1], dtype=torch.float64), OTHER[:1])
+    state.record_predictions(BatchIndices(torch.tensor([1])), torch.tensor([0.1], dtype=torch.float64), OTHER[:1])
     assert not state.has("representations")
     assert state.losses.dtype == torch.float32
 
@@ -188,7 +196,9 @@ def test_losses_alone_keep_no_representations() -> None:
 def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
     state = sample_table(4, 2, 3, target_dtype=dtype, representation_dtype=dtype)
     state.record_labels(torch.tensor([2, 0]), torch.tensor([1, 2]))
-    state.record_predictions(torch.tensor([2, 0]), torch.tensor([0.1, 0.2]), OTHER[:2], torch.tensor([[0.1], [0.2]]))
+    state.record_predictions(
+        BatchIndices(torch.tensor([2, 0])), torch.tensor([0.1, 0.2]), OTHER[:2], torch.tensor([[0.1], [0.2]])
+    )
     assert {state.soft_targets.dtype, state.representations.dtype} == {dtype}
     assert state.soft_targets[2].tolist() == [0, 1, 0]
     assert torch.equal(state.representations.flatten(), torch.tensor([0.2, 0, 0.1, 0]).to(dtype))
@@ -216,7 +226,7 @@ def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
 def test_representations_always_go_to_the_model(device: torch.device | None, moved: list[str]) -> None:
     state = sample_table(4, 2, 3, device=device)
     state.make_averages()
-    state.record_predictions(torch.tensor([0]), torch.tensor([0.1]), OTHER[:1], torch.ones(1, 5))
+    state.record_predictions(BatchIndices(torch.tensor([0])), torch.tensor([0.1]), OTHER[:1], torch.ones(1, 5))
     state.record_drawn(torch.tensor([0]), rank=0, num_processes=2)
     state.to(torch.device("meta"))
     on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
