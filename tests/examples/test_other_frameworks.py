@@ -1,0 +1,79 @@
+"""The examples for Ignite, skorch, fastai and timm: they run against the real libraries, learn and correct."""
+
+import random
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RESULT = r"test accuracy (\d+\.\d)%\nlabels right, as given (\d+\.\d)%, after correction (\d+\.\d)%\n"
+
+pytestmark = [  # what importing fastai and running timm's transforms say of themselves
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated"),
+    pytest.mark.filterwarnings("ignore::SyntaxWarning"),
+]
+Capture = pytest.CaptureFixture[str]
+Call = Callable[..., None]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
+    """Run an example in this process, which has imported everything already."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    states = random.getstate(), np.random.get_state()
+
+    def run(name: str, library: str, *flags: str | Path) -> None:
+        pytest.importorskip(library, reason=f"needs {library}")
+        runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]([*map(str, flags)])
+
+    with torch.random.fork_rng(devices=[]):
+        yield run
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+    sys.modules.pop("_digits", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "epochs", "least"),
+    [
+        ("ignite_trainer", "ignite", 12, 75),
+        ("skorch_classifier", "skorch", 12, 75),
+        ("fastai_learner", "fastai", 12, 75),
+        ("timm_loader", "timm", 4, 60),
+    ],
+)
+def test_learns_and_corrects(name: str, library: str, epochs: int, least: float, call: Call, capsys: Capture) -> None:
+    call(name, library, "--epochs", str(epochs))
+    found = re.search(RESULT, capsys.readouterr().out)
+    assert found is not None
+    accuracy, given, corrected = map(float, found.groups())
+    assert accuracy > least
+    assert given == pytest.approx(60, abs=4)
+    assert corrected > 75
+
+
+def test_ignite_goes_on_where_it_was_stopped(call: Call, capsys: Capture, tmp_path: Path) -> None:
+    call("ignite_trainer", "ignite", "--epochs", "6")
+    expected = capsys.readouterr().out
+    file = tmp_path / "digits.pt"
+    with pytest.MonkeyPatch.context() as patch:
+        from ignite.engine import Engine, Events
+
+        run = Engine.run
+
+        def stopped(engine: Engine, *arguments: object, **named: object) -> object:
+            engine.add_event_handler(Events.EPOCH_COMPLETED(once=4), Engine.terminate)
+            return run(engine, *arguments, **named)  # type: ignore[arg-type]
+
+        patch.setattr(Engine, "run", stopped)
+        call("ignite_trainer", "ignite", "--epochs", "6", "--checkpoint", file)
+    capsys.readouterr()
+    assert len(torch.load(file, weights_only=True)["loader"]["history"]) == 4
+    call("ignite_trainer", "ignite", "--epochs", "6", "--checkpoint", file)
+    assert capsys.readouterr().out == expected
