@@ -106,6 +106,19 @@ class InputRules:
 
         return map_with_paths(mixed, inputs)
 
+    def of_neighbors(self, inputs: Any, neighbors: Callable[[Tensor], Tensor]) -> Any:
+        """Put the first neighbor's in place of each sample's, but for what goes to the layer, which stays as it is.
+
+        Args:
+            inputs: a nest of (R, ...).
+            neighbors: rows (R, ...) -> those of the neighbors (B, K, ...).
+        """
+
+        def replaced(path: Path, rows: Tensor) -> Tensor:
+            return rows if self._rule_of(path, rows) == "layer" else neighbors(rows)[:, 0]
+
+        return map_with_paths(replaced, inputs)
+
     def to_layer(self, inputs: Any) -> list[Tensor]:
         """Return the parts of the inputs that go to the layer."""
         return [tensor for path, tensor in tensors_with_paths(inputs).items() if self._rule_of(path, tensor) == "layer"]

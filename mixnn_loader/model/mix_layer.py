@@ -10,7 +10,6 @@ was trained on, that is told.
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +82,9 @@ class MixLayers:
         model: the model being trained, in its wrappers.
         layers: modules of it or their dotted names, one or several.
 
+    Attributes:
+        layers: the modules, by their dotted names.
+
     Raises:
         TypeError: a layer is neither.
         ValueError: a layer is not in the model, or within another one, none is given, or the model is compiled or
@@ -99,10 +101,10 @@ class MixLayers:
         if not named:
             raise ValueError("mix_layer must name a layer, got none")
         self._model = weakref.ref(inner)
-        self._layers = list(dict.fromkeys(_found(inner, layer) for layer in named))
-        self._names = [name_of(inner, layer) for layer in self._layers]
-        for outer, name in zip(self._layers, self._names, strict=True):
-            if any(other is not outer and other in set(outer.modules()) for other in self._layers):
+        found = list(dict.fromkeys(_found(inner, layer) for layer in named))
+        self.layers = {name_of(inner, layer): layer for layer in found}
+        for name, outer in self.layers.items():
+            if any(other is not outer and other in set(outer.modules()) for other in found):
                 raise ValueError(f"mix_layer has {name} and a layer within it, where its output would be mixed twice")
         self._out = _Out()
         weakref.finalize(self, self._out.clear)
@@ -125,7 +127,7 @@ class MixLayers:
         if not out.handles and model is not None:
             out.handles.append(model.register_forward_pre_hook(_Arrival(self._model, out), with_kwargs=True))
             out.handles.append(model.register_forward_hook(_Departure(out), always_call=True))
-            for number, (layer, name) in enumerate(zip(self._layers, self._names, strict=True)):
+            for number, (name, layer) in enumerate(self.layers.items()):
                 out.handles.append(layer.register_forward_hook(_Hook(self._model, number, name, out)))
         return out.batches[-1]
 
@@ -135,33 +137,13 @@ class MixLayers:
         Raises:
             RuntimeError: it was not, in a layer or in all.
         """
-        if len(batch.mixed) < len(self._layers):
+        if len(batch.mixed) < len(self.layers):
             self.clear()
             raise RuntimeError(NOT_MIXED)
 
     def clear(self) -> None:
         """Know no batch, and leave the model as it was."""
         self._out.clear()
-
-    @contextmanager
-    def checked(self, num_rows: int) -> Iterator[None]:
-        """Check in every call of a layer, within the context, that what it gives can be mixed.
-
-        Raises:
-            TypeError, ValueError: in the layer's call, if it cannot; or at the end, if one was not called.
-        """
-        checks = [_Check(name, num_rows) for name in self._names]
-        handles = [layer.register_forward_hook(check) for layer, check in zip(self._layers, checks, strict=True)]
-        try:
-            yield
-        finally:
-            while handles:
-                handles.pop().remove()
-        if missed := [check.name for check in checks if not check.is_called]:
-            raise ValueError(
-                f"mix_layer {', '.join(missed)} is not called in the model's forward pass: name the modules that are, "
-                "of a ModuleList or ModuleDict its members"
-            )
 
 
 class _Out:
@@ -252,7 +234,7 @@ class _Hook:
         batch = self._out.found(args) or self._out.current or self._computed_again()
         if batch is None:
             return None
-        _check(output, self._name, batch.mix.num_rows)
+        check_output(output, self._name, batch.mix.num_rows)
         batch.mixed.add(self._number)
         return batch.mix.function(output)
 
@@ -267,16 +249,6 @@ class _Hook:
 
     def __reduce__(self) -> tuple[type[_Inert], tuple[()]]:
         return _Inert, ()
-
-
-class _Check:
-    def __init__(self, name: str, num_rows: int) -> None:
-        self.name, self.is_called, self._num_rows = name, False, num_rows
-
-    def __call__(self, layer: nn.Module, args: Any, output: Any) -> None:
-        del layer, args
-        _check(output, self.name, self._num_rows)
-        self.is_called = True
 
 
 def _memory(nest: Any) -> Iterator[range]:
@@ -306,7 +278,13 @@ def _has_rows(output: Any, num_rows: int) -> bool:
     return isinstance(output, Tensor) and output.shape[:1] == (num_rows,)
 
 
-def _check(output: Any, name: str, num_rows: int) -> None:
+def check_output(output: Any, name: str, num_rows: int) -> None:
+    """Check that what a layer gives can be mixed.
+
+    Raises:
+        TypeError: it is no floating-point tensor.
+        ValueError: it has other rows than the batch.
+    """
     if not isinstance(output, Tensor) or not output.is_floating_point():
         kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
         raise TypeError(f"the output of mix_layer {name} must be a floating-point tensor to be mixed, got {kind}")

@@ -1,7 +1,6 @@
 """Step 4 of Algorithm 1: a loaded batch -> predictions, corrected targets, weights, mixed inputs and targets."""
 
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +17,12 @@ from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
 from mixnn_loader.method.early_learning import EarlyLearning, prediction
 from mixnn_loader.method.input_rules import InputRules
-from mixnn_loader.method.mixing import mix
 from mixnn_loader.method.receipt import Journal, Receipt
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average, places_in_batch
 from mixnn_loader.model.mix_layer import RowMix
 from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.run.answers import checked_pairs, checked_weights
+from mixnn_loader.run.pairing import Pairing
 from mixnn_loader.run.place import Place
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import judged
@@ -133,7 +132,7 @@ class BatchMixer:
         pairs = _count(pairing.found, labels, groups)
         changes: dict[str, Any] = {"pairs": pairs, "targets": moved, "averages": averages}
         if self._rules.has_layer and groups.shape[1] > 1:
-            changes["row_mix"] = RowMix(received.groups.numel(), partial(_mixed_rows, pairing=pairing, weights=weights))
+            changes["row_mix"] = RowMix(received.groups.numel(), partial(pairing.mixed, weights=weights))
         if predictions is None:
             changes["step"] = self._step(place, weights)
         if predictions is not None and settings.is_running:
@@ -141,7 +140,7 @@ class BatchMixer:
             changes["representations"] = predictions.representations if settings.keeps_representations else None
         return MixNNBatch(inputs, targets), changes
 
-    def _pair(self, received: ReceivedBatch, predictions: Predictions | None, place: Place) -> "Pairing":
+    def _pair(self, received: ReceivedBatch, predictions: Predictions | None, place: Place) -> Pairing:
         settings, groups = self._settings, received.groups
         representations = None if predictions is None else predictions.representations
         rng = derived_rng(settings.seed, place.epoch, place.batch, Stream.PAIRING)
@@ -245,47 +244,8 @@ def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
     return zeros.scatter_(-1, labels.unsqueeze(-1), 1)
 
 
-def _mixed_rows(rows: Tensor, pairing: "Pairing", weights: Tensor) -> Tensor:
-    """Mix rows in loaded order, (R, ...) -> (B, ...)."""
-    return mix(rows[: len(weights)], pairing.neighbors(rows), weights)
-
-
 def _count(found: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
     """Count the pairs of a sample and another that is its neighbor: with the same given label, and all, (2,)."""
     others = found & (groups[:, 1:] != groups[:, :1])
     same = others & (labels[:, 1:] == labels[:, :1])
     return torch.stack([same, others]).sum(dim=(1, 2))
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Which rows of a loaded batch are whose neighbors.
-
-    Attributes:
-        found: (B, K) bool, False for a neighbor that does not exist.
-        positions: (B, K) int64, the neighbors' places among the B originals; None where the neighbors were loaded
-            after the originals, those of one original next to each other.
-    """
-
-    found: Tensor
-    positions: Tensor | None
-
-    def neighbors(self, rows: Tensor) -> Tensor:
-        """Return the rows of the neighbors, (B, K, ...), of rows in loaded order."""
-        if self.positions is not None:
-            return rows[self.positions]
-        return rows[len(self.found) :].reshape(*self.found.shape, *rows.shape[1:])
-
-    def grouped(self, rows: Tensor) -> Tensor:
-        """Return the rows of each sample (column 0) and of its neighbors, (B, K+1, ...)."""
-        if self._with_own is not None:
-            return rows[self._with_own]
-        return torch.cat([rows[: len(self.found)].unsqueeze(1), self.neighbors(rows)], dim=1)
-
-    @cached_property
-    def _with_own(self) -> Tensor | None:
-        """The places of the originals (column 0) and of their neighbors, (B, K+1), where these are originals, too."""
-        if self.positions is None:
-            return None
-        own = torch.arange(len(self.found), dtype=torch.int64, device=self.positions.device)
-        return torch.cat([own.unsqueeze(1), self.positions], dim=1)

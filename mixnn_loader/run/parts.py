@@ -175,7 +175,7 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
         mix_layers=mix_layers,
         synchronizer=Synchronizer(processes, settings, view, table, wrapped),
         observer=Observer(model, around.prepare),
-        rehearsal=Rehearsal(settings, view, receiver, table, members, wrapped, scan_dataset, mix_layers),
+        rehearsal=Rehearsal(settings, view, receiver, table, members, wrapped, scan_dataset, rules, mix_layers),
         batches=batches,
         batch_sampler=batch_sampler,
         inner=rebuilt(wrapped, wrapped.dataset, batch_sampler=batch_sampler),

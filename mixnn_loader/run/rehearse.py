@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,11 +23,14 @@ from mixnn_loader.data.rehearse import load_once
 from mixnn_loader.data.to_device import ReceivedBatch, Receiver
 from mixnn_loader.method.credibility import Evidence
 from mixnn_loader.method.early_learning import prediction
+from mixnn_loader.method.input_rules import InputRules
 from mixnn_loader.model.mix_layer import MixLayers
 from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_drawn, checked_estimate, checked_found, checked_pairs, checked_weights
 from mixnn_loader.run.members import Members
+from mixnn_loader.run.pairing import Pairing
+from mixnn_loader.run.rehearse_mixing import rehearse_mixing
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import judged
 from mixnn_loader.run.settings import Settings
@@ -53,6 +56,7 @@ class Rehearsal:
         members: which samples may be neighbors.
         loader: the user's.
         scan_dataset: what is scanned.
+        rules: how inputs are mixed.
         mix_layers: the layers whose output is mixed; None: there are none.
     """
 
@@ -65,6 +69,7 @@ class Rehearsal:
         members: Members,
         loader: DataLoader[Any],
         scan_dataset: Any,
+        rules: InputRules,
         mix_layers: MixLayers | None,
     ) -> None:
         self._settings = settings
@@ -74,6 +79,7 @@ class Rehearsal:
         self._members = members
         self._loader = loader
         self._scan_dataset = scan_dataset
+        self._rules = rules
         self._mix_layers = mix_layers
         self._is_done = False
 
@@ -97,10 +103,9 @@ class Rehearsal:
         seed = int(rng.integers(2**32))
         [scanned] = load_once(self._loader, self._scan_dataset, [indices[:, None]], seed)
         batch = self._receiver.receive(scanned, self._view.device)
-        with nullcontext() if self._mix_layers is None else self._mix_layers.checked(len(indices)):
-            predictions = self._view.predict(
-                batch.inputs, need_representations=settings.source.sees != "nothing" or settings.needs_representations
-            )
+        predictions = self._view.predict(
+            batch.inputs, need_representations=settings.source.sees != "nothing" or settings.needs_representations
+        )
         if are_probabilities(predictions.logits):
             warn_user(PROBABILITIES)
         self._table.set_num_classes(predictions.logits.shape[1])
@@ -114,16 +119,20 @@ class Rehearsal:
                 "dataset, with the same labels"
             )
         with forked_random_state(seed):
-            found = self._pair(indices, predictions, rng, seed)
+            loaded, pairing = self._pair(indices, predictions, rng, seed)
             self._estimate(indices, labels, predictions)
-            self._weigh(found, rng)
+            self._weigh(pairing.found, rng)
+            if self._mix_layers is not None and pairing.found.shape[1] > 0:
+                rehearse_mixing(self._view, self._mix_layers, self._rules, loaded or batch, pairing)
         self._is_done = True
 
-    def _pair(self, indices: np.ndarray, predictions: Predictions, rng: np.random.Generator, seed: int) -> Tensor:
+    def _pair(
+        self, indices: np.ndarray, predictions: Predictions, rng: np.random.Generator, seed: int
+    ) -> tuple[ReceivedBatch | None, Pairing]:
         """Search in the batch alone, load neighbors that are drawn from it, and pair its samples.
 
         Returns:
-            (B, K) bool on the model's device, which neighbors there are.
+            The batch with the neighbors that were loaded; None: none were. And who is whose neighbor in it.
         """
         source, k, device = _copied(self._settings.source), self._settings.num_neighbors, self._view.device
         distinct, first = np.unique(indices, return_index=True)
@@ -138,14 +147,19 @@ class Rehearsal:
                 pool[rows, :num_found] = rows[neighbors.cpu().numpy()]
         drawn = source.draw(indices, k, Candidates(distinct, pool), rng)
         drawn = checked_drawn(drawn, len(indices), k, len(self._table))
+        loaded: ReceivedBatch | None = None
         if drawn.shape[1] > 0:
             elsewhere = rng.permutation(self._members.elsewhere(torch.from_numpy(indices)))
-            self._load(indices, drawn, np.resize(elsewhere, drawn.shape) if len(elsewhere) > 0 else drawn, seed)
+            loaded = self._load(
+                indices, drawn, np.resize(elsewhere, drawn.shape) if len(elsewhere) > 0 else drawn, seed
+            )
         representations_of_batch = predictions.representations if source.sees == "batch" else None
         own = to_device(torch.from_numpy(indices), device)
         pairs = source.pair(own, representations_of_batch, k, rng)
         pairs = checked_pairs(pairs, len(indices), k, thoroughly=True)
-        return torch.ones(drawn.shape, dtype=torch.bool, device=device) if pairs is None else pairs.found
+        if pairs is not None:
+            return None, Pairing(pairs.found, pairs.positions)
+        return loaded, Pairing(torch.ones(drawn.shape, dtype=torch.bool, device=device), None)
 
     def _estimate(self, indices: np.ndarray, labels: Tensor, predictions: Predictions) -> None:
         distinct, first = (torch.from_numpy(rows) for rows in np.unique(indices, return_index=True))
@@ -170,7 +184,7 @@ class Rehearsal:
                 posteriors = torch.full(shape, log_posterior, dtype=torch.float32, device=found.device)
                 checked_weights(weigh(posteriors, some, rng), some, thoroughly=True)
 
-    def _load(self, indices: np.ndarray, within: np.ndarray, elsewhere: np.ndarray, seed: int) -> None:
+    def _load(self, indices: np.ndarray, within: np.ndarray, elsewhere: np.ndarray, seed: int) -> ReceivedBatch:
         """Load the batch with neighbors from elsewhere in the dataset; if that fails, see whether it is due to them.
 
         Args:
@@ -180,7 +194,7 @@ class Rehearsal:
             seed: of the random transforms.
         """
         try:
-            self._receive(indices, elsewhere, seed)
+            return self._receive(indices, elsewhere, seed)
         except Exception as error:
             if elsewhere is within:
                 raise
@@ -207,9 +221,9 @@ class Rehearsal:
         if loads:
             raise _not_together(error) from error
 
-    def _receive(self, indices: np.ndarray, neighbors: np.ndarray, seed: int) -> None:
+    def _receive(self, indices: np.ndarray, neighbors: np.ndarray, seed: int) -> ReceivedBatch:
         [loaded] = load_once(self._loader, self._loader.dataset, [np.column_stack([indices, neighbors])], seed)
-        self._receiver.receive(loaded, self._view.device)
+        return self._receiver.receive(loaded, self._view.device)
 
 
 def _copied(answering: Kind) -> Kind:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -128,9 +129,14 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureF
     assert message in capsys.readouterr().err
 
 
-def test_both_names_tell_what_they_take() -> None:
-    for command in ([sys.executable, "-m", "mixnn_loader.report"], [str(Path(sys.executable).parent / "mixnn-labels")]):
-        told = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+def test_both_names_tell_what_they_take(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    command = str(Path(sys.executable).parent / "mixnn-labels")
+    of_the_command = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["mixnn_loader.report", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("mixnn_loader.report", run_name="__main__")
+    for told in (of_the_command, capsys.readouterr().out):
         assert "mixnn-labels" in told
         assert "--demo" in told
         assert "10% of them" in told

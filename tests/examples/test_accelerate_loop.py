@@ -46,7 +46,7 @@ def checkpoint_of(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
 
 
 def test_learns_and_corrects(tmp_path: Path, capsys: Capture) -> None:
-    call("--epochs", "12", "--output-dir", tmp_path, "--mixed-precision", "bf16")
+    call("--epochs", "8", "--output-dir", tmp_path, "--mixed-precision", "bf16")
     found = re.search(RESULT, capsys.readouterr().out)
     assert found is not None
     accuracy, given, corrected = map(float, found.groups())

@@ -45,7 +45,7 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 
 def test_learns_and_corrects(capsys: Capture) -> None:
-    call("--epochs", "12", "--dtype", "float32")
+    call("--epochs", "8", "--dtype", "float32")
     found = re.search(RESULT, capsys.readouterr().out)
     assert found is not None
     accuracy, given, corrected = map(float, found.groups())

@@ -44,7 +44,7 @@ def checkpoint_of(folder: Path) -> Any:
 
 
 def test_learns_and_corrects(tmp_path: Path, capsys: Capture) -> None:
-    call("--epochs", "12", "--output-dir", tmp_path, "--precision", "bf16-mixed")
+    call("--epochs", "8", "--output-dir", tmp_path, "--precision", "bf16-mixed")
     found = re.search(RESULT, capsys.readouterr().out)
     assert found is not None
     accuracy, given, corrected = map(float, found.groups())

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "quickstart.py"
-SHORT = ("--epochs", "8")
+SHORT = ("--epochs", "5")
 
 
 Capture = pytest.CaptureFixture[str]

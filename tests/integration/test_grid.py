@@ -272,7 +272,7 @@ IN_BATCH = Case(neighbors="batch", num_neighbors=4, correction_epoch=1)
 RUNNING = Case(scan="running", warmup_epochs=0, correction_epoch=0)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=15)
 @given(cases())
 @example(replace(IN_BATCH, batch_size=1))  # nobody to mix with
 @example(replace(IN_BATCH, sampling="weighted", num_samples=10, batch_size=7))  # a sample twice, few others
@@ -289,7 +289,7 @@ def test_any_combination(case: Case) -> None:
     check_case(case)
 
 
-@settings(deadline=None, max_examples=3)
+@settings(deadline=None, max_examples=1)
 @given(cases(num_workers=2))
 @example(replace(RUNNING, num_workers=2, persistent_workers=True, own_generator=False))
 def test_any_combination_with_workers(case: Case) -> None:

@@ -368,7 +368,7 @@ def test_what_a_layer_gives_is_checked_in_the_first_batch() -> None:
             logits: Tensor = self.head(self.body(self.embedding(inputs.T).mean(dim=0)))
             return logits
 
-    with pytest.raises(ValueError, match=r"a row for each of the 8 that the batch has, got shape \(5, 8, 6\)"):
+    with pytest.raises(ValueError, match=r"a row for each of the 16 that the batch has, got shape \(5, 16, 6\)"):
         next(iter(loader_of(TimeFirst())))
 
 

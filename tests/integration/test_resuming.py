@@ -60,7 +60,7 @@ def check_stopped_anywhere(stop: int, sampling: str, num_workers: int, mode: dic
 
 
 @pytest.mark.filterwarnings(DRAWN_AGAIN)
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=6)
 @given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
 @example(4, "shuffle", {})  # the last batch of an epoch
 @example(14, "drawn one by one", {"scan": "running"})
@@ -69,7 +69,7 @@ def test_stopped_after_any_batch(stop: int, sampling: str, mode: dict[str, Any])
 
 
 @pytest.mark.filterwarnings(DRAWN_AGAIN)
-@settings(deadline=None, max_examples=3)
+@settings(deadline=None, max_examples=1)
 @given(st.integers(0, EPOCHS * 4 - 1), st.sampled_from(SAMPLINGS), st.sampled_from(MODES))
 @example(6, "shuffle, own generator", {})
 @example(7, "drawn one by one", {"scan": "running"})

@@ -1,0 +1,91 @@
+"""Mixing in layers, tried on one batch: whether the model takes it so, and whether all goes by the layers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from mixnn_loader.model.mix_layer import MixLayers, RowMix, check_output
+
+
+class _Mixing:
+    """A hook that mixes whatever the layer gives.
+
+    Attributes:
+        name: of the layer.
+        is_called: whether it was.
+        problem: what is wrong with what it gave.
+    """
+
+    def __init__(self, name: str, mix: RowMix) -> None:
+        self.name, self.is_called = name, False
+        self.problem: TypeError | ValueError | None = None
+        self._mix = mix
+
+    def __call__(self, layer: nn.Module, args: Any, output: Any) -> Any:
+        del layer, args
+        self.is_called = True
+        try:
+            check_output(output, self.name, self._mix.num_rows)
+        except (TypeError, ValueError) as error:
+            self.problem = error
+            raise
+        return self._mix.function(output)
+
+
+@contextmanager
+def mixing(layers: MixLayers, mix: RowMix) -> Iterator[None]:
+    """Mix, within the context, whatever the layers give.
+
+    Args:
+        layers: which.
+        mix: how.
+
+    Raises:
+        TypeError, ValueError: a layer gives something that cannot be mixed, or one was not called.
+        RuntimeError: the model has failed, which would not have failed without.
+    """
+    hooks = [_Mixing(name, mix) for name in layers.layers]
+    handles = [layer.register_forward_hook(hook) for layer, hook in zip(layers.layers.values(), hooks, strict=True)]
+    try:
+        yield
+    except Exception as error:
+        for hook in hooks:
+            if hook.problem is not None:
+                raise hook.problem from None
+        raise RuntimeError(_not_taken(layers, error)) from error
+    finally:
+        while handles:
+            handles.pop().remove()
+    if missed := [hook.name for hook in hooks if not hook.is_called]:
+        raise ValueError(
+            f"mix_layer {', '.join(missed)} is not called in the model's forward pass: name the modules that are, of a "
+            "ModuleList or ModuleDict its members"
+        )
+
+
+def unmixed_message(layers: MixLayers, model: nn.Module) -> str:
+    """Say that the inputs reach the output past the layers, and which embeddings may be how."""
+    inside = {module for layer in layers.layers.values() for module in layer.modules()}
+    embeddings = [
+        repr(name)
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module not in inside
+    ]
+    also = f" (there are {', '.join(embeddings)})" if embeddings else ""
+    return (
+        f"mix_layer {', '.join(layers.layers)} is not all that the inputs go by: with a neighbor in place of every "
+        "sample there, the model's output is not the neighbor's. What else takes them, such as another embedding"
+        f"{also} or a mask that the model makes of them, stays the sample's own: name it too, mix_layer=[...], or the "
+        "module by which all goes that depends on the inputs; give masks with the inputs"
+    )
+
+
+def _not_taken(layers: MixLayers, error: Exception) -> str:
+    return (
+        f"the model cannot be called with a batch that is mixed in mix_layer {', '.join(layers.layers)} ({error}). "
+        "Before the layer there is a row for each sample and each neighbor that was loaded, after it one for each "
+        "sample, and masks and lengths are of these. Name the module by which all goes that depends on the inputs, or "
+        "take neighbors in the batch, of which no rows are added: neighbors='random-batch'"
+    )
