@@ -35,11 +35,12 @@ class _Mixing:
 
 
 @contextmanager
-def mixing(layers: MixLayers, mix: RowMix) -> Iterator[None]:
+def mixing(layers: MixLayers, model: nn.Module, mix: RowMix) -> Iterator[None]:
     """Mix, within the context, whatever the layers give.
 
     Args:
         layers: which.
+        model: of which they are.
         mix: how.
 
     Raises:
@@ -54,7 +55,7 @@ def mixing(layers: MixLayers, mix: RowMix) -> Iterator[None]:
         for hook in hooks:
             if hook.problem is not None:
                 raise hook.problem from None
-        raise RuntimeError(_not_taken(layers, error)) from error
+        raise RuntimeError(_not_taken(layers, model, error)) from error
     finally:
         while handles:
             handles.pop().remove()
@@ -67,25 +68,29 @@ def mixing(layers: MixLayers, mix: RowMix) -> Iterator[None]:
 
 def unmixed_message(layers: MixLayers, model: nn.Module) -> str:
     """Say that the inputs reach the output past the layers, and which embeddings may be how."""
+    return (
+        f"mix_layer {', '.join(layers.layers)} is not all that the inputs go by: with a neighbor in place of every "
+        "sample there, the model's output is not the neighbor's. What else takes them, such as another embedding"
+        f"{_embeddings_besides(layers, model)} or a mask that the model makes of them, stays the sample's own: name it "
+        "too, mix_layer=[...], or the module by which all goes that depends on the inputs; give masks with the inputs"
+    )
+
+
+def _not_taken(layers: MixLayers, model: nn.Module, error: Exception) -> str:
+    return (
+        f"the model cannot be called with a batch that is mixed in mix_layer {', '.join(layers.layers)}: {error}. Up "
+        "to the layer such a batch has a row for each sample and each neighbor that was loaded; after it, and in masks "
+        "and lengths, one for each sample. Name all that takes the inputs, such as another embedding"
+        f"{_embeddings_besides(layers, model)}, or the module by which all goes that depends on them; or take "
+        "neighbors in the batch, for which no rows are added, neighbors='random-batch'"
+    )
+
+
+def _embeddings_besides(layers: MixLayers, model: nn.Module) -> str:
     inside = {module for layer in layers.layers.values() for module in layer.modules()}
-    embeddings = [
+    names = [
         repr(name)
         for name, module in model.named_modules()
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module not in inside
     ]
-    also = f" (there are {', '.join(embeddings)})" if embeddings else ""
-    return (
-        f"mix_layer {', '.join(layers.layers)} is not all that the inputs go by: with a neighbor in place of every "
-        "sample there, the model's output is not the neighbor's. What else takes them, such as another embedding"
-        f"{also} or a mask that the model makes of them, stays the sample's own: name it too, mix_layer=[...], or the "
-        "module by which all goes that depends on the inputs; give masks with the inputs"
-    )
-
-
-def _not_taken(layers: MixLayers, error: Exception) -> str:
-    return (
-        f"the model cannot be called with a batch that is mixed in mix_layer {', '.join(layers.layers)} ({error}). "
-        "Before the layer there is a row for each sample and each neighbor that was loaded, after it one for each "
-        "sample, and masks and lengths are of these. Name the module by which all goes that depends on the inputs, or "
-        "take neighbors in the batch, of which no rows are added: neighbors='random-batch'"
-    )
+    return f" ({', '.join(names)})" if names else ""

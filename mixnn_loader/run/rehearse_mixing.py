@@ -41,7 +41,7 @@ def rehearse_mixing(
     )
     weights[:, 1] = 1
     mix = RowMix(received.groups.numel(), partial(pairing.mixed, weights=weights))
-    with mixing(layers, mix):
+    with mixing(layers, view.model, mix):
         answer = view.predict(rules.of_neighbors(received.inputs, pairing.neighbors)).logits
     if answer.isfinite().all() and ((answer - expected).abs().max() > TOLERANCE * expected.abs().max()):
         warn_user(unmixed_message(layers, view.model))

@@ -372,6 +372,48 @@ def test_what_a_layer_gives_is_checked_in_the_first_batch() -> None:
         next(iter(loader_of(TimeFirst())))
 
 
+class Masked(Classifier):
+    """Pads are left out of the mean: by a mask that the model makes of the ids."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        kept = (inputs > NUM_TOKENS // 2).float().unsqueeze(2)
+        text = (kept * self.embedding(inputs)).sum(dim=1) / (kept.sum(dim=1) + 1)
+        logits: Tensor = self.head(self.body(text))
+        return logits
+
+
+class TwoEmbeddings(Classifier):
+    """A second embedding takes the same ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.second = nn.Embedding(NUM_TOKENS, WIDTH)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        text = self.embedding(inputs).mean(dim=1) + self.second(inputs).mean(dim=1)
+        logits: Tensor = self.head(self.body(text))
+        return logits
+
+
+@pytest.mark.parametrize("model", [Masked, TwoEmbeddings])
+def test_inputs_that_pass_the_layer_by_are_told_of_in_the_first_batch(model: type[Classifier]) -> None:
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="mix_layer 'embedding' is not all that the inputs go by") as caught:
+        next(iter(loader_of(model(), neighbors="random-batch")))
+    named = "embedding ('second') or" in str(caught[0].message)
+    assert named == (model is TwoEmbeddings)
+    with pytest.raises(
+        RuntimeError, match=r"cannot be called .* mixed in mix_layer 'embedding': .*must match.*='random-batch'"
+    ):
+        next(iter(loader_of(model(), neighbors="random")))
+
+
+def test_layers_by_which_all_goes_are_not_warned_of() -> None:
+    next(iter(loader_of(TwoEmbeddings(), neighbors="random-batch", mix_layer=["embedding", "second"])))
+    next(iter(loader_of(TwoEmbeddings(), neighbors="random", mix_layer=["embedding", "second"])))
+    next(iter(loader_of(Masked(), neighbors="random-batch", mix_layer="body")))  # all that matters is mixed there
+
+
 def test_a_single_batch_can_be_trained_on() -> None:
     model, loader, optimizer = mixing()
     batch = next(iter(loader))
