@@ -134,7 +134,8 @@ class MixNNDataLoader(SampleRows):
         num_classes: C; None: the width of the model's output.
         unpack: which part of a collated batch is what: the keys ``(inputs, labels)`` or a function
             ``batch -> (inputs, labels)``; None: the first two parts, or of a mapping the image and the label, if it has
-            just one of each by their usual names; with ``input_ids``, all tensors besides the label.
+            just one of each by their usual names; of what Hugging Face's tokenizers and feature extractors give, as
+            ``input_ids``, all tensors besides the label.
         extras: whether a batch also has what the dataset gives besides inputs and label, of the samples themselves and
             as it was loaded: ``for inputs, targets, path, index in loader``; of a mapping, a dict of its other entries.
         device: where the batches go: of a model on several devices, where its first layer is; None: the model's.

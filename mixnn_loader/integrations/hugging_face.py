@@ -145,8 +145,11 @@ class _SaveLoader(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         del control, kwargs
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if self._trainer.mixnn_loader is not None and folder.is_dir():
+        name = f"checkpoint-{state.global_step}"
+        # In a search for hyper-parameters, each trial has a folder of its own in the output's.
+        written = [Path(args.output_dir) / name, *Path(args.output_dir).glob(f"*/{name}")]
+        folder = max(filter(Path.is_dir, written), key=lambda path: path.stat().st_mtime, default=None)
+        if self._trainer.mixnn_loader is not None and folder is not None:
             torch.save(self._trainer.mixnn_loader.state_dict(), _state_file(folder, args))
 
 

@@ -52,7 +52,8 @@ class MixNNLoss(nn.Module):
         ignore_index: a class whose part of a target counts for nothing.
         base: another loss in place of cross-entropy, ``(logits, probabilities) -> losses``, (B, C) and (B, C) to (B,):
             focal loss, generalized cross-entropy, a function of your own, ``nn.CrossEntropyLoss(reduction="none")``.
-            Class indices reach it as one-hot probabilities. Weights and the like are its own affair.
+            Class indices reach it as one-hot probabilities; those of -100 count for nothing, as in cross-entropy.
+            Weights and the like are its own affair.
 
     Raises:
         TypeError: ``weight`` is no tensor, ``ignore_index`` no integer, or ``base`` cannot be called.
@@ -176,8 +177,11 @@ class MixNNLoss(nn.Module):
                 label_smoothing=self.label_smoothing,
                 ignore_index=self.ignore_index,
             )
+        counts: Tensor | None = None
         if targets.dim() == 1:
-            targets = torch.zeros_like(logits).scatter_(1, targets.long().unsqueeze(1), 1)
+            is_ignored, labels = targets == self.ignore_index, targets.long()
+            counts = (~is_ignored).to(logits.dtype)
+            targets = torch.zeros_like(logits).scatter_(1, labels.masked_fill(is_ignored, 0).unsqueeze(1), 1)
         losses = self.base(logits, targets)
         if not isinstance(losses, Tensor):
             raise TypeError(f"base must return a tensor of losses (B,), got {type(losses).__name__}")
@@ -186,7 +190,7 @@ class MixNNLoss(nn.Module):
                 f"base must return one loss a sample, shape {tuple(logits.shape[:1])}, got {tuple(losses.shape)}; "
                 'build it with reduction="none", and give MixNNLoss the reduction'
             )
-        return losses, None
+        return (losses, None) if counts is None else (losses.where(counts > 0, 0), counts)
 
     def _check_weight_fits(self, logits: Tensor) -> None:
         if self.weight is None:

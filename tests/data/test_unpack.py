@@ -50,11 +50,12 @@ def test_what_is_left_follows(unpack: Any, batch: Any, left: tuple[Any, ...]) ->
     assert tuple(others) == left
 
 
-def test_all_that_goes_with_tokens_is_inputs() -> None:
-    batch = {"input_ids": INPUTS, "attention_mask": INPUTS, "labels": LABELS, "text": ["one", "two"]}
+@pytest.mark.parametrize("name", ["input_ids", "inputs_embeds", "input_values", "input_features"])
+def test_all_that_goes_with_tokens_is_inputs(name: str) -> None:
+    batch = {name: INPUTS, "attention_mask": INPUTS, "labels": LABELS, "text": ["one", "two"]}
     inputs, labels, others = resolve_unpack(None)(batch)
     assert others == {"text": ["one", "two"]}
-    assert inputs == {"input_ids": INPUTS, "attention_mask": INPUTS}
+    assert inputs == {name: INPUTS, "attention_mask": INPUTS}
     both = {"input_ids": INPUTS, "pixel_values": INPUTS, "label": LABELS}
     assert list(resolve_unpack(None)(both)[0]) == ["input_ids", "pixel_values"]
     assert labels is LABELS

@@ -1,11 +1,16 @@
 """Under Hugging Face's Trainer: training, evaluation, checkpoints."""
 
+import os
+import warnings
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from integration.processes import results_of
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -37,6 +42,15 @@ class Tokens(Dataset[Any]):
         }
 
 
+class Embedded(Tokens):
+    """The same with vectors in place of ids."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample = super().__getitem__(index)
+        ids = sample.pop("input_ids")
+        return {**sample, "inputs_embeds": nn.functional.one_hot(ids % 8, 8).float()}
+
+
 class NoisyTrainer(MixNNTrainer, transformers.Trainer):  # type: ignore[misc, name-defined]
     """What a user writes."""
 
@@ -56,7 +70,13 @@ def bert() -> Any:
         return transformers.BertForSequenceClassification(config)
 
 
-def trainer_of(folder: Path, mixnn: dict[str, Any] | None = None, **arguments: Any) -> Any:
+def trainer_of(
+    folder: Path,
+    mixnn: dict[str, Any] | None = None,
+    kind: type[NoisyTrainer] = NoisyTrainer,
+    train_dataset: Dataset[Any] | None = None,
+    **arguments: Any,
+) -> Any:
     settings: dict[str, Any] = {
         "num_train_epochs": EPOCHS,
         "per_device_train_batch_size": B,
@@ -66,10 +86,10 @@ def trainer_of(folder: Path, mixnn: dict[str, Any] | None = None, **arguments: A
         "disable_tqdm": True,
         "use_cpu": True,
     }
-    return NoisyTrainer(
+    return kind(
         model=bert(),
         args=transformers.TrainingArguments(str(folder), **(settings | arguments)),
-        train_dataset=Tokens(),
+        train_dataset=Tokens() if train_dataset is None else train_dataset,
         eval_dataset=Tokens(),
         compute_metrics=lambda found: {"accuracy": float((found.predictions.argmax(1) == found.label_ids).mean())},
         mixnn={**recipes.robust(epochs=EPOCHS), "mix_layer": "bert.embeddings"} if mixnn is None else mixnn,
@@ -169,6 +189,59 @@ def test_a_checkpoint_without_the_loader_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-6" / "mixnn_loader.pt").unlink()
     with pytest.warns(UserWarning, match=r"there is no .*mixnn_loader.pt: what the loader knew .* is lost"):
         trainer_of(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trial_of_a_search_has_the_loader_in_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(tmp_path, save_strategy="epoch", num_train_epochs=2)
+    for trial in ("run-0", "run-1"):
+        folder = str(tmp_path / trial)
+        monkeypatch.setattr(trainer, "_get_output_dir", lambda *_, folder=folder, **__: folder)  # as where Optuna asks
+        trainer.train()
+        assert (tmp_path / trial / "checkpoint-12" / "mixnn_loader.pt").exists()
+    resumed = trainer_of(tmp_path / "resumed", num_train_epochs=2)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run-1" / "checkpoint-6"))
+    for one, other in zip(known(resumed), known(trainer), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def in_two(rank: int, size: int, folder: Path) -> dict[str, Any]:
+    """Train in one of two processes, as torchrun starts them; what it has drawn, and what is known at the end."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+    drawn = []
+
+    class Noting(NoisyTrainer):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            drawn.append(inputs.targets.indices.tolist())
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Where several processes share a CPU, Accelerate copies inputs, and a layer does not know them any more.
+        mixnn = {**recipes.robust(epochs=EPOCHS), "mix": {"attention_mask": "or"}}
+        trainer = trainer_of(folder, mixnn, Noting, ddp_backend="gloo", save_strategy="epoch", train_dataset=Embedded())
+        trainer.train()
+        end = known(trainer)
+        resumed = trainer_of(folder / "resumed", mixnn, ddp_backend="gloo", train_dataset=Embedded())
+        resumed.train(resume_from_checkpoint=str(folder / "checkpoint-6"))
+    return {"drawn": drawn, "known": end, "resumed": known(resumed), "epochs": len(trainer.mixnn_loader.history)}
+
+
+def test_in_two_processes_each_draws_its_half_and_all_know_the_same(tmp_path: Path) -> None:
+    of_rank = results_of(partial(in_two, folder=tmp_path / "run"), 2, tmp_path)
+    batches = N // B // 2
+    for epoch in range(EPOCHS):
+        of_epoch = slice(epoch * batches, (epoch + 1) * batches)
+        halves = [list(chain.from_iterable(one["drawn"][of_epoch])) for one in of_rank]
+        assert [len(half) for half in halves] == [N // 2, N // 2]
+        assert sorted(halves[0] + halves[1]) == list(range(N))
+    assert of_rank[0]["drawn"][:batches] != of_rank[0]["drawn"][batches : 2 * batches], "shuffled anew"
+    for one, other in zip(of_rank[0]["known"], of_rank[1]["known"], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    for one in of_rank:
+        assert one["epochs"] == EPOCHS
+        for value, expected in zip(one["resumed"], one["known"], strict=True):
+            torch.testing.assert_close(value, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_token_ids_need_a_layer(tmp_path: Path) -> None:

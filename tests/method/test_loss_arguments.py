@@ -138,6 +138,19 @@ def test_weights_elsewhere_or_of_other_classes_are_refused(make_targets: MakeTar
         elsewhere(torch.zeros(B, C), targets)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_base_does_not_see_labels_that_count_for_nothing(reduction: str) -> None:
+    logits = torch.randn(B, C, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    labels = torch.arange(B) % C
+    labels[1::3] = -100
+    same = MixNNLoss(reduction, base=nn.CrossEntropyLoss(reduction="none"))(logits, labels)
+    expected = nn.CrossEntropyLoss(reduction=reduction)(logits, labels)
+    torch.testing.assert_close(same, expected)
+    [gradient] = torch.autograd.grad(same.sum(), logits)
+    [expected_gradient] = torch.autograd.grad(expected.sum(), logits)
+    torch.testing.assert_close(gradient, expected_gradient)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
