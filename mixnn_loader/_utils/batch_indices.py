@@ -1,4 +1,4 @@
-"""The dataset indices of a batch: on the host, and on whichever device they are needed."""
+"""The indices of a batch: on the host, and on whichever device they are needed."""
 
 from functools import cached_property
 
@@ -9,7 +9,9 @@ from mixnn_loader._utils.transfer import to_device
 
 
 class BatchIndices:
-    """Which samples a batch is of. They travel once to a device, however often they are needed there.
+    """Which rows of something a batch is of: samples of a dataset, or places.
+
+    They travel once to a device, however often they are needed there.
 
     Args:
         host: (B,) int64 on the CPU.

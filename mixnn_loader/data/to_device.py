@@ -38,10 +38,9 @@ class ReceivedBatch(NamedTuple):
     groups: Tensor
     extras: tuple[Any, ...] = ()
 
-    @property
-    def indices(self) -> BatchIndices:
-        """Return the dataset indices of the B samples."""
-        return BatchIndices(self.loaded.groups[:, 0], self.groups[:, 0])
+    def batch_indices(self) -> BatchIndices:
+        """Return the dataset indices of the B samples, apart from ``groups``, which the user gets."""
+        return BatchIndices(self.loaded.groups[:, 0].clone(), self.groups[:, 0].clone())
 
 
 class Receiver:

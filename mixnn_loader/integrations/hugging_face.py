@@ -58,6 +58,7 @@ class MixNNTrainer:
 
     Attributes:
         mixnn_loader: the loader of the latest training; None before the first.
+        mixnn_folder: where the latest checkpoint was written; in a search for hyper-parameters, each trial has its own.
         criterion: the loss.
     """
 
@@ -81,6 +82,7 @@ class MixNNTrainer:
         self.mixnn_loader: MixNNDataLoader | None = None
         self.criterion = MixNNLoss() if criterion is None else criterion
         self._mixnn = dict(mixnn)
+        self.mixnn_folder = Path(self.args.output_dir)
         self._mixnn_state: dict[str, Any] | None = None
         self.add_callback(_SaveLoader(self))
         # The rest of an epoch is the loader's to find: what would be skipped is not there any more.
@@ -127,6 +129,12 @@ class MixNNTrainer:
             self._mixnn_state = None
         return self.mixnn_loader
 
+    def _get_output_dir(self, *args: Any, **kwargs: Any) -> str:
+        """Return the folder of the checkpoints, which the trainer asks for just before it writes one."""
+        folder: str = super()._get_output_dir(*args, **kwargs)  # type: ignore[misc]
+        self.mixnn_folder = Path(folder)
+        return folder
+
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
         """Take the loss of a mixed batch; of others, as in evaluation, the trainer's own."""
         if not isinstance(inputs, MixNNBatch):
@@ -145,11 +153,9 @@ class _SaveLoader(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         del control, kwargs
-        name = f"checkpoint-{state.global_step}"
-        # In a search for hyper-parameters, each trial has a folder of its own in the output's.
-        written = [Path(args.output_dir) / name, *Path(args.output_dir).glob(f"*/{name}")]
-        folder = max(filter(Path.is_dir, written), key=lambda path: path.stat().st_mtime, default=None)
-        if self._trainer.mixnn_loader is not None and folder is not None:
+        if self._trainer.mixnn_loader is not None:
+            folder = self._trainer.mixnn_folder / f"checkpoint-{state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)  # another process may have come first, or be on another machine
             torch.save(self._trainer.mixnn_loader.state_dict(), _state_file(folder, args))
 
 

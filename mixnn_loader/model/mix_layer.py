@@ -83,7 +83,7 @@ class MixLayers:
         layers: modules of it or their dotted names, one or several.
 
     Attributes:
-        layers: the modules, by their dotted names.
+        modules: the layers, by their dotted names.
 
     Raises:
         TypeError: a layer is neither.
@@ -102,8 +102,8 @@ class MixLayers:
             raise ValueError("mix_layer must name a layer, got none")
         self._model = weakref.ref(inner)
         found = list(dict.fromkeys(_found(inner, layer) for layer in named))
-        self.layers = {name_of(inner, layer): layer for layer in found}
-        for name, outer in self.layers.items():
+        self.modules = {name_of(inner, layer): layer for layer in found}
+        for name, outer in self.modules.items():
             if any(other is not outer and other in set(outer.modules()) for other in found):
                 raise ValueError(f"mix_layer has {name} and a layer within it, where its output would be mixed twice")
         self._out = _Out()
@@ -127,7 +127,7 @@ class MixLayers:
         if not out.handles and model is not None:
             out.handles.append(model.register_forward_pre_hook(_Arrival(self._model, out), with_kwargs=True))
             out.handles.append(model.register_forward_hook(_Departure(out), always_call=True))
-            for number, (name, layer) in enumerate(self.layers.items()):
+            for number, (name, layer) in enumerate(self.modules.items()):
                 out.handles.append(layer.register_forward_hook(_Hook(self._model, number, name, out)))
         return out.batches[-1]
 
@@ -137,7 +137,7 @@ class MixLayers:
         Raises:
             RuntimeError: it was not, in a layer or in all.
         """
-        if len(batch.mixed) < len(self.layers):
+        if len(batch.mixed) < len(self.modules):
             self.clear()
             raise RuntimeError(NOT_MIXED)
 

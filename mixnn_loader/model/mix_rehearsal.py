@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from mixnn_loader.model.mix_layer import MixLayers, RowMix, check_output
@@ -47,10 +48,12 @@ def mixing(layers: MixLayers, model: nn.Module, mix: RowMix) -> Iterator[None]:
         TypeError, ValueError: a layer gives something that cannot be mixed, or one was not called.
         RuntimeError: the model has failed, which would not have failed without.
     """
-    hooks = [_Mixing(name, mix) for name in layers.layers]
-    handles = [layer.register_forward_hook(hook) for layer, hook in zip(layers.layers.values(), hooks, strict=True)]
+    hooks = [_Mixing(name, mix) for name in layers.modules]
+    handles = [layer.register_forward_hook(hook) for layer, hook in zip(layers.modules.values(), hooks, strict=True)]
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         for hook in hooks:
             if hook.problem is not None:
@@ -69,16 +72,17 @@ def mixing(layers: MixLayers, model: nn.Module, mix: RowMix) -> Iterator[None]:
 def unmixed_message(layers: MixLayers, model: nn.Module) -> str:
     """Say that the inputs reach the output past the layers, and which embeddings may be how."""
     return (
-        f"mix_layer {', '.join(layers.layers)} is not all that the inputs go by: with a neighbor in place of every "
-        "sample there, the model's output is not the neighbor's. What else takes them, such as another embedding"
-        f"{_embeddings_besides(layers, model)} or a mask that the model makes of them, stays the sample's own: name it "
-        "too, mix_layer=[...], or the module by which all goes that depends on the inputs; give masks with the inputs"
+        f"mix_layer {', '.join(layers.modules)} is not all that the inputs go by: with a neighbor in place of every "
+        "sample there, the model's output is not the neighbor's. What else takes them stays the sample's own. Another "
+        f"embedding{_embeddings_besides(layers, model)} has to be named, too, mix_layer=[...]; a mask that the model "
+        "makes of them is to be given with the inputs. A mask that is used before the layer, and a head that looks for "
+        "the last token, cannot be mixed: where you know of these, the training goes on well without"
     )
 
 
 def _not_taken(layers: MixLayers, model: nn.Module, error: Exception) -> str:
     return (
-        f"the model cannot be called with a batch that is mixed in mix_layer {', '.join(layers.layers)}: {error}. Up "
+        f"the model cannot be called with a batch that is mixed in mix_layer {', '.join(layers.modules)}: {error}. Up "
         "to the layer such a batch has a row for each sample and each neighbor that was loaded; after it, and in masks "
         "and lengths, one for each sample. Name all that takes the inputs, such as another embedding"
         f"{_embeddings_besides(layers, model)}, or the module by which all goes that depends on them; or take "
@@ -87,7 +91,7 @@ def _not_taken(layers: MixLayers, model: nn.Module, error: Exception) -> str:
 
 
 def _embeddings_besides(layers: MixLayers, model: nn.Module) -> str:
-    inside = {module for layer in layers.layers.values() for module in layer.modules()}
+    inside = {module for layer in layers.modules.values() for module in layer.modules()}
     names = [
         repr(name)
         for name, module in model.named_modules()

@@ -98,6 +98,12 @@ class ModelView:
         return device_of(self._model) if self._device is None else self._device
 
     @property
+    def is_half(self) -> bool:
+        """Whether it computes in half precision, at least in part."""
+        types = {self._autocast_dtype, *(parameter.dtype for parameter in self._model.parameters())}
+        return any(dtype is not None and dtype.is_floating_point and dtype.itemsize < 4 for dtype in types)
+
+    @property
     def model(self) -> nn.Module:
         """The module inside any wrappers."""
         return self._model

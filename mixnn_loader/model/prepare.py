@@ -28,9 +28,10 @@ def prepared(prepare: Prepare, inputs: Any) -> Any:
 
     Raises:
         TypeError: it returned something else than a nest of tensors.
-        ValueError: it returned no tensor, or one that is not of B rows.
+        ValueError: it returned no tensor, or one of other rows.
     """
-    num_rows = len(tensors_of(inputs)[0])
+    # With mix_layer= and neighbors that are loaded besides, what goes to the layer has more rows than the rest.
+    num_rows = list(dict.fromkeys(len(tensor) for tensor in tensors_of(inputs)))
     outputs = prepare(inputs)
     try:
         tensors = tensors_of(outputs)
@@ -40,9 +41,9 @@ def prepared(prepare: Prepare, inputs: Any) -> Any:
             f"tensors and nothing else, got {type(outputs).__name__}"
         ) from error
     shapes = [tuple(tensor.shape) for tensor in tensors]
-    if not shapes or any(shape[:1] != (num_rows,) for shape in shapes):
+    if not shapes or any(not shape or shape[0] not in num_rows for shape in shapes):
         raise ValueError(
-            f"the function passed as prepare= must return a row for each of the {num_rows} inputs, got shape "
+            f"the function passed as prepare= must return a row for each of the {num_rows[0]} inputs, got shape "
             f"{', '.join(map(str, shapes)) or '() of nothing'}"
         )
     return outputs

@@ -122,7 +122,7 @@ def _k_smallest(values: Tensor, forbidden: Tensor, k: int) -> tuple[Tensor, Tens
     values = values.masked_fill(forbidden, torch.inf)
     if k > batch_size:
         values = functional.pad(values, (0, k - batch_size), value=torch.inf)  # (B, k)
-    if k == 1 and batch_size > 0:
+    if k == 1:
         smallest, positions = values.min(dim=1, keepdim=True)  # a third of the time
     else:
         smallest, positions = values.topk(k, dim=1, largest=False, sorted=True)  # (B, k)

@@ -27,7 +27,7 @@ from mixnn_loader.run.place import Place
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import judged
 from mixnn_loader.run.settings import Settings
-from mixnn_loader.run.training_step import TrainingStep
+from mixnn_loader.run.training_step import LEAST_SHARE, TrainingStep
 from mixnn_loader.run.update import Update
 
 
@@ -74,7 +74,7 @@ class BatchMixer:
             ValueError: a label is no class index or has changed.
         """
         labels = self._checked_labels(received)
-        indices, receipt = received.indices, self._journal.receipt()
+        indices, receipt = received.batch_indices(), self._journal.receipt()
         changes: dict[str, Any] = {}
         if place.phase == "warm-up":
             batch = self._unmixed(received, labels, receipt, self._early_learning(received.groups[:, :1]))
@@ -164,7 +164,7 @@ class BatchMixer:
         self, received: ReceivedBatch, labels: Tensor, receipt: Receipt, early_learning: EarlyLearning | None = None
     ) -> MixNNBatch:
         groups = received.groups[:, :1]
-        labels = to_device(labels[: len(groups)], groups.device)
+        labels = to_device(labels[: len(groups)], groups.device).clone()  # the user's; those that are kept are not
         one_hot = _one_hot(labels, self._table.soft_targets.shape[1])
         weights = torch.ones(len(groups), 1, dtype=torch.float32, device=groups.device)
         inputs = map_tensors(lambda tensor: tensor[: len(groups)], received.inputs)
@@ -193,7 +193,7 @@ class BatchMixer:
         if not goes_by_it and not settings.keeps_averages:
             return None
         return TrainingStep(
-            weights=weights,
+            dominates=None if weights is None else weights[:, :1] >= LEAST_SHARE,
             averages_momentum=settings.prediction_momentum if settings.keeps_averages else None,
             targets_momentum=settings.momentum if goes_by_it and self._moves_targets(place) else None,
             losses=goes_by_it,

@@ -44,7 +44,7 @@ Kind = TypeVar("Kind")
 
 
 class Rehearsal:
-    """Scans the first batch, searches in it, loads it with neighbors, pairs and weighs it, for the sake of the errors.
+    """Scans the first batch, searches in it, loads it with neighbors, pairs, weighs and mixes it, for the errors' sake.
 
     Only samples of that batch are touched, and of those that are known to be training data, and nothing of it is kept.
 
@@ -90,7 +90,7 @@ class Rehearsal:
             received: the first batch.
 
         Warns:
-            UserWarning: the model's outputs are probabilities.
+            UserWarning: the model's outputs are probabilities, or inputs pass the layers of ``mix_layer`` by.
 
         Raises:
             Exception: whatever would be raised later.
@@ -123,7 +123,7 @@ class Rehearsal:
             self._estimate(indices, labels, predictions)
             self._weigh(pairing.found, rng)
             if self._mix_layers is not None and pairing.found.shape[1] > 0:
-                rehearse_mixing(self._view, self._mix_layers, self._rules, loaded or batch, pairing)
+                rehearse_mixing(self._view, self._mix_layers, self._rules, batch if loaded is None else loaded, pairing)
         self._is_done = True
 
     def _pair(

@@ -34,7 +34,7 @@ def scan(
         ValueError: a label is no class index, or not what it was.
     """
     for batch in batches:
-        indices = batch.indices
+        indices = batch.batch_indices()
         predictions = view.predict(batch.inputs, need_representations=need_representations)
         num_classes = predictions.logits.shape[1]
         table.to(view.device)

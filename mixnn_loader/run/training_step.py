@@ -31,13 +31,13 @@ class TrainingStep:
     """What is taken from the logits that `mixnn_loader.MixNNLoss` gets for one batch of B samples.
 
     Attributes:
-        weights: (B, K+1) float, those of the mixes; None: nothing is mixed.
+        dominates: (B, 1) bool, whether a sample makes up `LEAST_SHARE` of its mix; None: nothing is mixed.
         averages_momentum: of the averages of predictions; None: they are not kept.
         targets_momentum: of the soft targets (Eq. 12); None: they are not moved.
         losses: whether losses are kept.
     """
 
-    weights: Tensor | None = None
+    dominates: Tensor | None = None
     averages_momentum: float | None = None
     targets_momentum: float | None = None
     losses: bool = False
@@ -67,10 +67,9 @@ class TrainingStep:
 
         A sample that is in the batch more than once has to make up enough of each of its mixes.
         """
-        if self.weights is None:
+        if self.dominates is None:
             return None
-        enough = (self.weights[:, :1] >= LEAST_SHARE).float()
-        return (mean_over_repeats(enough, indices) == 1).squeeze(1).to(device)
+        return (mean_over_repeats(self.dominates.float(), indices) == 1).squeeze(1).to(device)
 
 
 def _move(

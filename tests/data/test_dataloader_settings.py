@@ -261,7 +261,7 @@ def test_a_worker_init_function_finds_the_users_dataset() -> None:
 
 def test_spawned_workers() -> None:
     loader = MixNNDataLoader(
-        Points(), mlp(), batch_size=20, num_workers=1, multiprocessing_context="spawn", warmup_epochs=1
+        Points(), mlp(), batch_size=20, num_workers=1, multiprocessing_context="spawn", warmup_epochs=0
     )
     assert sum(len(batch.targets) for batch in loader) == 40
 

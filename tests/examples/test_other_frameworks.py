@@ -77,3 +77,23 @@ def test_ignite_goes_on_where_it_was_stopped(call: Call, capsys: Capture, tmp_pa
     assert len(torch.load(file, weights_only=True)["loader"]["history"]) == 4
     call("ignite_trainer", "ignite", "--epochs", "6", "--checkpoint", file)
     assert capsys.readouterr().out == expected
+
+
+def test_fastai_s_search_for_a_learning_rate_costs_no_epoch() -> None:
+    pytest.importorskip("fastai", reason="needs fastai")
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from torch import nn
+    from torch.utils.data import DataLoader
+    from toy import Points, mlp
+
+    from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
+
+    model: nn.Module = mlp()
+    loader = MixNNDataLoader(DataLoader(Points(), 8, shuffle=True), model, **recipes.robust(epochs=3))
+    learn = Learner(DataLoaders(loader, DataLoader(Points(), 8)), model, loss_func=MixNNLoss())
+    with learn.no_bar(), learn.no_logging():
+        learn.lr_find(num_it=12, show_plot=False, suggest_funcs=())
+        learn.fit(3)
+    assert [epoch["epoch"] for epoch in loader.history] == [0, 1, 2]
+    assert [epoch["phase"] for epoch in loader.history] == ["warm-up", "correction", "correction"]

@@ -196,9 +196,16 @@ def test_a_trial_of_a_search_has_the_loader_in_its_own_folder(tmp_path: Path, mo
     trainer = trainer_of(tmp_path, save_strategy="epoch", num_train_epochs=2)
     for trial in ("run-0", "run-1"):
         folder = str(tmp_path / trial)
-        monkeypatch.setattr(trainer, "_get_output_dir", lambda *_, folder=folder, **__: folder)  # as where Optuna asks
+        # As where Optuna asks.
+        monkeypatch.setattr(transformers.Trainer, "_get_output_dir", lambda *_, folder=folder, **__: folder)
         trainer.train()
         assert (tmp_path / trial / "checkpoint-12" / "mixnn_loader.pt").exists()
+    monkeypatch.undo()
+    outer = trainer_of(tmp_path, save_strategy="epoch", num_train_epochs=2)  # whose folder has those of others in it
+    before = (tmp_path / "run-1" / "checkpoint-12" / "mixnn_loader.pt").stat().st_mtime_ns
+    outer.train()
+    assert (tmp_path / "checkpoint-12" / "mixnn_loader.pt").exists()
+    assert (tmp_path / "run-1" / "checkpoint-12" / "mixnn_loader.pt").stat().st_mtime_ns == before
     resumed = trainer_of(tmp_path / "resumed", num_train_epochs=2)
     resumed.train(resume_from_checkpoint=str(tmp_path / "run-1" / "checkpoint-6"))
     for one, other in zip(known(resumed), known(trainer), strict=True):

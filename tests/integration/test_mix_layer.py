@@ -81,9 +81,12 @@ def step(model: Callable[[Any], Tensor], batch: Any, optimizer: torch.optim.Opti
     optimizer.step()
 
 
-def trained(model: Any, loader: MixNNDataLoader, epochs: int = 4) -> list[Tensor]:
+def trained(
+    model: Any, loader: MixNNDataLoader, epochs: int = 4, parameters: list[nn.Parameter] | None = None
+) -> list[Tensor]:
     """Train; return everything that is known at the end."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if parameters is None:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
     for _ in range(epochs):
         for batch in loader:
@@ -400,12 +403,91 @@ def test_inputs_that_pass_the_layer_by_are_told_of_in_the_first_batch(model: typ
     torch.manual_seed(0)
     with pytest.warns(UserWarning, match="mix_layer 'embedding' is not all that the inputs go by") as caught:
         next(iter(loader_of(model(), neighbors="random-batch")))
-    named = "embedding ('second') or" in str(caught[0].message)
+    named = "embedding ('second') has to be named, too" in str(caught[0].message)
     assert named == (model is TwoEmbeddings)
     with pytest.raises(
         RuntimeError, match=r"cannot be called .* mixed in mix_layer 'embedding': .*must match.*='random-batch'"
     ):
         next(iter(loader_of(model(), neighbors="random")))
+
+
+class Biased(TwoEmbeddings):
+    """One class is far more likely than the others, and one is ruled out: small beside that, samples differ."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) + torch.tensor([20.0, 0.0, *([-torch.inf] * (NUM_CLASSES - 2))])
+
+
+class Unused(Classifier):
+    """What the layer gives is thrown away."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.embedding(inputs)
+        logits: Tensor = self.head(self.body(inputs[:, :1].float().expand(-1, WIDTH)))
+        return logits
+
+
+class Random(Classifier):
+    """Draws even in eval mode, and normalizes by the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(WIDTH, track_running_stats=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        text = nn.functional.dropout(self.embedding(inputs), training=True).mean(dim=1)
+        logits: Tensor = self.head(self.body(self.norm(text)))
+        return logits
+
+
+@pytest.mark.parametrize("neighbors", ["random-batch", "random"])
+def test_only_what_tells_samples_apart_counts(neighbors: str) -> None:
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="is not all that the inputs go by"):
+        next(iter(loader_of(Unused(), neighbors=neighbors)))
+    if neighbors == "random-batch":
+        with pytest.warns(UserWarning, match="is not all that the inputs go by"):
+            next(iter(loader_of(Biased(), neighbors=neighbors, num_classes=NUM_CLASSES)))
+    next(iter(loader_of(Random(), neighbors=neighbors)))
+
+
+class WithNumbers(Texts):
+    """Token ids and numbers, to be prepared."""
+
+    def __getitem__(self, index: int) -> Any:
+        rows, label = super().__getitem__(index)
+        return {"ids": rows, "numbers": rows.float()}, label
+
+
+@MODES
+def test_inputs_are_prepared_for_the_loader_s_own_passes(mode: dict[str, Any]) -> None:
+    class Both(Classifier):
+        def forward(self, inputs: Any) -> Tensor:
+            text = self.embedding(inputs["ids"]).mean(dim=1) + inputs["numbers"].mean(dim=1, keepdim=True)
+            logits: Tensor = self.head(self.body(text))
+            return logits
+
+    def halved(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**inputs, "numbers": inputs["numbers"] / 2}
+
+    model = Both()
+    loader = loader_of(model, WithNumbers(), prepare=halved, **mode)
+    trained(lambda inputs: model(halved(inputs)), loader, parameters=list(model.parameters()))
+    assert loader.history[-1]["phase"] == "correction"
+
+
+def test_out_of_memory_stays_what_it_is() -> None:
+    class Large(Classifier):
+        calls = 0
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls == 3:  # the scan, the neighbors alone, and now the mix
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(inputs)
+
+    with pytest.raises(torch.OutOfMemoryError, match=r"^out of memory$"):
+        next(iter(loader_of(Large(), neighbors="random-batch", scan="running", num_classes=NUM_CLASSES)))
 
 
 def test_layers_by_which_all_goes_are_not_warned_of() -> None:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, get_worker_info
+from toy import Points, mlp
 
-from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 
 NUM_SAMPLES, NUM_FEATURES, NUM_CLASSES = 30, 4, 3
 NUM_DRAWS = 3  # one of each global stream
@@ -299,3 +300,35 @@ def test_nothing_holds_on_to_the_loader_or_the_model(neighbors: Neighbors, whole
     del model
     gc.collect()
     assert references[-1]() is None
+
+
+MODES: list[dict[str, Any]] = [
+    {"warmup_epochs": 1, "correction_epoch": 2},
+    {"warmup_epochs": 1, "correction_epoch": 2, "neighbors": "batch"},
+    {"warmup_epochs": 1, "correction_epoch": 2, "neighbors": "random", "scan": "running", "num_neighbors": 2},
+    recipes.robust(epochs=4),
+]
+
+
+@pytest.mark.parametrize("settings", MODES, ids=["dataset", "batch", "random", "robust"])
+def test_what_a_loop_does_to_its_targets_after_a_step_changes_nothing(settings: dict[str, Any]) -> None:
+    def run(spoiled: str | None) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = mlp()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        generator = torch.Generator().manual_seed(1)
+        loader = MixNNDataLoader(DataLoader(Points(), 8, shuffle=True, generator=generator), model, **settings)
+        for _ in range(4):
+            for batch in loader:
+                loss = MixNNLoss()(model(batch.inputs), batch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if spoiled is not None:
+                    getattr(batch.targets, spoiled).zero_()
+        return [loader.losses, loader.soft_targets, loader.clean_probability, loader.given_labels]
+
+    expected = run(None)
+    for spoiled in ("groups", "labels", "weights", "soft_targets"):
+        for value, known in zip(run(spoiled), expected, strict=True):
+            torch.testing.assert_close(value, known, rtol=0, atol=0, equal_nan=True)
