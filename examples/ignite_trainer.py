@@ -47,9 +47,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     @trainer.on(Events.EPOCH_COMPLETED)
     def save(_: Engine) -> None:
         if args.checkpoint is not None:
-            torch.save({name: part.state_dict() for name, part in parts.items()}, args.checkpoint)
+            file = args.checkpoint.with_suffix(".tmp")  # the one before stays whole until this one is
+            torch.save({name: part.state_dict() for name, part in parts.items()}, file)
+            file.replace(args.checkpoint)
 
-    trainer.run(loader, max_epochs=args.epochs)
+    if trainer.state.epoch < args.epochs:  # Ignite starts one that has ended from its beginning
+        trainer.run(loader, max_epochs=args.epochs)
     show_result(model, loader, digits)
 
 

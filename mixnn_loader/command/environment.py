@@ -23,6 +23,10 @@ PACKAGES = (
     "accelerate",
     "lightning",
     "transformers",
+    "datasets",
+    "pytorch-ignite",
+    "fastai",
+    "skorch",
 )
 """What it needs, what its extras need, and frameworks that it is used in."""
 

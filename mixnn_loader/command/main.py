@@ -20,7 +20,7 @@ from mixnn_loader.command.samples import (
     in_memory,
     read_samples,
 )
-from mixnn_loader.command.training import train_and_report
+from mixnn_loader.command.training import by_inputs, train_and_report
 from mixnn_loader.datasets.augment import ImageTransform, channel_statistics
 from mixnn_loader.datasets.image_list import ImageList
 from mixnn_loader.datasets.in_memory import InMemoryDataset
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(arguments)
     if args.demo == (args.data is not None):
-        parser.error("give a folder or a file, or else --demo")
+        parser.error("give a folder or a file, or --demo, and not both")
     if args.model is None and (args.weights is not None or args.download):
         parser.error("--weights and --download are of --model")
     try:
@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> None:
         workers=args.workers,
         device=args.device,
         seed=args.seed,
+        feature_layer=by_inputs if _are_features(samples) else None,
     )
     paths = None
     if isinstance(samples, ImageFiles):
@@ -148,7 +149,7 @@ def summary(report: LabelReport, samples: ImageFiles | Rows, page: Path, table: 
 
 def _datasets(samples: ImageFiles | Rows, args: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Return the samples with augmentation, without it, and as a person looks at them."""
-    if isinstance(samples, Rows) and samples.inputs.dim() == 2:
+    if isinstance(samples, Rows) and _are_features(samples):
         plain = InMemoryDataset(samples.inputs, samples.labels)
         return plain, plain, plain
     if isinstance(samples, Rows):
@@ -177,9 +178,13 @@ def _from_files(images: ImageList, size: int, *, flip: bool) -> tuple[ImageList,
     return images.with_transform(transforms.Compose(random)), images.with_transform(transforms.Compose(fixed))
 
 
+def _are_features(samples: ImageFiles | Rows) -> bool:
+    return isinstance(samples, Rows) and samples.inputs.dim() == 2
+
+
 def _network(samples: ImageFiles | Rows, data: Any, args: argparse.Namespace) -> nn.Module:
     num_classes = len(samples.class_names)
-    if isinstance(samples, Rows) and samples.inputs.dim() == 2:
+    if isinstance(samples, Rows) and _are_features(samples):
         return perceptron(samples.inputs.shape[1], num_classes)
     if args.model is not None:
         return from_timm(args.model, num_classes, args.weights, download=args.download)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from mixnn_loader import LabelReport, MixNNDataLoader, MixNNLoss, recipes
+from mixnn_loader.model.hooks import FeatureLayer
 
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 5e-4
 
@@ -25,6 +26,7 @@ def train_and_report(
     workers: int,
     device: torch.device,
     seed: int,
+    feature_layer: FeatureLayer | None = None,
 ) -> LabelReport:
     """Train once, telling how far it is on standard error, and return the report.
 
@@ -38,6 +40,8 @@ def train_and_report(
         workers: processes that load the data.
         device: where to train.
         seed: of order and augmentation.
+        feature_layer: what tells which samples are alike, see `mixnn_loader.MixNNDataLoader`; None: what enters the
+            model's classifier.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -52,7 +56,9 @@ def train_and_report(
         pin_memory=device.type == "cuda",
     )
     model.to(device)
-    loader = MixNNDataLoader(plain, model, **recipes.robust(epochs), scan_dataset=scan_data, seed=seed)
+    loader = MixNNDataLoader(
+        plain, model, **recipes.robust(epochs), scan_dataset=scan_data, feature_layer=feature_layer, seed=seed
+    )
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     steps = epochs * len(loader)
     rise = max(1, steps // 10)
@@ -70,6 +76,15 @@ def train_and_report(
             schedule.step()
             _tell(epoch * len(loader) + place + 1, epochs * len(loader), epoch + 1, epochs, started)
     return loader.label_report()
+
+
+def by_inputs(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits, and the inputs (N, d) as what tells which samples are alike.
+
+    Features of a frozen network know nothing of the labels. What a network makes of them has come to know the wrong
+    ones, too: samples with the same wrong label are then alike.
+    """
+    return model(inputs), inputs
 
 
 def _tell(done: int, of: int, epoch: int, epochs: int, started: float) -> None:

@@ -51,6 +51,15 @@ class MixNNTargets:
         """The mixed target ỹ = λ t_i + Σ β t_k, (B, C) (Eq. 5 with t for y)."""
         return mix_targets(self.soft_targets, self.weights)
 
+    @property
+    def shape(self) -> torch.Size:
+        """``torch.Size([B])``, as class indices would have it: frameworks count samples by it."""
+        return self.labels.shape
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the `shape`, or its entry ``dim``."""
+        return self.shape if dim is None else self.shape[dim]
+
     def __len__(self) -> int:
         """Return the number of samples in the batch."""
         return self.labels.shape[0]

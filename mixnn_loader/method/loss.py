@@ -214,7 +214,8 @@ class MixNNLoss(nn.Module):
                 warn_user(
                     "MixNNLoss got plain class indices in a training step, and there is a MixNNDataLoader that has "
                     "given no batch: this is plain cross-entropy. Something has made a plain DataLoader of the wrapped "
-                    "one (make_private, skip_first_batches, DataLoader(loader.dataset, ...)); wrap what it returned, "
+                    "one (prepare_data_loader, skip_first_batches, make_private, DataLoader(loader.dataset, ...)); "
+                    "wrap what it returned, "
                     "and iterate the MixNNDataLoader itself"
                 )
         elif targets.receipt is not None and (surprise := targets.receipt.sign(logits)) is not None:

@@ -23,8 +23,8 @@ from mixnn_loader.model.wrappers import compiled_inside, unwrap
 MixLayer = nn.Module | str | Sequence[nn.Module | str]
 
 NOT_MIXED = (
-    "a batch was trained on that was not mixed in every layer of mix_layer=: train the module that the loader was "
-    "given, in train mode and not compiled, and give it the inputs as they were handed out. What the loop does to "
+    "a batch was trained on that did not reach every layer of mix_layer= as it was: train the module that the loader "
+    "was given, in train mode and not compiled, and give it the inputs as they were handed out. What the loop does to "
     "them, such as a copy or another type, belongs into the dataset or into the model"
 )
 

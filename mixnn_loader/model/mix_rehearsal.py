@@ -74,19 +74,20 @@ def unmixed_message(layers: MixLayers, model: nn.Module) -> str:
     return (
         f"mix_layer {', '.join(layers.modules)} is not all that the inputs go by: with a neighbor in place of every "
         "sample there, the model's output is not the neighbor's. What else takes them stays the sample's own. Another "
-        f"embedding{_embeddings_besides(layers, model)} has to be named, too, mix_layer=[...]; a mask that the model "
-        "makes of them is to be given with the inputs. A mask that is used before the layer, and a head that looks for "
-        "the last token, cannot be mixed: where you know of these, the training goes on well without"
+        f"embedding{_embeddings_besides(layers, model)} of samples has to be named, too, mix_layer=[...]; a mask that "
+        "the model makes of them is to be given with the inputs, with its rule, mix={..., 'mask': 'or'}; for a head "
+        "that looks for the last token, pad on the left. A mask that is used before the layer cannot be mixed: where "
+        "you know of one, the training goes on well without"
     )
 
 
 def _not_taken(layers: MixLayers, model: nn.Module, error: Exception) -> str:
     return (
-        f"the model cannot be called with a batch that is mixed in mix_layer {', '.join(layers.modules)}: {error}. Up "
+        f"the model cannot be called with a batch that is mixed in mix_layer {', '.join(layers.modules)} ({error}). Up "
         "to the layer such a batch has a row for each sample and each neighbor that was loaded; after it, and in masks "
         "and lengths, one for each sample. Name all that takes the inputs, such as another embedding"
-        f"{_embeddings_besides(layers, model)}, or the module by which all goes that depends on them; or take "
-        "neighbors in the batch, for which no rows are added, neighbors='random-batch'"
+        f"{_embeddings_besides(layers, model)} of samples, or the module by which all goes that depends on them; give "
+        "masks with the inputs; or take neighbors in the batch, for which no rows are added, neighbors='random-batch'"
     )
 
 

@@ -79,6 +79,9 @@ class BatchMixer:
         if place.phase == "warm-up":
             batch = self._unmixed(received, labels, receipt, self._early_learning(received.groups[:, :1]))
             changes["step"] = self._step(place)
+            if self._rules.has_layer and self._settings.num_neighbors > 0:
+                # Nothing is mixed yet; but whether the layer knows the batch shows now, and not after the warm-up.
+                changes["row_mix"] = RowMix(len(indices), _as_they_are)
         else:
             batch, changes = self._mixed(received, indices, labels, receipt, place)
         update = Update(
@@ -242,6 +245,10 @@ def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """Encode labels (..., ) as (..., C) float32; functional.one_hot would wait for the device, to check them."""
     zeros = torch.zeros(*labels.shape, num_classes, dtype=torch.float32, device=labels.device)
     return zeros.scatter_(-1, labels.unsqueeze(-1), 1)
+
+
+def _as_they_are(rows: Tensor) -> Tensor:
+    return rows
 
 
 def _count(found: Tensor, labels: Tensor, groups: Tensor) -> Tensor:

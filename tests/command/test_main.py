@@ -7,14 +7,18 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from mixnn_loader import LabelReport
+from mixnn_loader.command import main as command
 from mixnn_loader.command.main import main
 from mixnn_loader.command.networks import from_timm
+from mixnn_loader.command.training import train_and_report
 
 COLORS = {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}
 """Classes that are told apart at a glance."""
@@ -65,6 +69,27 @@ def test_finds_images_in_the_wrong_folder(colors: Path, tmp_path: Path, capsys: 
     assert data["classes"] == sorted(COLORS)
 
 
+def test_neighbors_among_features_are_by_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 8)) * np.arange(1, 9) + 5
+    np.savez(tmp_path / "features.npz", features=features, labels=np.arange(60) % 3)
+    reports: list[LabelReport] = []
+
+    def noted(*args: Any, **kwargs: Any) -> LabelReport:
+        reports.append(train_and_report(*args, **kwargs))
+        return reports[-1]
+
+    monkeypatch.setattr(command, "train_and_report", noted)
+    assert main([str(tmp_path / "features.npz"), "--output", str(tmp_path), "--epochs", "4", "--batch-size", "20"]) == 0
+    scaled = (features - features.mean(axis=0)) / features.std(axis=0)
+    directions = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    likeness = directions @ directions.T
+    np.fill_diagonal(likeness, -2)
+    [report] = reports
+    expected = np.argsort(-likeness, axis=1)[:, : report.neighbors.shape[1]]
+    np.testing.assert_array_equal(report.neighbors, expected[report.indices])
+
+
 def test_features_and_a_network_of_timm_s(colors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     true = np.arange(120) % 3
@@ -112,8 +137,8 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a folder or a file, or else --demo"),
-        (["x", "--demo"], "give a folder or a file, or else --demo"),
+        ([], "give a folder or a file, or --demo, and not both"),
+        (["x", "--demo"], "give a folder or a file, or --demo, and not both"),
         (["nowhere"], "mixnn-labels: nowhere does not exist"),
         (["x", "--epochs", "0"], "argument --epochs: must be 1 or more, got 0"),
         (["x", "--weights", "w.pt"], "--weights and --download are of --model"),

@@ -6,10 +6,15 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
+from toy import Points, mlp
+
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RESULT = r"test accuracy (\d+\.\d)%\nlabels right, as given (\d+\.\d)%, after correction (\d+\.\d)%\n"
@@ -79,21 +84,38 @@ def test_ignite_goes_on_where_it_was_stopped(call: Call, capsys: Capture, tmp_pa
     assert capsys.readouterr().out == expected
 
 
-def test_fastai_s_search_for_a_learning_rate_costs_no_epoch() -> None:
+def fastai_learner(epochs: int) -> tuple[Any, MixNNDataLoader]:
     pytest.importorskip("fastai", reason="needs fastai")
+    import fastai.callback.all  # noqa: F401  (gives the Learner its methods)
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
-    from torch import nn
-    from torch.utils.data import DataLoader
-    from toy import Points, mlp
 
-    from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
+    model = mlp()
+    loader = MixNNDataLoader(DataLoader(Points(), 8, shuffle=True), model, **recipes.robust(epochs=epochs))
+    return Learner(DataLoaders(loader, DataLoader(Points(), 8)), model, loss_func=MixNNLoss()), loader
 
-    model: nn.Module = mlp()
-    loader = MixNNDataLoader(DataLoader(Points(), 8, shuffle=True), model, **recipes.robust(epochs=3))
-    learn = Learner(DataLoaders(loader, DataLoader(Points(), 8)), model, loss_func=MixNNLoss())
+
+def test_fastai_s_search_for_a_learning_rate_costs_no_epoch() -> None:
+    learn, loader = fastai_learner(3)
     with learn.no_bar(), learn.no_logging():
         learn.lr_find(num_it=12, show_plot=False, suggest_funcs=())
         learn.fit(3)
     assert [epoch["epoch"] for epoch in loader.history] == [0, 1, 2]
     assert [epoch["phase"] for epoch in loader.history] == ["warm-up", "correction", "correction"]
+
+
+def test_fastai_counts_samples_when_it_accumulates() -> None:
+    learn, loader = fastai_learner(2)
+    from fastai.callback.training import GradientAccumulation
+
+    steps = []
+    learn.create_opt()
+    step = learn.opt.step
+
+    def counted(*args: Any, **kwargs: Any) -> None:
+        steps.append(step(*args, **kwargs))
+
+    learn.opt.step = counted
+    with learn.no_bar(), learn.no_logging():
+        learn.fit(2, cbs=GradientAccumulation(16))
+    assert len(steps) == 2 * len(loader) // 2  # batches of 8

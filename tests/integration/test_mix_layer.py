@@ -304,7 +304,7 @@ def test_a_training_step_that_passes_the_layer_by_is_told_of() -> None:
     own = next(batches)
     optimizer.zero_grad()
     MixNNLoss()(model(own.inputs)[: len(own.targets)], own).backward()
-    with pytest.raises(RuntimeError, match=r"a batch was trained on that was not mixed in every layer"):
+    with pytest.raises(RuntimeError, match=r"a batch was trained on that did not reach every layer"):
         next(batches)
     assert hooks_of(model) == []
 
@@ -403,10 +403,10 @@ def test_inputs_that_pass_the_layer_by_are_told_of_in_the_first_batch(model: typ
     torch.manual_seed(0)
     with pytest.warns(UserWarning, match="mix_layer 'embedding' is not all that the inputs go by") as caught:
         next(iter(loader_of(model(), neighbors="random-batch")))
-    named = "embedding ('second') has to be named, too" in str(caught[0].message)
+    named = "embedding ('second') of samples has to be named, too" in str(caught[0].message)
     assert named == (model is TwoEmbeddings)
     with pytest.raises(
-        RuntimeError, match=r"cannot be called .* mixed in mix_layer 'embedding': .*must match.*='random-batch'"
+        RuntimeError, match=r"cannot be called .* mixed in mix_layer 'embedding' .*must match.*='random-batch'"
     ):
         next(iter(loader_of(model(), neighbors="random")))
 
@@ -581,8 +581,17 @@ def test_a_batch_that_was_copied_is_told_of(mode: dict[str, Any]) -> None:
     MixNNLoss()(logits, batch).backward()
     optimizer.step()
     with pytest.raises(
-        RuntimeError, match=r"trained on that was not mixed .* give it the inputs as they were handed out"
+        RuntimeError, match=r"trained on that did not reach .* give it the inputs as they were handed out"
     ):
+        next(batches)
+
+
+def test_a_loop_that_copies_is_told_in_warm_up() -> None:
+    model = Classifier()
+    batches = iter(loader_of(model, **recipes.robust(epochs=20)))
+    batch = next(batches)
+    MixNNLoss()(model(batch.inputs.clone()), batch).backward()
+    with pytest.raises(RuntimeError, match=r"did not reach every layer of mix_layer= as it was"):
         next(batches)
 
 

@@ -158,7 +158,13 @@ def test_targets_can_be_copied(make_targets: MakeTargets, copy: Callable[[MixNNT
         assert torch.equal(getattr(copied, name), getattr(targets, name))
 
 
-@pytest.mark.parametrize("name", ["shape", "size", "cpu", "device"])
+def test_samples_are_counted_as_of_class_indices(make_targets: MakeTargets) -> None:
+    targets = make_targets(3, 1, 4)
+    assert targets.shape == targets.size() == torch.Size([3])
+    assert targets.size(0) == targets.shape[0] == len(targets) == 3
+
+
+@pytest.mark.parametrize("name", ["view", "numpy", "cpu", "device"])
 def test_what_a_tensor_would_have_is_told_where_to_find(make_targets: MakeTargets, name: str) -> None:
     with pytest.raises(AttributeError, match=rf"no attribute '{name}'; it is no tensor: .* len\(targets\), .*labels"):
         getattr(make_targets(3, 1, 4), name)
