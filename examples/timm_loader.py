@@ -8,9 +8,11 @@ ahead itself where there are workers and a GPU. timm's Mixup stays out: the load
     python examples/timm_loader.py
 """
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from _digits import noisy_digits, parser_of, show_result
 from PIL import Image
@@ -43,7 +45,8 @@ class Pictures(Dataset[Any]):
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, and print the test accuracy and the share of training labels that are right."""
     args = parser_of(__doc__).parse_args(argv)
-    torch.manual_seed(args.seed)
+    for seeded in (random.seed, np.random.seed, torch.manual_seed):  # timm's augmentation draws from all of them
+        seeded(args.seed)
     digits = noisy_digits(args.seed)
     train_set: Any = Pictures(digits.train)  # timm takes any dataset of pictures, whatever its annotations say
     test_set: Any = Pictures(digits.test)

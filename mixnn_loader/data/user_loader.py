@@ -216,4 +216,4 @@ def _check_not_prepared(data: Any) -> None:
     for cls in type(data).__mro__:  # not all of them are DataLoaders: Fabric's only looks like one
         remedy = _PREPARING_PACKAGES.get(cls.__module__.partition(".")[0])
         if remedy is not None:
-            raise TypeError(f"data is already prepared, {cls.__module__}.{cls.__name__}; {remedy}")
+            raise TypeError(f"got {cls.__module__}.{cls.__name__}, which is already prepared; {remedy}")

@@ -93,7 +93,7 @@ def test_a_data_frame_is_refused_with_its_rows() -> None:
     ],
 )
 def test_a_prepared_loader_is_refused_with_the_right_order(module: str, order: str) -> None:
-    with pytest.raises(TypeError, match=f"data is a {module}.PreparedLoader, which is already prepared; .*{order}"):
+    with pytest.raises(TypeError, match=f"got {module}.PreparedLoader, which is already prepared; .*{order}"):
         MixNNDataLoader(prepared(module), mlp())
 
 

@@ -210,7 +210,7 @@ def test_resumes_from_a_checkpoint(when: str, step: int, num_workers: int, tmp_p
 def test_loaders_that_lightning_has_taken_over_are_refused() -> None:
     fabric = Fabric(accelerator="cpu", devices=1)
     for prepared in (fabric.setup_dataloaders(DataLoader(Points(), 10)), CombinedLoader([DataLoader(Points(), 10)])):
-        with pytest.raises(TypeError, match=f"data is a lightning.*{RIGHT_ORDER}"):
+        with pytest.raises(TypeError, match=f"got lightning.*{RIGHT_ORDER}"):
             MixNNDataLoader(prepared, mlp())
 
 
