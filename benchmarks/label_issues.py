@@ -44,7 +44,7 @@ from benchmarks.harness.training import given_labels, seed_everything
 from benchmarks.methods import all_methods
 from benchmarks.methods.mixnn import MixNN
 from mixnn_loader import LabelReport
-from mixnn_loader.command.training import by_inputs
+from mixnn_loader.command.networks import by_inputs
 from mixnn_loader.datasets.relabeled import Relabeled
 
 NUM_FOLDS = 5

@@ -1,4 +1,4 @@
-"""What the short examples share: digits of which 40 % have a wrong label, and what came of them."""
+"""What the examples for Ignite, fastai, skorch and timm share: digits with wrong labels, and what came of them."""
 
 import argparse
 from typing import NamedTuple

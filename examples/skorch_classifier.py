@@ -19,7 +19,7 @@ from torch import Tensor
 from mixnn_loader import MixNNDataLoader, MixNNLoss, MixNNTargets, recipes
 
 
-class MixNNClassifier(NeuralNetClassifier):  # type: ignore[misc]
+class MixNNClassifier(NeuralNetClassifier):  # type: ignore[misc]  # skorch comes without types
     """A `NeuralNetClassifier` whose training batches are mixed.
 
     Attributes:

@@ -4,13 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 
 from mixnn_loader import LabelReport
-from mixnn_loader.command.networks import from_timm, perceptron, small_convolutional
+from mixnn_loader.command.networks import by_inputs, from_timm, perceptron, small_convolutional
 from mixnn_loader.command.samples import (
     DEMO_NOISE,
     ImageFiles,
@@ -20,7 +20,7 @@ from mixnn_loader.command.samples import (
     in_memory,
     read_samples,
 )
-from mixnn_loader.command.training import by_inputs, train_and_report
+from mixnn_loader.command.training import train_and_report
 from mixnn_loader.datasets.augment import ImageTransform, channel_statistics
 from mixnn_loader.datasets.image_list import ImageList
 from mixnn_loader.datasets.in_memory import InMemoryDataset
@@ -149,7 +149,7 @@ def summary(report: LabelReport, samples: ImageFiles | Rows, page: Path, table: 
 
 def _datasets(samples: ImageFiles | Rows, args: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Return the samples with augmentation, without it, and as a person looks at them."""
-    if isinstance(samples, Rows) and _are_features(samples):
+    if _are_features(samples):
         plain = InMemoryDataset(samples.inputs, samples.labels)
         return plain, plain, plain
     if isinstance(samples, Rows):
@@ -178,13 +178,13 @@ def _from_files(images: ImageList, size: int, *, flip: bool) -> tuple[ImageList,
     return images.with_transform(transforms.Compose(random)), images.with_transform(transforms.Compose(fixed))
 
 
-def _are_features(samples: ImageFiles | Rows) -> bool:
+def _are_features(samples: ImageFiles | Rows) -> TypeGuard[Rows]:
     return isinstance(samples, Rows) and samples.inputs.dim() == 2
 
 
 def _network(samples: ImageFiles | Rows, data: Any, args: argparse.Namespace) -> nn.Module:
     num_classes = len(samples.class_names)
-    if isinstance(samples, Rows) and _are_features(samples):
+    if _are_features(samples):
         return perceptron(samples.inputs.shape[1], num_classes)
     if args.model is not None:
         return from_timm(args.model, num_classes, args.weights, download=args.download)

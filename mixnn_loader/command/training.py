@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from mixnn_loader import LabelReport, MixNNDataLoader, MixNNLoss, recipes
@@ -76,15 +76,6 @@ def train_and_report(
             schedule.step()
             _tell(epoch * len(loader) + place + 1, epochs * len(loader), epoch + 1, epochs, started)
     return loader.label_report()
-
-
-def by_inputs(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits, and the inputs (N, d) as what tells which samples are alike.
-
-    Features of a frozen network know nothing of the labels. What a network makes of them has come to know the wrong
-    ones, too: samples with the same wrong label are then alike.
-    """
-    return model(inputs), inputs
 
 
 def _tell(done: int, of: int, epoch: int, epochs: int, started: float) -> None:

@@ -131,7 +131,7 @@ class MixNNTrainer:
 
     def _get_output_dir(self, *args: Any, **kwargs: Any) -> str:
         """Return the folder of the checkpoints, which the trainer asks for just before it writes one."""
-        folder: str = super()._get_output_dir(*args, **kwargs)  # type: ignore[misc]
+        folder: str = super()._get_output_dir(*args, **kwargs)  # type: ignore[misc]  # the trainer beside it has it
         self.mixnn_folder = Path(folder)
         return folder
 

@@ -57,7 +57,8 @@ class BatchMixer:
         Raises:
             ValueError: a label is no class index or has changed.
         """
-        inputs, targets = self._unmixed(received, self._checked_labels(received), self._journal.receipt(plain=True))
+        labels, _ = self._checked_labels(received, in_loaded_order(received.loaded.groups))
+        inputs, targets = self._unmixed(received, labels, self._journal.receipt(plain=True))
         return MixNNBatch(inputs, targets, *received.extras)
 
     def mix(self, received: ReceivedBatch, place: Place) -> tuple[MixNNBatch, Update]:
@@ -73,7 +74,8 @@ class BatchMixer:
         Raises:
             ValueError: a label is no class index or has changed.
         """
-        labels = self._checked_labels(received)
+        labeled = in_loaded_order(received.loaded.groups)
+        labels, are_known = self._checked_labels(received, labeled)
         indices, receipt = received.batch_indices(), self._journal.receipt()
         changes: dict[str, Any] = {}
         if place.phase == "warm-up":
@@ -83,26 +85,32 @@ class BatchMixer:
                 # Nothing is mixed yet; but whether the layer knows the batch shows now, and not after the warm-up.
                 changes["row_mix"] = RowMix(len(indices), _as_they_are)
         else:
-            batch, changes = self._mixed(received, indices, labels, receipt, place)
+            batch, changes = self._mixed(received, indices, labels, receipt, place, are_known=are_known)
         update = Update(
             number=received.loaded.number,
             receipt=receipt,
             indices=indices,
-            labeled=in_loaded_order(received.loaded.groups),
+            labeled=labeled,
             labels=labels,
             **changes,
         )
         return MixNNBatch(*batch, *received.extras), update
 
     def _mixed(
-        self, received: ReceivedBatch, indices: BatchIndices, labels: Tensor, receipt: Receipt, place: Place
+        self,
+        received: ReceivedBatch,
+        indices: BatchIndices,
+        labels: Tensor,
+        receipt: Receipt,
+        place: Place,
+        *,
+        are_known: bool,
     ) -> tuple[MixNNBatch, dict[str, Any]]:
         settings, loaded = self._settings, received.loaded.groups
         own_inputs = map_tensors(lambda rows: rows[: len(loaded)], received.inputs)
         predictions = self._predict(own_inputs, place)
         pairing = self._pair(received, predictions, place)
         groups = received.groups if pairing.positions is None else pairing.grouped(received.groups[:, 0])
-        are_known = self._table.knows(in_loaded_order(loaded))
         labels = pairing.grouped(to_device(labels, groups.device))
 
         places = pairing.positions
@@ -153,15 +161,17 @@ class BatchMixer:
             return Pairing(pairs.found, pairs.positions)
         return Pairing(torch.ones_like(groups[:, 1:], dtype=torch.bool), None)
 
-    def _checked_labels(self, received: ReceivedBatch) -> Tensor:
-        """Check the given labels of the samples and their neighbors, (B·(K+1),) on the CPU, in loaded order."""
+    def _checked_labels(self, received: ReceivedBatch, indices: Tensor) -> tuple[Tensor, bool]:
+        """Check the given labels of samples and neighbors, (B·(K+1),) on the CPU as their ``indices`` are.
+
+        Returns:
+            The labels, and whether all were known before.
+        """
         if self._table.num_classes is None:
             own = map_tensors(lambda tensor: tensor[: len(received.loaded.groups)], received.inputs)
             self._table.set_num_classes(self._view.predict(own).logits.shape[1])
-        indices = in_loaded_order(received.loaded.groups)
         labels = class_labels(received.labels, indices, self._table.num_classes)
-        self._table.check_labels(indices, labels)
-        return labels
+        return labels, self._table.check_labels(indices, labels)
 
     def _unmixed(
         self, received: ReceivedBatch, labels: Tensor, receipt: Receipt, early_learning: EarlyLearning | None = None

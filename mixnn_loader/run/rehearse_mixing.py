@@ -14,7 +14,7 @@ from mixnn_loader.model.mix_rehearsal import mixing, unmixed_message
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.run.pairing import Pairing
 
-WIDTH_OF = {"half": 5e-2, "accelerator": 1e-2, "exact": 1e-3}
+TOLERANCES = {"half": 5e-2, "accelerator": 1e-2, "exact": 1e-3}
 """How far outputs for the same inputs may be apart, as a part of what tells samples apart: rounding, at most."""
 
 
@@ -55,4 +55,4 @@ def _differ(answer: Tensor, expected: Tensor, view: ModelView) -> bool:
     answer, expected = answer.where(finite, 0), expected.where(finite, 0)
     precision = "half" if view.is_half else "exact" if view.device.type == "cpu" else "accelerator"
     spread = (expected - expected.mean(dim=0)).abs().max()
-    return bool((answer - expected).abs().max() > WIDTH_OF[precision] * spread)
+    return bool((answer - expected).abs().max() > TOLERANCES[precision] * spread)

@@ -219,12 +219,15 @@ class SampleTable:
             self._add("averages", shape[1], device=device)
         return self.averages
 
-    def check_labels(self, indices: Tensor, labels: Tensor) -> None:
+    def check_labels(self, indices: Tensor, labels: Tensor) -> bool:
         """Check that the labels of samples are what they were.
 
         Args:
             indices: (n,) int64 on the CPU, dataset indices.
             labels: (n,) int64 on the CPU, in 0..C-1.
+
+        Returns:
+            Whether all of them have been recorded.
 
         Raises:
             ValueError: one is not.
@@ -238,10 +241,7 @@ class SampleTable:
                 f"{int(labels[row])}; a sample's label must stay, and scan_dataset must hold the same samples in the "
                 "same order as the dataset"
             )
-
-    def knows(self, indices: Tensor) -> bool:
-        """Whether the labels of all these samples, (n,) int64 on the CPU, have been recorded."""
-        return bool((self.given_labels[indices] >= 0).all())
+        return bool((known >= 0).all())
 
     def record_labels(self, indices: Tensor, labels: Tensor) -> None:
         """Take in labels that `check_labels` has checked; a sample seen for the first time gets its one-hot target.
