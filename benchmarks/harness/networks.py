@@ -109,7 +109,12 @@ def mlp(shape: Sequence[int], num_outputs: int, widths: tuple[int, ...] = (512, 
 
 
 def small_resnet(shape: Sequence[int], num_outputs: int, width: int = 8) -> Network:
-    """Build a strided stem and three residual blocks, with 4 * width features: for 28 x 28 images on a CPU."""
+    """Build a strided stem and three residual blocks, with 4 * width features: for 28 x 28 images on a CPU.
+
+    Not for images of more than 64 pixels: in `torch.channels_last` the backward pass of a 1x1 convolution with stride 2
+    and fewer channels than a vector register holds writes past its memory there (oneDNN's issue 6035), and the process
+    may abort.
+    """
     stem = nn.Sequential(nn.Conv2d(shape[0], width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
     stages = [
         stem,

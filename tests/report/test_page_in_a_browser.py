@@ -1,5 +1,6 @@
 """The page in a real browser: open, filter, decide by keyboard, reload, export, read back."""
 
+import contextlib
 import csv
 import json
 import shutil
@@ -309,9 +310,12 @@ def text_of_hidden(page: Any, name: str) -> str:
 
 
 def _wait(is_so: Callable[[], bool]) -> None:
+    from selenium.common.exceptions import StaleElementReferenceException
+
     for _ in range(100):
-        if is_so():
-            return
+        with contextlib.suppress(StaleElementReferenceException):  # drawn anew between finding it and reading it
+            if is_so():
+                return
         time.sleep(0.05)
     raise AssertionError("it did not happen in five seconds")
 

@@ -241,7 +241,7 @@ def test_photographs_are_augmented_in_training_only(tmp_path: Path, loaded: Call
 
 def test_a_run_on_files_that_are_noisy_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clothing1m_files(tmp_path, monkeypatch)
-    changes = {"network": "small-resnet", "batch_size": 4, "epochs": 2, "workers": 0, "balanced_batches": 2}
+    changes = {"network": "convnet", "batch_size": 4, "epochs": 2, "workers": 0, "balanced_batches": 2}
     line = train_and_measure(RunSettings("ce", "clothing1m", noise="given", recipe=changes), tmp_path)
     assert len(line["epochs"]) == 2
     assert line["actual_noise_rate"] is None
