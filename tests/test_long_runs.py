@@ -43,8 +43,8 @@ def held() -> Held:
 @pytest.mark.parametrize(
     ("persistent_workers", "epochs", "children", "mebibytes"),
     [
-        pytest.param(True, 60, 4, 8, id="workers that stay"),  # two of the pass and two of the scan
-        pytest.param(False, 8, 0, 5, id="new workers in every epoch"),  # fewer: each takes 4 processes to be started
+        pytest.param(True, 30, 4, 8, id="workers that stay"),  # two of the pass and two of the scan
+        pytest.param(False, 6, 0, 5, id="new workers in every epoch"),  # fewer: each takes 4 processes to be started
     ],
 )
 def test_the_last_epoch_holds_what_an_early_one_held(

@@ -154,6 +154,12 @@ class Accelerated:
         return self.log
 
 
+@pytest.fixture(scope="module")
+def logs_of_own_loop(tmp_path_factory: pytest.TempPathFactory) -> list[Log]:
+    """What the two processes of a loop without a framework have done."""
+    return both(own_loop, tmp_path_factory.mktemp("own") / "loop")
+
+
 def accelerated(rank: int, size: int) -> Log:
     as_torchrun_does(rank, size)
     training = Accelerated(mlp())
@@ -161,10 +167,10 @@ def accelerated(rank: int, size: int) -> Log:
     return training.train()
 
 
-def test_accelerate_trains_as_a_loop_of_ones_own(tmp_path: Path) -> None:
+def test_accelerate_trains_as_a_loop_of_ones_own(tmp_path: Path, logs_of_own_loop: list[Log]) -> None:
     logs = both(accelerated, tmp_path / "accelerate")
     assert_all_know_the_same(logs)
-    assert_same([vars(log) for log in logs], [vars(log) for log in both(own_loop, tmp_path / "own")])
+    assert_same([vars(log) for log in logs], [vars(log) for log in logs_of_own_loop])
 
 
 def both(function: Callable[[int, int], Any], folder: Path) -> list[Any]:
@@ -314,10 +320,10 @@ def with_lightning(rank: int, size: int) -> Log:
     return fit(ddp_trainer(size), Module(mlp()))
 
 
-def test_lightning_trains_as_a_loop_of_ones_own(tmp_path: Path) -> None:
+def test_lightning_trains_as_a_loop_of_ones_own(tmp_path: Path, logs_of_own_loop: list[Log]) -> None:
     logs = both(with_lightning, tmp_path / "lightning")
     assert_all_know_the_same(logs)
-    assert_same([vars(log) for log in logs], [vars(log) for log in both(own_loop, tmp_path / "own")])
+    assert_same([vars(log) for log in logs], [vars(log) for log in logs_of_own_loop])
 
 
 def lightning_undivided(rank: int, size: int) -> None:
