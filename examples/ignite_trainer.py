@@ -1,8 +1,7 @@
 """MixNN with Ignite's trainer, on digits of which 40 % have a wrong label.
 
-Ignite copies every batch to a device, and knows tensors, lists and mappings. Batches of MixNNDataLoader are on the
-model's device already: `prepare_batch` hands them on as they are. The loader goes into the checkpoint with the model;
-the trainer's own state says in which epoch it was.
+Only the loader and the loss are others. The loader goes into the checkpoint with the model; the trainer's own state
+says in which epoch it was.
 
     python -m pip install -e ".[examples]" pytorch-ignite
     python examples/ignite_trainer.py
@@ -18,13 +17,7 @@ from _digits import network, noisy_digits, parser_of, show_result
 from ignite.engine import Engine, Events, create_supervised_trainer
 from torch.utils.data import DataLoader
 
-from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, recipes
-
-
-def as_it_is(batch: MixNNBatch, device: object, non_blocking: bool) -> MixNNBatch:
-    """Return the batch, which is where it should be."""
-    del device, non_blocking
-    return batch
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     shuffled = DataLoader(digits.train, batch_size=64, shuffle=True, generator=torch.Generator().manual_seed(args.seed))
     loader = MixNNDataLoader(shuffled, model, **recipes.robust(epochs=args.epochs), seed=args.seed)
-    trainer = create_supervised_trainer(model, optimizer, MixNNLoss(), prepare_batch=as_it_is)
+    trainer = create_supervised_trainer(model, optimizer, MixNNLoss())
     parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "loader": loader, "trainer": trainer}
 
     if args.checkpoint is not None and args.checkpoint.exists():

@@ -49,7 +49,7 @@ class Digits(pl.LightningModule):
         """Return the loss of mixed inputs against their mixed targets."""
         inputs, targets = batch
         loss: Tensor = self.criterion(self(inputs), targets)
-        self.log("train_loss", loss, batch_size=len(targets))
+        self.log("train_loss", loss)
         return loss
 
     def test_step(self, batch: list[Tensor]) -> None:

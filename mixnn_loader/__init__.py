@@ -13,8 +13,9 @@ Besides: `mixnn_loader.functional`, the equations; `mixnn_loader.neighbors`, sea
 
 from mixnn_loader.data.corrected_labels import CorrectedLabels
 from mixnn_loader.loader import MixNNDataLoader
-from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
+from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.method.loss import MixNNLoss
+from mixnn_loader.method.targets import MixNNTargets
 from mixnn_loader.report.label_report import LabelReport
 
 __all__ = [

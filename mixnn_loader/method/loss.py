@@ -10,9 +10,10 @@ from torch.nn import functional
 from mixnn_loader._utils.checks import check_fraction
 from mixnn_loader._utils.logits import logits_of
 from mixnn_loader._utils.warn import warn_user
-from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
+from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.method.receipt import Surprise, is_a_loader_idle
 from mixnn_loader.method.soft_cross_entropy import soft_cross_entropy
+from mixnn_loader.method.targets import MixNNTargets
 
 _REDUCTIONS = ("mean", "sum", "none")
 

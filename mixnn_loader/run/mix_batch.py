@@ -14,11 +14,12 @@ from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.data.indexed import in_loaded_order
 from mixnn_loader.data.labels import class_labels
 from mixnn_loader.data.to_device import ReceivedBatch
-from mixnn_loader.method.batch import MixNNBatch, MixNNTargets
+from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.method.early_learning import EarlyLearning, prediction
 from mixnn_loader.method.input_rules import InputRules
 from mixnn_loader.method.receipt import Journal, Receipt
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average, places_in_batch
+from mixnn_loader.method.targets import MixNNTargets
 from mixnn_loader.model.mix_layer import RowMix
 from mixnn_loader.model.predictor import ModelView, Predictions
 from mixnn_loader.run.answers import checked_pairs, checked_weights

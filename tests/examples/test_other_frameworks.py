@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 from toy import Points, mlp
 
@@ -82,6 +83,30 @@ def test_ignite_goes_on_where_it_was_stopped(call: Call, capsys: Capture, tmp_pa
     assert len(torch.load(file, weights_only=True)["loader"]["history"]) == 4
     call("ignite_trainer", "ignite", "--epochs", "6", "--checkpoint", file)
     assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_ignite_trains_as_a_loop_of_ones_own(device: str | None) -> None:
+    pytest.importorskip("ignite", reason="needs ignite")
+    from ignite.engine import create_supervised_trainer
+
+    def parts() -> tuple[nn.Module, torch.optim.Optimizer, MixNNDataLoader]:
+        torch.manual_seed(0)  # of which dropout draws
+        model = mlp()
+        loader = MixNNDataLoader(DataLoader(Points(), 8), model, **recipes.robust(epochs=4))
+        return model, torch.optim.SGD(model.parameters(), lr=0.1), loader
+
+    model, optimizer, loader = parts()
+    create_supervised_trainer(model, optimizer, MixNNLoss(), device=device).run(loader, max_epochs=4)
+    own_model, own_optimizer, own_loader = parts()
+    for _ in range(4):
+        for inputs, targets in own_loader:
+            own_optimizer.zero_grad()
+            MixNNLoss()(own_model(inputs), targets).backward()
+            own_optimizer.step()
+    assert loader.history[-1]["phase"] == "correction"
+    torch.testing.assert_close(dict(model.named_parameters()), dict(own_model.named_parameters()))
+    torch.testing.assert_close(loader.soft_targets, own_loader.soft_targets)
 
 
 def fastai_learner(epochs: int) -> tuple[Any, MixNNDataLoader]:

@@ -53,7 +53,7 @@ class Classifier(pl.LightningModule):
         assert isinstance(batch, MixNNBatch)
         assert isinstance(targets, MixNNTargets)
         loss: Tensor = self.criterion(self(inputs), targets)
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
+        self.log("loss", loss, on_step=False, on_epoch=True)  # weighted by the size that Lightning finds
         self.losses.append(loss.item())
         self.batch_sizes.append(len(targets))
         return loss

@@ -1,8 +1,9 @@
 """What an epoch yields."""
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch import nn
 from torch.utils._pytree import tree_map
 from toy import tensors_of
 
-from mixnn_loader import MixNNBatch, MixNNTargets
+from mixnn_loader import MixNNBatch, MixNNLoss, MixNNTargets
+from mixnn_loader.method.early_learning import EarlyLearning
+from mixnn_loader.method.receipt import Receipt
 
 MakeTargets = Callable[[int, int, int], MixNNTargets]
 
@@ -61,11 +64,6 @@ def test_inputs_with_names_are_found_by_them(make_targets: MakeTargets) -> None:
 def test_targets_are_not_taken_apart(make_targets: MakeTargets, take: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError, match=r"as a whole: .* take a smaller batch_size, and accumulate gradients"):
         take(make_targets(4, 1, 3))
-
-
-def test_targets_do_not_pass_for_a_collection(make_targets: MakeTargets) -> None:
-    """Lightning looks for a batch's size in whatever is iterable."""
-    assert not isinstance(make_targets(4, 1, 3), Iterable)
 
 
 @pytest.mark.parametrize("num_neighbors", [0, 1, 3])
@@ -156,6 +154,63 @@ def test_targets_can_be_copied(make_targets: MakeTargets, copy: Callable[[MixNNT
     copied = copy(targets)
     for name in tensors_of(targets):
         assert torch.equal(getattr(copied, name), getattr(targets, name))
+
+
+def moved(part: Any) -> Any:
+    """What a framework makes of a part: a copy of a tensor, bytes as they are, and of anything else an error."""
+    if isinstance(part, bytes):
+        return part
+    assert isinstance(part, torch.Tensor)
+    return part.clone()
+
+
+@pytest.mark.parametrize("momentum", [None, 0.7])
+@pytest.mark.parametrize("has_term", [True, False])
+def test_targets_are_built_anew_as_a_mapping(make_targets: MakeTargets, has_term: bool, momentum: float | None) -> None:
+    plain = make_targets(3, 1, 4)
+    averages = torch.rand(3, 2, 4) / 4
+    early = EarlyLearning(averages, 2.5, momentum) if has_term else None
+    targets = replace(plain, receipt=Receipt(), early_learning=early)
+    assert isinstance(targets, Mapping)
+    names = ["soft_targets", "weights", "labels", "groups"] + ["averages"] * has_term
+    assert [name for name, part in targets.items() if isinstance(part, torch.Tensor)] == names
+    assert dict(targets).keys() == targets.keys() == {name for name, _ in targets.items()}
+    assert len(targets.values()) == len(targets.keys())
+    again = type(targets)({name: moved(part) for name, part in targets.items()})
+    assert type(again) is MixNNTargets
+    assert again.receipt is targets.receipt
+    for name in names[:4]:
+        assert torch.equal(getattr(again, name), getattr(targets, name))
+        assert getattr(again, name) is not getattr(targets, name)
+        assert targets[name] is getattr(targets, name)
+    loss = MixNNLoss()(LOGITS.clone().requires_grad_(), again)
+    torch.testing.assert_close(loss.detach(), MixNNLoss()(LOGITS, replace(targets, receipt=None)))
+    assert targets.receipt is not None
+    assert targets.receipt.trained_on, "the loader waits for this one"
+    if again.early_learning is not None:
+        assert again.early_learning.averages is not averages
+        assert again.early_learning.momentum == momentum
+
+
+def test_a_mapping_of_other_parts_is_refused(make_targets: MakeTargets) -> None:
+    parts = dict(make_targets(3, 1, 4))
+    for wrong in ({}, {"labels": parts["labels"]}, parts | {"rest": b""}):
+        with pytest.raises(TypeError, match=r"takes its parts as targets\.items\(\) gives them"):
+            MixNNTargets(wrong)
+    del parts["weights"]
+    with pytest.raises(TypeError, match="got soft_targets, labels, groups, rest"):
+        MixNNTargets(parts)
+
+
+def test_parts_are_found_by_name_and_samples_are_not(make_targets: MakeTargets) -> None:
+    targets = make_targets(3, 1, 4)
+    assert "labels" in targets
+    assert "loss" not in targets
+    assert targets.get("labels") is targets.labels
+    assert targets.get("loss") is None
+    assert targets.get("loss", 1) == 1
+    with pytest.raises(KeyError, match="loss"):
+        targets["loss"]
 
 
 def test_samples_are_counted_as_of_class_indices(make_targets: MakeTargets) -> None:
