@@ -129,18 +129,36 @@ def test_a_huge_row_does_not_move_the_others_together(value: float) -> None:
     assert_nearest(rows[others], places[neighbors[others]], 3)
 
 
-def test_bfloat16_settles_nearly_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    widths: dict[torch.dtype, int] = {}
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> dict[torch.dtype, int]:
+    """How many queries were compared with all rows, by the type of the products."""
+    counts: dict[torch.dtype, int] = {}
     mm = torch.mm
 
     def counting(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
-        widths[left.dtype] = widths.get(left.dtype, 0) + len(left)
+        counts[left.dtype] = counts.get(left.dtype, 0) + len(left)
         return mm(left, right, out=out)
 
     monkeypatch.setattr(torch, "mm", counting)
+    return counts
+
+
+def test_bfloat16_settles_nearly_every_row(compared: dict[torch.dtype, int]) -> None:
     ExactSearch(shortlist_dtype=torch.bfloat16).search(normal_rows(2000, 12), 1)
-    assert widths[torch.bfloat16] == 2000
-    assert widths.get(torch.float32, 0) < 100
+    assert compared[torch.bfloat16] == 2000
+    assert compared.get(torch.float32, 0) < 100
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+@pytest.mark.parametrize("k", [1, 10, 11, 200])
+def test_hardly_a_row_is_searched_twice(
+    k: int, is_fast: bool, compared: dict[torch.dtype, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixnn_loader.neighbors.exact.has_fast_bfloat16", lambda _: is_fast)
+    rows = normal_rows(2000, 12)
+    assert_nearest(rows, ExactSearch().search(rows, k), k)
+    assert 2000 <= sum(compared.values()) < 2100
+    assert (torch.bfloat16 in compared) is (is_fast and k <= 10)
 
 
 def test_queries_are_answered_in_their_order() -> None:
