@@ -1,4 +1,4 @@
-"""A number for each trained parameter, by which is seen whether a training step has changed any."""
+"""A number for each trained parameter, or any tensor, by which is seen whether its values have changed."""
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,14 @@ def fingerprint(model: nn.Module) -> Tensor:
         for device, found in hashes.items():
             result[places[device]] = torch.stack(found).cpu()
     return result
+
+
+def fingerprint_of(values: Tensor) -> Tensor:
+    """Hash the values of one tensor, as `fingerprint` does those of a parameter: () int64 on its device."""
+    bits = _bits(values)
+    if bits is None:
+        return torch.zeros((), dtype=torch.int64, device=values.device)
+    return _hash(bits, _factors(min(len(bits), CHUNK), bits.device))
 
 
 def same(one: Tensor, other: Tensor) -> bool:

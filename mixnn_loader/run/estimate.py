@@ -18,10 +18,10 @@ from mixnn_loader.method.soft_targets import credible_targets, sharpened
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_estimate, checked_found
-from mixnn_loader.run.ask_neighbors import ask_neighbors
 from mixnn_loader.run.dataset_scan import DatasetScan
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Settings
+from mixnn_loader.run.standing_votes import StandingVotes
 from mixnn_loader.run.usable import is_usable
 
 
@@ -45,6 +45,7 @@ class Estimator:
         self._dataset_scan = dataset_scan
         self._processes = processes
         self._warn = WarnOnce()
+        self._votes = StandingVotes()
 
     def estimate(self, epoch: int) -> dict[str, Any]:
         """Bring the table up to date for an epoch after warm-up.
@@ -77,7 +78,7 @@ class Estimator:
         votes = None
         if self._asks:
             with record_function("mixnn_loader.vote"):
-                votes = ask_neighbors(settings, table, self._processes, members, usable)
+                votes = self._votes.ask(settings, table, self._processes, members, usable)
         asked = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
             shares = None if votes is None else votes.shares
