@@ -11,8 +11,10 @@ from typing import Any
 from mixnn_loader._utils.checks import check_count
 from mixnn_loader.run.settings import CORRECTION_SHARE, WARMUP_SHARE, in_proportion
 
-ROBUST_WARMUP_SHARE = 1 / 12
-"""Of the training; warm-up is over before most networks have memorized a tenth of the wrong labels."""
+ROBUST_WARMUP_SHARE = 1 / 40
+"""Of the training. Early votes err often, which is estimated, so that they correct little; late ones are of a network
+that has memorized wrong labels, which nothing tells.
+"""
 
 SCANS, FEW_SCANS = 20, 8
 """At most so many in a training, of `robust` and of `fast`."""
@@ -22,11 +24,11 @@ def robust(epochs: int) -> dict[str, Any]:
     """Take what protects best, whatever share of the labels is wrong, for little more than plain training costs.
 
     Up to twenty times in a training the dataset is scanned, and the nearest neighbors of each sample are asked for
-    their given labels. What they say, and how often they are right, gives the probability of each label. The target
-    follows it, at first as far as neighbors err less often than labels, and more the longer the training goes on. A
-    doubted sample is mixed with a random other one of its batch, and the loss holds the model to the average of what it
-    has said of each sample. Besides the scans the loader makes no forward pass: it goes by the training step, so that
-    the loss must be `mixnn_loader.MixNNLoss`.
+    their given labels. What they say, how often they are right, and what the model has said of the sample so far give
+    the probability of each label. The target follows it, at first as far as neighbors err less often than labels, and
+    more the longer the training goes on. A doubted sample is mixed with a random other one of its batch, and the loss
+    holds the model to the average of what it has said of each sample. Besides the scans the loader makes no forward
+    pass: it goes by the training step, so that the loss must be `mixnn_loader.MixNNLoss`.
 
     Args:
         epochs: how long the training will be.
@@ -36,7 +38,7 @@ def robust(epochs: int) -> dict[str, Any]:
 
     Example:
         >>> robust(epochs=60)["warmup_epochs"]
-        5
+        2
     """
     check_count("epochs", epochs, 1)
     warmup = _within(epochs, ROBUST_WARMUP_SHARE)
@@ -46,7 +48,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "correction_epoch": warmup,
         "neighbors": "random-batch",
         "weighting": "doubt-mixup",
-        "credibility": "vote",
+        "credibility": "vote-and-model",
         "correct_by": "credibility",
         "scan": "training",
         "scan_every": _every(epochs - warmup, SCANS),
@@ -65,7 +67,7 @@ def fast(epochs: int) -> dict[str, Any]:
 
     Example:
         >>> fast(epochs=60)["scan_every"], robust(epochs=60)["scan_every"]
-        (7, 3)
+        (8, 3)
     """
     arguments = robust(epochs)
     return arguments | {"scan_every": _every(epochs - arguments["warmup_epochs"], FEW_SCANS)}

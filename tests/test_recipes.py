@@ -27,10 +27,10 @@ def test_the_loader_takes_it(recipe: Recipe, epochs: int) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_phases_grow_with_the_training(recipe: Recipe) -> None:
-    short, long = recipe(60), recipe(600)
+    short, long = recipe(120), recipe(1200)
     for name in ("warmup_epochs", "correction_epoch"):
         assert long[name] == 10 * short[name]
-    assert 0 < short["warmup_epochs"] <= short["correction_epoch"] < 60
+    assert 0 < short["warmup_epochs"] <= short["correction_epoch"] < 120
 
 
 def test_the_papers_numbers() -> None:

@@ -12,11 +12,12 @@ from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.method.clean_probability import NEUTRAL_POSTERIOR, log_clean_posterior
 from mixnn_loader.method.early_learning import CLIP
 from mixnn_loader.method.gaussian_mixture import Mixture
+from mixnn_loader.method.opinions import combined
 from mixnn_loader.method.posterior import label_posterior
 from mixnn_loader.method.soft_targets import sharpened
 from mixnn_loader.method.votes import num_voters
 
-Credibilities = Literal["mixture", "agreement", "vote"]
+Credibilities = Literal["mixture", "agreement", "vote", "vote-and-model"]
 
 
 class Evidence(NamedTuple):
@@ -124,11 +125,16 @@ class VoteCredibility(Credibility):
     less often than labels or the training is over, else the label as given. That many neighbors say what a label is,
     whatever the network makes of any of them, is SSR's (Feng, Tzimiropoulos and Patras 2022).
 
+    With ``ask_model`` the moving average of the model's predictions is another opinion, and the two are combined as
+    `mixnn_loader.method.opinions.combined` does: neighbors err together where samples look alike, the model where it
+    has begun to memorize, and a label gives way where both are against it.
+
     Args:
         num_neighbors: how many vote; None: 200, and fewer where classes are small, see
             `mixnn_loader.method.votes.num_voters`.
         blame_labels: in [0, 1], what is put down to labels where neighbors agree less, see `label_posterior`. With 0
             fewer labels are doubted: right where labels are wrong at random, and people are not.
+        ask_model: whether the model is asked, too.
 
     Raises:
         ValueError: an argument is outside its range.
@@ -136,15 +142,17 @@ class VoteCredibility(Credibility):
 
     uses_votes = True
 
-    def __init__(self, num_neighbors: int | None = None, blame_labels: float = 0.5) -> None:
+    def __init__(self, num_neighbors: int | None = None, blame_labels: float = 0.5, *, ask_model: bool = False) -> None:
         if num_neighbors is not None:
             check_count("num_neighbors", num_neighbors, 1, "None or an integer")
         check_fraction("blame_labels", blame_labels)
         self._num_neighbors = num_neighbors
         self._blame_labels = blame_labels
+        self.uses_averages = ask_model
 
     def __repr__(self) -> str:
-        return f"VoteCredibility(num_neighbors={self._num_neighbors}, blame_labels={self._blame_labels})"
+        arguments = f"num_neighbors={self._num_neighbors}, blame_labels={self._blame_labels}"
+        return f"VoteCredibility({arguments}, ask_model={self.uses_averages})"
 
     def num_voters(self, num_samples: int, num_classes: int) -> int:
         """Return how many neighbors of each sample to ask."""
@@ -162,6 +170,10 @@ class VoteCredibility(Credibility):
         known = to_device(evidence.labels >= 0, labels.device).unsqueeze(1)
         votes = evidence.votes.where(known, 0)
         likely, _, _, trust = label_posterior(votes, labels, blame_labels=self._blame_labels)
+        if self.uses_averages:
+            if evidence.averages is None:
+                raise RuntimeError("the moving averages of predictions were not kept")
+            likely = combined(likely, evidence.averages)
         log_posterior = likely.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(max=1).log()
         # Wrong labels are wrong at random. Wrong votes are wrong alike for samples that look alike, and so are learned
         # sooner: as long as votes err much, most of a wrong label stays. In the end the network would memorize it.
@@ -203,6 +215,7 @@ def credibility_of(credibility: str | Credibility) -> Credibility:
             "mixture": MixtureCredibility(),
             "agreement": AgreementCredibility(),
             "vote": VoteCredibility(),
+            "vote-and-model": VoteCredibility(ask_model=True),
         }
         return ready[credibility]
     if isinstance(credibility, type) or not isinstance(credibility, Credibility):

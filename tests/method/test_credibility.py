@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from posterior_reference import corrected, label_posterior
+from torch import Tensor
 
 from mixnn_loader._utils.warn_once import WarnOnce
 from mixnn_loader.method import credibility
@@ -56,6 +57,7 @@ def evidence_of(num_samples: int = 50, num_classes: int = 4) -> Evidence:
         (MixtureCredibility(), (False, False)),
         (AgreementCredibility(), (True, False)),
         (VoteCredibility(), (False, True)),
+        (VoteCredibility(ask_model=True), (True, True)),
     ],
     ids=repr,
 )
@@ -63,18 +65,23 @@ def test_an_estimate_says_what_it_needs(credibility: Credibility, uses: tuple[bo
     assert (credibility.uses_averages, credibility.uses_votes) == uses
 
 
+def votes_on_labels(num_samples: int) -> tuple[Tensor, Tensor]:
+    """Labels (n,), of which three in eight are wrong, and votes (n, 4), which are right more often than not."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.randint(4, (num_samples,), generator=generator)
+    wrong = torch.rand(num_samples, generator=generator) < 0.5
+    labels = torch.where(wrong, torch.randint(4, (num_samples,), generator=generator), true)
+    votes = torch.rand(num_samples, 4, generator=generator)
+    votes[torch.arange(num_samples), true] += torch.rand(num_samples, generator=generator)
+    return labels, votes / votes.sum(dim=1, keepdim=True)
+
+
 @pytest.mark.parametrize("progress", [0.0, 0.2, 0.9])
 def test_votes_give_p_and_what_is_likely_in_place_of_the_label(
     progress: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credibility, "CHUNK_ROWS", 300)
-    generator, rows = torch.Generator().manual_seed(0), np.arange(1000)
-    true = torch.randint(4, (1000,), generator=generator)
-    wrong = torch.rand(1000, generator=generator) < 0.5
-    labels = torch.where(wrong, torch.randint(4, (1000,), generator=generator), true)
-    votes = torch.rand(1000, 4, generator=generator)
-    votes[torch.arange(1000), true] += torch.rand(1000, generator=generator)
-    votes /= votes.sum(dim=1, keepdim=True)
+    rows, (labels, votes) = np.arange(1000), votes_on_labels(1000)
     before = votes.clone()
     evidence = Evidence(torch.arange(1000), labels, torch.zeros(1000), None, votes, progress)
     answer = VoteCredibility().estimate(evidence, WarnOnce())
@@ -93,6 +100,29 @@ def test_votes_give_p_and_what_is_likely_in_place_of_the_label(
     p = label_posterior(votes.double().numpy(), labels.numpy(), 0.0)[0][rows, labels]
     np.testing.assert_allclose(trusting.log_posterior.exp(), p, atol=1e-5)
     assert trusting.log_posterior.exp().mean() > answer.log_posterior.exp().mean() + 0.01
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.9])
+def test_the_model_is_asked_too(progress: float) -> None:
+    labels, votes = votes_on_labels(1000)
+    averages = torch.randn(1000, 4, generator=torch.Generator().manual_seed(1)).softmax(dim=1) * 0.7
+    averages[:50] = 0  # of whom the model has said nothing
+    evidence = Evidence(torch.arange(1000), labels, torch.zeros(1000), averages, votes, progress)
+    answer = VoteCredibility(ask_model=True).estimate(evidence, WarnOnce())
+    rows, given = np.arange(1000), labels.numpy()
+    posterior, _, _, trust = label_posterior(votes.double().numpy(), given)
+    both = np.sqrt(posterior.clip(1e-6) * averages.double().numpy().clip(1e-6))
+    both /= both.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(answer.log_posterior.exp(), both[rows, given], atol=1e-5)
+    assert answer.likely is not None
+    others = both.copy()
+    others[rows, given] = 0
+    likely = max(trust, progress) * others / others.sum(axis=1, keepdims=True)
+    likely[rows, given] += 1 - max(trust, progress)
+    np.testing.assert_allclose(answer.likely, likely, atol=1e-5)
+
+    with pytest.raises(RuntimeError, match="averages of predictions were not kept"):
+        VoteCredibility(ask_model=True).estimate(evidence._replace(averages=None), WarnOnce())
 
 
 def test_a_label_that_is_not_known_yet_tests_no_vote() -> None:
