@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -44,7 +44,6 @@ from benchmarks.harness.training import given_labels, seed_everything
 from benchmarks.methods import all_methods
 from benchmarks.methods.mixnn import MixNN
 from mixnn_loader import LabelReport
-from mixnn_loader.command.networks import by_inputs
 from mixnn_loader.datasets.relabeled import Relabeled
 
 NUM_FOLDS = 5
@@ -112,9 +111,7 @@ def measure(settings: RunSettings, data_dir: Path | None, on: str) -> dict[str, 
     is_wrong = (given != data.labels).numpy()
     everyone = np.arange(len(given))
     started = time.perf_counter()
-    # As `mixnn-labels` does: neighbors among features are by the features themselves.
-    options = {"feature_layer": by_inputs} if settings.dataset == "features" else {}
-    method, task = trained(settings, data, given, everyone, "mixnn-robust", on, options)
+    method, task = trained(settings, data, given, everyone, "mixnn-robust", on)
     assert isinstance(method, MixNN)
     report = method.loader.label_report()
     own_seconds, started = time.perf_counter() - started, time.perf_counter()
@@ -152,9 +149,8 @@ def trained(
     rows: npt.NDArray[np.int64],
     name: str,
     on: str,
-    options: Mapping[str, Any] | None = None,
 ) -> tuple[Method, Task]:
-    """Train a method, with some options, on some of the samples, on a device."""
+    """Train a method on some of the samples, on a device."""
     labels = given[torch.from_numpy(rows)]
     train, scan = (Relabeled(Subset(part, rows.tolist()), labels) for part in (data.train, data.scan))
     recipe = recipe_for(settings)
@@ -162,7 +158,7 @@ def trained(
         train, scan, labels, data.num_classes, data.shape, recipe, settings.rate, settings.seed, torch.device(on)
     )
     seed_everything(settings.seed, 0)
-    method = all_methods()[name](task, **(options or {})).to(task.device)
+    method = all_methods()[name](task).to(task.device)
     for epoch in range(method.num_epochs):
         seed_everything(settings.seed, 1 + epoch)
         task.begin_epoch(epoch)

@@ -1,13 +1,18 @@
 """The library on the harness: what it says of labels is in the results."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from benchmarks.harness import training
 from benchmarks.harness.protocol import Method
 from benchmarks.harness.settings import RunSettings
 from benchmarks.harness.task import Task
+from mixnn_loader.neighbors import ExactSearch
 
 
 @pytest.mark.parametrize("method", ["mixnn-robust", "mixnn-fast"])
@@ -35,3 +40,31 @@ def test_without_a_scan_there_is_no_rate() -> None:
         RunSettings("mixnn", "digits", epochs=1, num_train=64, options={"warmup_epochs": 1})
     )
     assert "noise_rate" not in line["labels"]
+
+
+class Seen:
+    """Exact search that remembers the rows."""
+
+    def __init__(self) -> None:
+        self.rows: list[Tensor] = []
+
+    def search(self, representations: Tensor, k: int, queries: Tensor | None = None) -> Tensor:
+        self.rows.append(representations)
+        return ExactSearch().search(representations, k, queries)
+
+
+@pytest.mark.parametrize("method", ["mixnn-robust", "mixnn-fast"])
+def test_features_are_alike_by_themselves(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, labels = torch.Generator().manual_seed(0), torch.arange(200) % 4
+    features = torch.nn.functional.one_hot(labels, 5) + torch.randn(200, 5, generator=generator) / 4
+    torch.save({"train": features, "labels": labels, "test": features, "test_labels": labels}, tmp_path / "f.pt")
+    search, make_method = Seen(), training.make_method
+
+    def searched(settings: RunSettings, task: Task) -> Method:
+        return make_method(replace(settings, options={"search": search}), task)
+
+    monkeypatch.setattr(training, "make_method", searched)
+    training.train_and_measure(RunSettings(method, "features", epochs=2, rate=0.4), tmp_path / "f.pt")
+    (seen,) = search.rows
+    directions = torch.nn.functional.normalize(features, dim=1)
+    torch.testing.assert_close(seen.sort(dim=0).values, directions.sort(dim=0).values)
