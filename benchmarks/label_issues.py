@@ -111,7 +111,8 @@ def measure(settings: RunSettings, data_dir: Path | None, on: str) -> dict[str, 
     is_wrong = (given != data.labels).numpy()
     everyone = np.arange(len(given))
     started = time.perf_counter()
-    method, task = trained(settings, data, given, everyone, "mixnn-robust", on)
+    name = "mixnn-features" if settings.dataset == "features" else "mixnn-robust"  # as `mixnn-labels` does
+    method, task = trained(settings, data, given, everyone, name, on)
     assert isinstance(method, MixNN)
     report = method.loader.label_report()
     own_seconds, started = time.perf_counter() - started, time.perf_counter()

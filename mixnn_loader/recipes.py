@@ -8,13 +8,13 @@ What was measured of each stands in the README.
 import math
 from typing import Any
 
+from torch import Tensor, nn
+
 from mixnn_loader._utils.checks import check_count
 from mixnn_loader.run.settings import CORRECTION_SHARE, WARMUP_SHARE, in_proportion
 
-ROBUST_WARMUP_SHARE = 1 / 40
-"""Of the training. Early votes err often, which is estimated, so that they correct little; late ones are of a network
-that has memorized wrong labels, which nothing tells.
-"""
+ROBUST_WARMUP_SHARE = 1 / 12
+"""Of the training; warm-up is over before most networks have memorized a tenth of the wrong labels."""
 
 SCANS, FEW_SCANS = 20, 8
 """At most so many in a training, of `robust` and of `fast`."""
@@ -24,11 +24,11 @@ def robust(epochs: int) -> dict[str, Any]:
     """Take what protects best, whatever share of the labels is wrong, for little more than plain training costs.
 
     Up to twenty times in a training the dataset is scanned, and the nearest neighbors of each sample are asked for
-    their given labels. What they say, how often they are right, and what the model has said of the sample so far give
-    the probability of each label. The target follows it, at first as far as neighbors err less often than labels, and
-    more the longer the training goes on. A doubted sample is mixed with a random other one of its batch, and the loss
-    holds the model to the average of what it has said of each sample. Besides the scans the loader makes no forward
-    pass: it goes by the training step, so that the loss must be `mixnn_loader.MixNNLoss`.
+    their given labels. What they say, and how often they are right, gives the probability of each label. The target
+    follows it, at first as far as neighbors err less often than labels, and more the longer the training goes on. A
+    doubted sample is mixed with a random other one of its batch, and the loss holds the model to the average of what it
+    has said of each sample. Besides the scans the loader makes no forward pass: it goes by the training step, so that
+    the loss must be `mixnn_loader.MixNNLoss`.
 
     Args:
         epochs: how long the training will be.
@@ -38,7 +38,7 @@ def robust(epochs: int) -> dict[str, Any]:
 
     Example:
         >>> robust(epochs=60)["warmup_epochs"]
-        2
+        5
     """
     check_count("epochs", epochs, 1)
     warmup = _within(epochs, ROBUST_WARMUP_SHARE)
@@ -48,7 +48,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "correction_epoch": warmup,
         "neighbors": "random-batch",
         "weighting": "doubt-mixup",
-        "credibility": "vote-and-model",
+        "credibility": "vote",
         "correct_by": "credibility",
         "scan": "training",
         "scan_every": _every(epochs - warmup, SCANS),
@@ -67,10 +67,36 @@ def fast(epochs: int) -> dict[str, Any]:
 
     Example:
         >>> fast(epochs=60)["scan_every"], robust(epochs=60)["scan_every"]
-        (8, 3)
+        (7, 3)
     """
     arguments = robust(epochs)
     return arguments | {"scan_every": _every(epochs - arguments["warmup_epochs"], FEW_SCANS)}
+
+
+def features(epochs: int) -> dict[str, Any]:
+    """Take `robust` for inputs that are features of a frozen network, and a small network on top of them.
+
+    Such features know nothing of the labels, whereas the small network comes to know the wrong ones: samples with the
+    same wrong label grow alike in it. So neighbors are asked among the features themselves. They err where samples look
+    alike, as people do; the average of what the model has said of a sample is a second opinion, and a label gives way
+    where both are against it.
+
+    Args:
+        epochs: how long the training will be.
+
+    Raises:
+        ValueError: it is no integer >= 1.
+
+    Example:
+        >>> features(epochs=20)["credibility"]
+        'vote-and-model'
+    """
+    return robust(epochs) | {"feature_layer": by_inputs, "credibility": "vote-and-model"}
+
+
+def by_inputs(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits, and the inputs (B, ...) as representations (B, d): a ``feature_layer``."""
+    return model(inputs), inputs.flatten(start_dim=1)
 
 
 def paper(epochs: int = 300) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 
 Recipe = Callable[[int], dict[str, Any]]
-RECIPES = [recipes.robust, recipes.fast, recipes.paper, recipes.released_code]
+RECIPES = [recipes.robust, recipes.fast, recipes.features, recipes.paper, recipes.released_code]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -75,3 +76,12 @@ def test_the_robust_one_corrects_wrong_labels() -> None:
     assert given < 0.85
     assert corrected > 0.97
     assert loader.history[-1]["noise_rate"] is None or abs(loader.history[-1]["noise_rate"] - 0.2) < 0.05
+
+
+def test_features_are_as_robust_among_the_inputs() -> None:
+    changed = {name: value for name, value in recipes.features(40).items() if recipes.robust(40).get(name) != value}
+    assert changed == {"feature_layer": recipes.by_inputs, "credibility": "vote-and-model"}
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.arange(36.0).view(3, 1, 3, 4)
+    logits, representations = recipes.by_inputs(model, images)
+    assert torch.equal(logits, model(images))
+    assert torch.equal(representations, torch.arange(36.0).view(3, 12))

@@ -35,8 +35,6 @@ class Recipe:
         label_set: which of several sets of given labels, for CIFAR-N; None: ``"worse"`` or ``"noisy"``.
         workers: processes that read and augment, for images that are read file by file; random augmentation depends
             on how many there are.
-        inputs_are_features: the inputs are features of a frozen network: the library's recipes look for neighbors
-            among them, as `mixnn-labels` does, and not among the network's own representations.
     """
 
     network: str
@@ -56,7 +54,6 @@ class Recipe:
     balanced_batches: int | None = None
     label_set: str | None = None
     workers: int = 0
-    inputs_are_features: bool = False
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Recipe":
         """Return the recipe with some fields replaced.
@@ -143,9 +140,7 @@ RECIPES: dict[str, Recipe] = {
     "webvision-mini": _WEBVISION_MINI,
     "animal10n": _ANIMAL10N,
     "food101n": _FOOD101N,
-    "features": Recipe(
-        network="mlp", epochs=20, warmup_epochs=3, correction_epoch=6, lr=0.05, inputs_are_features=True
-    ),
+    "features": Recipe(network="mlp", epochs=20, warmup_epochs=3, correction_epoch=6, lr=0.05),
     "paper-cifar10": _PAPER,
     "paper-cifar100": _PAPER.with_changes({"warmup_epochs": 30}),
     "paper-clothing1m": _CLOTHING1M,

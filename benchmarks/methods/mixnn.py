@@ -18,7 +18,6 @@ from torch import Tensor
 from benchmarks.harness.protocol import MethodFactory, SingleNetwork
 from benchmarks.harness.task import Task
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, recipes
-from mixnn_loader.command.networks import by_inputs
 
 
 class MixNN(SingleNetwork):
@@ -82,17 +81,17 @@ def in_batch(task: Task, **arguments: Any) -> MixNN:
 
 def robust(task: Task, **arguments: Any) -> MixNN:
     """Train by the recipe of that name."""
-    return MixNN(task, **recipes.robust(task.num_epochs) | _who_is_alike(task) | arguments)
+    return MixNN(task, **recipes.robust(task.num_epochs) | arguments)
 
 
 def fast(task: Task, **arguments: Any) -> MixNN:
     """Train by the recipe of that name."""
-    return MixNN(task, **recipes.fast(task.num_epochs) | _who_is_alike(task) | arguments)
+    return MixNN(task, **recipes.fast(task.num_epochs) | arguments)
 
 
-def _who_is_alike(task: Task) -> dict[str, Any]:
-    """Return the argument by which features that come with the data tell which samples are alike."""
-    return {"feature_layer": by_inputs} if task.recipe.inputs_are_features else {}
+def features(task: Task, **arguments: Any) -> MixNN:
+    """Train by the recipe of that name, for features of a frozen network."""
+    return MixNN(task, **recipes.features(task.num_epochs) | arguments)
 
 
 METHODS: dict[str, MethodFactory] = {
@@ -100,4 +99,5 @@ METHODS: dict[str, MethodFactory] = {
     "mixnn-batch": in_batch,
     "mixnn-robust": robust,
     "mixnn-fast": fast,
+    "mixnn-features": features,
 }

@@ -9,8 +9,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import nn
 
-from mixnn_loader import LabelReport
-from mixnn_loader.command.networks import by_inputs, from_timm, perceptron, small_convolutional
+from mixnn_loader import LabelReport, recipes
+from mixnn_loader.command.networks import from_timm, perceptron, small_convolutional
 from mixnn_loader.command.samples import (
     DEMO_NOISE,
     ImageFiles,
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
         workers=args.workers,
         device=args.device,
         seed=args.seed,
-        feature_layer=by_inputs if _are_features(samples) else None,
+        recipe=recipes.features if _are_features(samples) else recipes.robust,
     )
     paths = None
     if isinstance(samples, ImageFiles):

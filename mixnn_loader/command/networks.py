@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 def small_convolutional(channels: int, num_classes: int) -> nn.Module:
@@ -21,15 +21,6 @@ def small_convolutional(channels: int, num_classes: int) -> nn.Module:
 def perceptron(width: int, num_classes: int) -> nn.Module:
     """Build a network with one hidden layer: for features."""
     return nn.Sequential(nn.Linear(width, 256), nn.ReLU(), nn.Linear(256, num_classes))
-
-
-def by_inputs(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits, and the inputs (N, d) as what tells which samples are alike.
-
-    Features of a frozen network know nothing of the labels. What a network makes of them has come to know the wrong
-    ones, too: samples with the same wrong label are then alike.
-    """
-    return model(inputs), inputs
 
 
 def from_timm(name: str, num_classes: int, weights: str | None, *, download: bool) -> nn.Module:

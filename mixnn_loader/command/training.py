@@ -1,16 +1,15 @@
-"""Trains by the recipe `mixnn_loader.recipes.robust`, and reports on the labels."""
+"""Trains by a recipe, and reports on the labels."""
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
-from mixnn_loader import LabelReport, MixNNDataLoader, MixNNLoss, recipes
-from mixnn_loader.model.hooks import FeatureLayer
+from mixnn_loader import LabelReport, MixNNDataLoader, MixNNLoss
 
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 5e-4
 
@@ -26,7 +25,7 @@ def train_and_report(
     workers: int,
     device: torch.device,
     seed: int,
-    feature_layer: FeatureLayer | None = None,
+    recipe: Callable[[int], dict[str, Any]],
 ) -> LabelReport:
     """Train once, telling how far it is on standard error, and return the report.
 
@@ -40,8 +39,7 @@ def train_and_report(
         workers: processes that load the data.
         device: where to train.
         seed: of order and augmentation.
-        feature_layer: what tells which samples are alike, see `mixnn_loader.MixNNDataLoader`; None: what enters the
-            model's classifier.
+        recipe: one of `mixnn_loader.recipes`, by which to train.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -56,9 +54,7 @@ def train_and_report(
         pin_memory=device.type == "cuda",
     )
     model.to(device)
-    loader = MixNNDataLoader(
-        plain, model, **recipes.robust(epochs), scan_dataset=scan_data, feature_layer=feature_layer, seed=seed
-    )
+    loader = MixNNDataLoader(plain, model, **recipe(epochs), scan_dataset=scan_data, seed=seed)
     optimizer = torch.optim.SGD(model.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     steps = epochs * len(loader)
     rise = max(1, steps // 10)
