@@ -9,6 +9,9 @@ from mixnn_loader.run.ask_neighbors import Votes, ask_neighbors
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Settings
 
+FEW = 2**22
+"""So many numbers, 16 MiB, are kept whether or not they will be asked for again."""
+
 
 class StandingVotes:
     """Asks the neighbors again only where others would be asked, or would say something else.
@@ -27,15 +30,16 @@ class StandingVotes:
     ) -> Votes:
         """Do what `ask_neighbors` does, or return what it gave before.
 
-        Votes are kept from the second time on that they are the same: (n, C) numbers of every training would be too
-        many to keep for the few in which they stand.
+        Where there are many, (n, C) numbers, they are kept from the second time on that they are the same: most
+        trainings never ask for them again.
         """
         asked = _what_is_asked(table, members, usable)
         stands = self._asked is not None and same(asked, self._asked)
         if stands and self._votes is not None:
             return _copied(self._votes)
         votes = ask_neighbors(settings, table, processes, members, usable)
-        self._asked, self._votes = asked, _copied(votes) if stands else None
+        is_kept = stands or votes.shares.numel() <= FEW
+        self._asked, self._votes = asked, _copied(votes) if is_kept else None
         return votes
 
 

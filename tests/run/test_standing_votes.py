@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import SubsetRandomSampler
-from toy import Points, mlp
+from toy import NUM_CLASSES, Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.method.credibility import Estimate, Evidence, VoteCredibility
 from mixnn_loader.neighbors import ExactSearch
+from mixnn_loader.run import standing_votes
+from mixnn_loader.run.standing_votes import FEW
 
 EPOCHS = 8
 
@@ -71,10 +73,14 @@ def test_representations_that_change_are_searched_each_time() -> None:
     assert search.count == EPOCHS - 1
 
 
-def test_representations_that_stay_are_searched_until_that_is_seen() -> None:
+@pytest.mark.parametrize(("few", "searches"), [(FEW, 1), (60 * NUM_CLASSES, 1), (60 * NUM_CLASSES - 1, 2)])
+def test_representations_that_stay_are_searched_until_that_is_seen(
+    few: int, searches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing_votes, "FEW", few)
     search = CountedSearch()
     loader = train(*make(search=search, feature_layer=inputs_as_they_are))
-    assert search.count == 2
+    assert search.count == searches
     assert [record["search"] for record in loader.history] == [None] + ["CountedSearch"] * (EPOCHS - 1)
 
 
@@ -84,7 +90,7 @@ def test_votes_that_stand_are_those_that_would_be_given() -> None:
     wiggled = [0]
 
     def inputs_moved(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        wiggled[0] += 1
+        wiggled[0] += 1  # in each batch
         return model(inputs), inputs * (1 + 1e-6 * wiggled[0])  # as near to each other, and never the same
 
     again = train(*make(credibility=asked, feature_layer=inputs_moved))
