@@ -1,9 +1,9 @@
 """Does the label report find the wrong labels, and are its promises right? Beside it, cleanlab's.
 
-One training by `recipes.robust`, and its `label_report()`, on labels that were made wrong. Beside it what cleanlab
-makes of the probabilities that it asks for, those of networks that were not trained on the sample: five trainings with
-cross-entropy, each on four fifths of the data. And what it makes of the probabilities of the one training. All with the
-harness's network, recipe, noise and seeds.
+One training by `recipes.robust`, of features by `recipes.features`, and its `label_report()`, on labels that were made
+wrong. Beside it what cleanlab makes of the probabilities that it asks for, those of networks that were not trained on
+the sample: five trainings with cross-entropy, each on four fifths of the data. And what it makes of the probabilities
+of the one training. All with the harness's network, recipe, noise and seeds.
 
 A line of the results file is a dataset, a kind of noise, a rate and a seed. Of each way: AUROC and average precision of
 its ranking; precision, recall and F1 of what it flags; how many of the first hundred are wrong; the share of wrong

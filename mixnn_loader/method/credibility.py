@@ -63,7 +63,8 @@ class Credibility(Protocol):
 
     Attributes:
         uses_averages: whether the moving averages of predictions are to be kept for it.
-        uses_votes: whether neighbors are to be asked for it, in each epoch that has representations.
+        uses_votes: whether neighbors are to be asked for it, in each epoch that has representations. What they said is
+            used once more where representations, labels and samples have stayed as they were.
     """
 
     uses_averages: bool = False
@@ -127,7 +128,8 @@ class VoteCredibility(Credibility):
 
     With ``ask_model`` the moving average of the model's predictions is another opinion, and the two are combined as
     `mixnn_loader.method.opinions.combined` does: neighbors err together where samples look alike, the model where it
-    has begun to memorize, and a label gives way where both are against it.
+    has begun to memorize, and a label gives way where both are against it. Where the model has said nothing yet, the
+    neighbors decide alone.
 
     Args:
         num_neighbors: how many vote; None: 200, and fewer where classes are small, see
@@ -173,7 +175,8 @@ class VoteCredibility(Credibility):
         if self.uses_averages:
             if evidence.averages is None:
                 raise RuntimeError("the moving averages of predictions were not kept")
-            likely = combined(likely, evidence.averages)
+            is_said = evidence.averages.any(dim=1, keepdim=True)  # else neighbors alone decide
+            likely = torch.where(is_said, combined(likely, evidence.averages), likely)
         log_posterior = likely.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(max=1).log()
         # Wrong labels are wrong at random. Wrong votes are wrong alike for samples that look alike, and so are learned
         # sooner: as long as votes err much, most of a wrong label stays. In the end the network would memorize it.

@@ -1,6 +1,6 @@
 """The targets of one batch: everything that a loss or a curious user needs to know of the mixed inputs."""
 
-from collections.abc import Callable, ItemsView, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, overload
 
@@ -21,16 +21,18 @@ _AS_A_WHOLE = (
 
 
 class _Rest(bytes):
-    """What goes with the tensors of a batch and is none.
+    """The parts of targets that are no tensors.
 
     It is an empty string of bytes: what moves the tensors of a mapping leaves these as they are (Ignite, PyTorch,
     Hugging Face), and what counts its samples by its parts (Lightning) finds nothing in it.
 
     Attributes:
+        num_samples: B.
         receipt: see `MixNNTargets`.
         early_learning: likewise; its averages give way to those that have been moved.
     """
 
+    num_samples: int
     receipt: Receipt | None
     early_learning: EarlyLearning | None
 
@@ -45,17 +47,16 @@ class MixNNTargets:
 
     During warm-up K is 0: one-hot targets of weight one.
 
-    They stand in the place of class indices (B,): their length is B, and they compare with class indices. For what
-    moves a batch without knowing of them they are a mapping, too: ``type(targets)({name: moved(part) for name, part in
-    targets.items()})`` are the same targets elsewhere.
+    They stand in the place of class indices (B,): their length is B, and they compare with class indices. They are a
+    mapping, too, so that frameworks can copy them that know only tensors, lists and mappings: ``type(targets)({name:
+    copy(part) for name, part in targets.items()})`` are the same targets elsewhere.
 
     Args:
-        soft_targets: see the attribute; or a mapping of all parts, as `items` gives them.
-        weights: see the attribute, like all others.
-        labels: see there.
-        groups: see there.
-        receipt: see there.
-        early_learning: see there.
+        soft_targets: see the attribute, as of all others; or a mapping of all parts, as `items` gives them, and nothing
+            else.
+
+    Raises:
+        TypeError: an argument is missing, or parts are others than `items` gives, or of fewer samples.
 
     Attributes:
         soft_targets: (B, K+1, C) float, t of the sample itself (column 0) and of its neighbors.
@@ -97,10 +98,15 @@ class MixNNTargets:
         early_learning: EarlyLearning | None = None,
     ) -> None:
         parts: dict[str, Any] = {"receipt": receipt, "early_learning": early_learning}
+        others = {"weights": weights, "labels": labels, "groups": groups}
         if isinstance(soft_targets, Mapping):
-            parts |= _fields_of(soft_targets)
+            if surplus := [name for name, part in (parts | others).items() if part is not None]:
+                raise TypeError(f"MixNNTargets takes nothing beside a mapping of its parts, and got {surplus}")
+            parts = _fields_of(soft_targets)
+        elif missing := [name for name, part in others.items() if part is None]:
+            raise TypeError(f"MixNNTargets takes {', '.join(_TENSORS)}, and got no {', '.join(missing)}")
         else:
-            parts |= dict(zip(_TENSORS, (soft_targets, weights, labels, groups), strict=True))
+            parts |= {"soft_targets": soft_targets, **others}
         for name, part in parts.items():
             object.__setattr__(self, name, part)
 
@@ -191,16 +197,18 @@ class MixNNTargets:
         return self._parts().get(name, default)
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a part of that name."""
-        return name in self._parts()
-
-    def __iter__(self) -> NoReturn:
-        """Refuse to be taken apart.
+        """Whether there is a part of that name.
 
         Raises:
-            TypeError: always.
+            TypeError: something else than a name is asked for, such as a class.
         """
-        raise TypeError(_AS_A_WHOLE)
+        if not isinstance(name, str):
+            raise TypeError(_AS_A_WHOLE)
+        return name in self._parts()
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names of the parts, as a mapping does; samples are not to be had one by one."""
+        return iter(self._parts())
 
     def __getitem__(self, name: Any) -> Any:
         """Return a part by its name; refuse to be taken apart into samples.
@@ -229,6 +237,7 @@ class MixNNTargets:
         if self.early_learning is not None:
             parts["averages"] = self.early_learning.averages
         rest = _Rest()
+        rest.num_samples = len(self)
         rest.receipt, rest.early_learning = self.receipt, self.early_learning
         return parts | {"rest": rest}
 
@@ -259,13 +268,17 @@ def _fields_of(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of targets by the parts that `MixNNTargets.items` gives.
 
     Raises:
-        TypeError: they are others.
+        TypeError: they are others, or of fewer samples.
     """
-    if not isinstance(rest := parts.get("rest"), _Rest) or not set(_TENSORS) <= set(parts):
+    rest = parts.get("rest")
+    names = (*_TENSORS, "averages") if isinstance(rest, _Rest) and rest.early_learning is not None else _TENSORS
+    if not isinstance(rest, _Rest) or not set(names) <= set(parts.keys()):
         raise TypeError(
-            f"MixNNTargets takes its parts as targets.items() gives them, {', '.join(_TENSORS)} and what goes with "
-            f"them, and got {', '.join(map(str, parts))}"
+            f"MixNNTargets takes its parts as targets.items() gives them, {', '.join(names)} and rest, and got "
+            f"{', '.join(map(str, parts.keys()))}"
         )
+    if any(len(parts[name]) != rest.num_samples for name in names):
+        raise TypeError(_AS_A_WHOLE)
     early = rest.early_learning
     if early is not None:
         early = replace(early, averages=parts["averages"])

@@ -48,7 +48,7 @@ def fingerprint(model: nn.Module) -> Tensor:
 
 
 def fingerprint_of(values: Tensor) -> Tensor:
-    """Hash the values of one tensor, as `fingerprint` does those of a parameter: () int64 on its device."""
+    """Hash the values of a tensor, whatever its shape, as `fingerprint` does a parameter's: () int64 on its device."""
     bits = _bits(values)
     if bits is None:
         return torch.zeros((), dtype=torch.int64, device=values.device)

@@ -7,7 +7,10 @@ from torch import Tensor
 
 @runtime_checkable
 class NeighborSearch(Protocol):
-    """Finds each row's nearest other rows. Any object with this one method can be a backend."""
+    """Finds each row's nearest other rows. Any object with this one method can be a backend.
+
+    Where the same is asked in the scan after, an answer may be used once more.
+    """
 
     def search(self, representations: Tensor, k: int, queries: Tensor | None = None) -> Tensor:
         """Find the ``k`` nearest other rows, by Euclidean distance.

@@ -30,8 +30,14 @@ class Votes(NamedTuple):
     recall: float | None
 
 
+def num_asked(settings: Settings, table: SampleTable, usable: Tensor) -> int:
+    """Return how many neighbors of each of the usable members are to be asked; 0 where there is nobody to ask."""
+    num_rows = int(usable.sum())
+    return min(settings.estimator.num_voters(num_rows, table.soft_targets.shape[1]), num_rows - 1)
+
+
 def ask_neighbors(
-    settings: Settings, table: SampleTable, processes: Processes, members: Tensor, usable: Tensor
+    settings: Settings, table: SampleTable, processes: Processes, members: Tensor, usable: Tensor, k: int
 ) -> Votes:
     """Ask the nearest of each sample, by angle.
 
@@ -41,10 +47,10 @@ def ask_neighbors(
         processes: which share the search.
         members: (n,) int64 on the CPU, the dataset indices of those who may vote.
         usable: (n,) bool, who of them does.
+        k: how many are asked, see `num_asked`.
     """
     rows = members[usable.cpu()]
     num_classes = table.soft_targets.shape[1]
-    k = min(settings.estimator.num_voters(len(rows), num_classes), len(rows) - 1)
     if k < 1:
         nobody = torch.zeros(len(members), num_classes, dtype=torch.float32, device=usable.device)
         return Votes(nobody, None, None)

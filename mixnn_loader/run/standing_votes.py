@@ -1,11 +1,11 @@
-"""Votes that stand as long as nothing changes that they are of."""
+"""Uses the votes of the scan before once more, if nothing has changed that they depend on."""
 
 import torch
 from torch import Tensor
 
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader.model.fingerprint import fingerprint_of, same
-from mixnn_loader.run.ask_neighbors import Votes, ask_neighbors
+from mixnn_loader.run.ask_neighbors import Votes, ask_neighbors, num_asked
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Settings
 
@@ -14,7 +14,7 @@ FEW = 2**22
 
 
 class StandingVotes:
-    """Asks the neighbors again only where others would be asked, or would say something else.
+    """Asks the neighbors, unless representations, labels and samples are those of the time before.
 
     Representations of a network in training are others in each scan. Those that are the inputs themselves, such as
     features of a frozen network, or that a frozen part of the model makes, stay as they are, and the search for
@@ -31,27 +31,35 @@ class StandingVotes:
         """Do what `ask_neighbors` does, or return what it gave before.
 
         Where there are many, (n, C) numbers, they are kept from the second time on that they are the same: most
-        trainings never ask for them again.
+        trainings never ask for them again. The kept ones are on the CPU.
         """
-        asked = _what_is_asked(table, members, usable)
+        k = num_asked(settings, table, usable)
+        asked = what_is_asked(table.representations, table.given_labels, members, usable, k)
         stands = self._asked is not None and same(asked, self._asked)
+        # All ask, or none does: they share the search.
+        stands = bool(processes.first(torch.tensor(stands, dtype=torch.uint8, device="cpu")))
         if stands and self._votes is not None:
-            return _copied(self._votes)
-        votes = ask_neighbors(settings, table, processes, members, usable)
+            return self._votes._replace(shares=self._votes.shares.to(usable.device, copy=True))
+        votes = ask_neighbors(settings, table, processes, members, usable, k)
         is_kept = stands or votes.shares.numel() <= FEW
-        self._asked, self._votes = asked, _copied(votes) if is_kept else None
+        # Copied, here and above: an estimate of the user's own may change what it gets.
+        self._asked, self._votes = asked, votes._replace(shares=votes.shares.to("cpu", copy=True)) if is_kept else None
         return votes
 
 
-def _copied(votes: Votes) -> Votes:
-    """Copy the shares: an estimate of the user's own may change what it gets."""
-    return votes._replace(shares=votes.shares.clone())
+def what_is_asked(representations: Tensor, given_labels: Tensor, members: Tensor, usable: Tensor, k: int) -> Tensor:
+    """Hash all that votes depend on.
 
+    Args:
+        representations: (N, d) of all samples.
+        given_labels: (N,) int64.
+        members: (n,) int64, who may vote.
+        usable: (n,) bool, who of them does.
+        k: how many are asked.
 
-def _what_is_asked(table: SampleTable, members: Tensor, usable: Tensor) -> Tensor:
-    """Return (5,) int64 on the CPU, by which is seen whether anything has changed that votes depend on."""
-    representations = table.representations
-    parts = (representations, table.given_labels, members, usable.to(torch.uint8))
-    hashes = [fingerprint_of(part).cpu() for part in parts]
-    width = torch.tensor(representations.shape[1], dtype=torch.int64, device="cpu")
-    return torch.stack([*hashes, width])
+    Returns:
+        (6,) int64 on the CPU, the same if nothing has changed.
+    """
+    hashes = [fingerprint_of(part).cpu() for part in (representations, given_labels, members, usable.to(torch.uint8))]
+    sizes = torch.tensor([representations.shape[1], k], dtype=torch.int64, device="cpu")
+    return torch.cat([torch.stack(hashes), sizes])

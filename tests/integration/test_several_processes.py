@@ -114,7 +114,15 @@ def alone(model: dict[str, Any], settings: dict[str, Any]) -> MixNNDataLoader:
     return loader
 
 
-@pytest.mark.parametrize(("size", "settings"), [(2, {}), (3, {}), (3, {"credibility": "vote"})])
+@pytest.mark.parametrize(
+    ("size", "settings"),
+    [
+        (2, {}),
+        (3, {}),
+        (3, {"credibility": "vote"}),
+        (2, {"credibility": "vote", "feature_layer": recipes.by_inputs}),  # votes that stand
+    ],
+)
 def test_posteriors_and_neighbors_are_those_of_a_single_process(
     tmp_path: Path, size: int, settings: dict[str, Any]
 ) -> None:

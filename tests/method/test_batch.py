@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import slice_tensors
 from torch import nn
 from torch.utils._pytree import tree_map
+from torch.utils.data import default_convert
 from toy import tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNLoss, MixNNTargets
@@ -58,8 +60,20 @@ def test_inputs_with_names_are_found_by_them(make_targets: MakeTargets) -> None:
         dict(**plain)
 
 
+def rest_of(targets: MixNNTargets) -> dict[str, Any]:
+    return {"rest": targets["rest"]}
+
+
 @pytest.mark.parametrize(
-    "take", [list, lambda made: made[:2], lambda made: made[0], lambda made: made[made.labels > 0]]
+    "take",
+    [
+        lambda made: made[:2],
+        lambda made: made[0],
+        lambda made: made[made.labels > 0],
+        lambda made: 1 in made,
+        lambda made: MixNNTargets({name: part[:2] for name, part in made.items() if name != "rest"} | rest_of(made)),
+        lambda made: slice_tensors(made, slice(0, 2)),
+    ],
 )
 def test_targets_are_not_taken_apart(make_targets: MakeTargets, take: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError, match=r"as a whole: .* take a smaller batch_size, and accumulate gradients"):
@@ -192,6 +206,25 @@ def test_targets_are_built_anew_as_a_mapping(make_targets: MakeTargets, has_term
         assert again.early_learning.momentum == momentum
 
 
+def test_pytorch_s_loader_hands_them_on(make_targets: MakeTargets) -> None:
+    targets = make_targets(3, 1, 4)
+    assert list(targets) == list(targets.keys())
+    convert: Callable[[Any], Any] = default_convert
+    again = convert((torch.ones(3), targets))[1]
+    assert isinstance(again, MixNNTargets)
+    assert torch.equal(again.mixed, targets.mixed)
+
+
+def test_arguments_are_all_there(make_targets: MakeTargets) -> None:
+    made: Any = MixNNTargets
+    targets = make_targets(3, 1, 4)
+    with pytest.raises(TypeError, match="got no weights, groups"):
+        made(targets.soft_targets, labels=targets.labels)
+    with pytest.raises(TypeError, match=r"nothing beside a mapping of its parts, and got \['weights'\]"):
+        made(dict(targets), weights=targets.weights)
+    assert made(targets).labels is targets.labels
+
+
 def test_a_mapping_of_other_parts_is_refused(make_targets: MakeTargets) -> None:
     parts = dict(make_targets(3, 1, 4))
     for wrong in ({}, {"labels": parts["labels"]}, parts | {"rest": b""}):
@@ -200,6 +233,9 @@ def test_a_mapping_of_other_parts_is_refused(make_targets: MakeTargets) -> None:
     del parts["weights"]
     with pytest.raises(TypeError, match="got soft_targets, labels, groups, rest"):
         MixNNTargets(parts)
+    averaged = replace(make_targets(3, 1, 4), early_learning=EarlyLearning(torch.rand(3, 2, 4) / 4, 2.5, None))
+    with pytest.raises(TypeError, match="weights, labels, groups, averages and rest, and got soft_targets, weights"):
+        MixNNTargets({name: part for name, part in averaged.items() if name != "averages"})
 
 
 def test_parts_are_found_by_name_and_samples_are_not(make_targets: MakeTargets) -> None:

@@ -113,6 +113,7 @@ def test_the_model_is_asked_too(progress: float) -> None:
     posterior, _, _, trust = label_posterior(votes.double().numpy(), given)
     both = np.sqrt(posterior.clip(1e-6) * averages.double().numpy().clip(1e-6))
     both /= both.sum(axis=1, keepdims=True)
+    both[:50] = posterior[:50]
     np.testing.assert_allclose(answer.log_posterior.exp(), both[rows, given], atol=1e-5)
     assert answer.likely is not None
     others = both.copy()

@@ -162,7 +162,7 @@ def test_what_is_said_counts_more_than_the_proportions() -> None:
         ({"weighting": UniformWeights}, "weighting must be .* got the class UniformWeights: call it first"),
         (
             {"credibility": None},
-            "credibility must be one of 'mixture', 'agreement', 'vote' or an object with .*, got None",
+            "credibility must be one of 'mixture', .*, 'vote-and-model' or an object with .*, got None",
         ),
         ({"credibility": MixtureCredibility}, "credibility must be one of"),
     ],

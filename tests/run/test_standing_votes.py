@@ -1,6 +1,7 @@
-"""Neighbors are asked again only where others would be asked, or would say something else."""
+"""Votes of the scan before are used once more only where nothing has changed that they depend on."""
 
-from typing import Any
+import copy
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.method.credibility import Estimate, Evidence, VoteCredibility
 from mixnn_loader.neighbors import ExactSearch
 from mixnn_loader.run import standing_votes
-from mixnn_loader.run.standing_votes import FEW
+from mixnn_loader.run.standing_votes import FEW, what_is_asked
 
 EPOCHS = 8
 
@@ -113,9 +114,68 @@ def test_others_who_are_asked_are_searched_for(scan_every: int) -> None:
 
 
 def test_a_resumed_run_gives_the_same() -> None:
-    whole = train(*make(feature_layer=inputs_as_they_are))
-    stopped = train(*make(feature_layer=inputs_as_they_are), epochs=5)
-    loader, model = make(feature_layer=inputs_as_they_are)
-    loader.load_state_dict(stopped.state_dict())
-    train(loader, model, EPOCHS - 5)
-    torch.testing.assert_close(loader.clean_probability, whole.clean_probability)
+    def start() -> tuple[MixNNDataLoader, nn.Module, torch.optim.Optimizer]:
+        model = mlp()
+        loader = MixNNDataLoader(Points(60), model, batch_size=20, **recipes.features(EPOCHS) | {"scan_every": 1})
+        return loader, model, torch.optim.SGD(model.parameters(), lr=0.3)
+
+    def go_on(loader: MixNNDataLoader, model: nn.Module, optimizer: torch.optim.Optimizer, until: int) -> None:
+        for epoch in range(loader.epoch, until):
+            torch.manual_seed(epoch)  # of which dropout draws
+            for batch in loader:
+                optimizer.zero_grad()
+                MixNNLoss()(model(batch.inputs), batch).backward()
+                optimizer.step()
+
+    whole, stopped, resumed = start(), start(), start()
+    go_on(*whole, until=EPOCHS)
+    go_on(*stopped, until=5)
+    for place in range(3):
+        one, other = cast(Any, resumed[place]), cast(Any, stopped[place])
+        one.load_state_dict(copy.deepcopy(other.state_dict()))
+    go_on(*resumed, until=EPOCHS)
+    for name in ("clean_probability", "soft_targets", "losses"):
+        torch.testing.assert_close(getattr(resumed[0], name), getattr(whole[0], name))
+
+
+class MoreEachTime(VoteCredibility):
+    """Asks more neighbors in each scan."""
+
+    asked = 3
+
+    def num_voters(self, num_samples: int, num_classes: int) -> int:
+        """Return two more than the time before."""
+        del num_samples, num_classes
+        self.asked += 2
+        return self.asked
+
+
+def test_more_neighbors_are_searched_for() -> None:
+    search = CountedSearch()
+    train(*make(search=search, credibility=MoreEachTime(), feature_layer=inputs_as_they_are))
+    assert search.count == EPOCHS - 1
+
+
+@pytest.mark.parametrize("name", ["representations", "given_labels", "members", "usable", "k", "width"])
+def test_whatever_votes_depend_on_is_seen_to_change(name: str) -> None:
+    things: dict[str, Any] = {
+        "representations": torch.randn(6, 4, generator=torch.Generator().manual_seed(0)),
+        "given_labels": torch.tensor([0, 1, 2, 0, 1, 2]),
+        "members": torch.tensor([0, 2, 4, 5]),
+        "usable": torch.tensor([True, True, False, True]),
+        "k": 2,
+    }
+    before = what_is_asked(**things)
+    assert torch.equal(what_is_asked(**{name: copy.deepcopy(thing) for name, thing in things.items()}), before)
+    changed: dict[str, Any] = {
+        "representations": things["representations"] * torch.tensor([1, 1, 1, 1 + 1e-6]),
+        "given_labels": torch.tensor([0, 1, 2, 1, 0, 2]),
+        "members": torch.tensor([0, 2, 3, 5]),
+        "usable": torch.tensor([True, True, True, False]),
+        "k": 3,
+    }
+    if name == "width":
+        things["representations"] = things["representations"].view(8, 3)
+    else:
+        things[name] = changed[name]
+    assert not torch.equal(what_is_asked(**things), before)
