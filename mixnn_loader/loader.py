@@ -99,8 +99,8 @@ class MixNNDataLoader(SampleRows):
         credibility: how P(clean) is estimated: ``"mixture"``, by two normal distributions over the losses (Eq. 8, 9);
             ``"agreement"``, the likelihood of the given label against that of the likeliest, by e; ``"vote"``, by the
             given labels of up to 200 neighbors, see `mixnn_loader.functional.label_posterior`, whom the loader searches
-            in the epochs that scan, unless nothing has changed since the last one; ``"vote-and-model"``, by these and by e; or an object like
-            `mixnn_loader.functional.Credibility`.
+            in the epochs that scan, unless nothing has changed since the last one; ``"vote-and-model"``, by these and
+            by e; or an object like `mixnn_loader.functional.Credibility`.
         scan: where the losses and representations that an epoch starts from come from: ``"epoch"``, a scan of the
             dataset (the paper); ``"running"``, what the model said of each sample when it was drawn in the epoch
             before, with the augmentation of that draw, so that only the first epoch after warm-up scans;
