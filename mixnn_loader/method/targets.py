@@ -13,6 +13,11 @@ from mixnn_loader.method.receipt import Receipt
 
 _TENSORS = ("soft_targets", "weights", "labels", "groups")
 
+_INSTEAD = (
+    "use MixNNLoss for the loss, targets.mixed for the probabilities that go with the mixed inputs, or targets.labels "
+    "for the labels as given, which do not"
+)
+
 _AS_A_WHOLE = (
     "MixNNTargets go with their batch as a whole: the loader goes by what the model says of each sample. For smaller "
     "steps take a smaller batch_size, and accumulate gradients; rows of one part are targets.labels[rows] or "
@@ -39,6 +44,14 @@ class _Rest(bytes):
     def to(self, *_: Any, **__: Any) -> "_Rest":
         """Stay where it is: some call this of whatever a mapping holds (skorch)."""
         return self
+
+    def __int__(self) -> NoReturn:
+        """Refuse to become a tensor, as skorch would make of targets before the loss.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"MixNNTargets cannot become a tensor; {_INSTEAD}")
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -254,11 +267,7 @@ class MixNNTargets:
         Raises:
             TypeError: always.
         """
-        raise TypeError(
-            f"{function.__name__} got MixNNTargets where it takes a tensor; use MixNNLoss for the loss, "
-            "targets.mixed for the probabilities that go with the mixed inputs, or targets.labels for the labels as "
-            "given, which do not"
-        )
+        raise TypeError(f"{function.__name__} got MixNNTargets where it takes a tensor; {_INSTEAD}")
 
 
 Mapping.register(MixNNTargets)  # and no subclass: its length is the number of samples

@@ -150,6 +150,12 @@ def test_targets_in_the_place_of_a_tensor_name_the_loss_and_their_tensors(
         use(make_targets(3, 1, 4))
 
 
+def test_skorch_makes_no_tensor_of_them(make_targets: MakeTargets) -> None:
+    to_tensor = pytest.importorskip("skorch.utils").to_tensor
+    with pytest.raises(TypeError, match="cannot become a tensor; use MixNNLoss"):
+        to_tensor(make_targets(3, 1, 4), "cpu")
+
+
 def test_targets_are_shown_in_one_line(make_targets: MakeTargets) -> None:
     assert repr(make_targets(3, 2, 4)) == "MixNNTargets(3 samples, 2 neighbors each, 4 classes, device='cpu')"
 
