@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,6 +28,7 @@ def plain_targets(labels: Tensor, num_classes: int = C) -> MixNNTargets:
 
 
 @settings(deadline=None)
+@example(seed=1119493, weigh=True, label_smoothing=0.1, ignore_index=0, reduction="mean")  # no sample counts
 @given(
     seed=st.integers(0, 2**31),
     weigh=st.booleans(),
@@ -49,7 +50,11 @@ def test_of_one_hot_targets_it_is_cross_entropy_loss_of_class_indices(
     expected = nn.CrossEntropyLoss(reduction=reduction, **arguments)(logits, labels)
     criterion = MixNNLoss(reduction, **arguments)
     for targets in (labels, plain_targets(labels), functional.one_hot(labels, C).float()):
-        torch.testing.assert_close(criterion(logits, targets), expected, equal_nan=True)
+        found = criterion(logits, targets)
+        if expected.isfinite().all():
+            torch.testing.assert_close(found, expected)
+        else:  # the mean over weights of which none counts: infinite or NaN, by which part is divided first
+            assert not found.isfinite().any()
 
 
 def test_of_mixed_targets_it_is_the_sum_over_classes(make_targets: MakeTargets, generator: torch.Generator) -> None:
