@@ -144,12 +144,7 @@ def measure(settings: RunSettings, data_dir: Path | None, on: str) -> dict[str, 
 
 
 def trained(
-    settings: RunSettings,
-    data: Data,
-    given: Tensor,
-    rows: npt.NDArray[np.int64],
-    name: str,
-    on: str,
+    settings: RunSettings, data: Data, given: Tensor, rows: npt.NDArray[np.int64], name: str, on: str
 ) -> tuple[Method, Task]:
     """Train a method on some of the samples, on a device."""
     labels = given[torch.from_numpy(rows)]
