@@ -216,8 +216,7 @@ class MixNNLoss(nn.Module):
                     "MixNNLoss got plain class indices in a training step, and there is a MixNNDataLoader that has "
                     "given no batch: this is plain cross-entropy. Something has made a plain DataLoader of the wrapped "
                     "one (prepare_data_loader, skip_first_batches, make_private, DataLoader(loader.dataset, ...)); "
-                    "wrap what it returned, "
-                    "and iterate the MixNNDataLoader itself"
+                    "wrap what it returned, and iterate the MixNNDataLoader itself"
                 )
         elif targets.receipt is not None and (surprise := targets.receipt.sign(logits)) is not None:
             warn_user(_SURPRISES[surprise])
