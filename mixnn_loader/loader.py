@@ -38,7 +38,7 @@ from mixnn_loader.run.parts import Surroundings, assembled
 from mixnn_loader.run.plain_pass import PlainPasses
 from mixnn_loader.run.sample_rows import SampleRows
 from mixnn_loader.run.sample_table import SampleTable
-from mixnn_loader.run.settings import Auto, Correction, Scan, Settings
+from mixnn_loader.run.settings import Auto, Correction, Scan, Settings, Warmup
 from mixnn_loader.run.training_pass import TrainingPass
 
 
@@ -65,7 +65,9 @@ class MixNNDataLoader(SampleRows):
         epochs: how long the training will be; W and E_s then follow in the paper's proportions, one thirtieth and one
             fifth of it, and at least one epoch of warm-up.
         num_neighbors: K >= 0, the neighbors that each sample is mixed with; 0 is plain training on the soft targets.
-        warmup_epochs: W >= 0, epochs of plain training at the start; ``"auto"``: by ``epochs``, or 10.
+        warmup_epochs: W >= 0, epochs of plain training at the start; ``"auto"``: by ``epochs``, or 10; ``"settled"``:
+            until the model changes its mind about fewer than a fifth of the samples in an epoch, as `MixNNLoss` tells
+            the loader, and a fifth of ``epochs``, or 10, at most.
         correction_epoch: E_s >= 0, the first epoch that moves the soft targets (epochs count from 0, warm-up
             included); None: never; ``"auto"``: by ``epochs``, or 60.
         epoch_length: the batches of an epoch of the schedule, for training that is counted in steps; None: a pass, or
@@ -162,8 +164,10 @@ class MixNNDataLoader(SampleRows):
             ``means``, ``variances``, ``priors`` and ``separation`` of the mixture (clean component first; Ashman's D,
             below 2 the components are not apart), ``search`` (the backend), ``search_recall`` (of the k nearest
             neighbors, measured on a sample of rows; None where it was not), ``same_label_share`` (of neighbors, by
-            given label), and ``scan_seconds``, ``mixture_seconds``, ``search_seconds``, ``batches_seconds`` (spent in
-            the loader, without the user's step). What an epoch does not have, or not yet, is None.
+            given label), ``changed_share`` (of samples whose likeliest class, by the averages of predictions, has
+            changed; in warm-up that ends when the model has settled), and ``scan_seconds``, ``mixture_seconds``,
+            ``search_seconds``, ``batches_seconds`` (spent in the loader, without the user's step). What an epoch
+            does not have, or not yet, is None.
 
     Raises:
         TypeError: ``data`` cannot be wrapped, or an argument is unknown.
@@ -186,7 +190,7 @@ class MixNNDataLoader(SampleRows):
         *,
         epochs: int | None = None,
         num_neighbors: int = 1,
-        warmup_epochs: int | Auto = "auto",
+        warmup_epochs: int | Warmup = "auto",
         correction_epoch: int | Auto | None = "auto",
         epoch_length: int | None = None,
         momentum: float = 0.9,
@@ -428,7 +432,7 @@ class MixNNDataLoader(SampleRows):
         finished = running is not None and running.is_at_end
         part = self._stopped_in if running is None else running.part
         if finished and parts.schedule.epoch is not None:
-            parts.schedule.epoch.note_share()
+            parts.schedule.epoch.note_shares()
         if position is not None:
             within = {
                 "position": position.state_dict(),

@@ -57,7 +57,7 @@ def _indices(name: str, value: Any) -> None:
     _fits(name, value, "a vector of dataset indices", fits=fits)
 
 
-def _pairs(name: str, value: Any) -> None:
+def _tally(name: str, value: Any) -> None:
     fits = isinstance(value, Tensor) and value.shape == (2, 2) and value.is_floating_point()
     _fits(name, value, "a floating-point tensor of shape (2, 2)", fits=fits)
 
@@ -136,7 +136,8 @@ _STATE = _entries(
     finished=_flag,
     trained=_count,
     estimated=_flag,
-    pairs=_or_none(_pairs),
+    pairs=_or_none(_tally),
+    changes=_or_none(_tally),
     history=_records,
     phases=_or_none(_entries(mixing=_count, correction=_or_none(_count))),
     samples=_each(_anything),

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-STATE_VERSION = 7
+STATE_VERSION = 8
 """Written into every state; a change of the format raises it.
 
 1: between epochs only, without representations. 2: with representations. 3: within an epoch, too. 4: with parts of
 epochs, and the batches in which samples were drawn. 5: with the first epochs of mixing and of correction. 6: with the
-averages of predictions. 7: with wrong events.
+averages of predictions. 7: with wrong events. 8: with counts of changed predictions.
 """
 
 
@@ -50,6 +50,8 @@ def upgraded(state: Mapping[str, Any], num_batches: int | None = None) -> dict[s
             new["samples"] = {"averages": None, **new["samples"]}
         if version <= 6:
             new["samples"] = {"times_asked": None, "wrong_events": None, **new["samples"]}
+        if version <= 7:
+            new["changes"] = None
     except KeyError as error:
         raise ValueError(f"the state, of version {version}, has no {error}; is the checkpoint whole?") from error
     except Exception as error:

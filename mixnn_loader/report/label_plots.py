@@ -66,7 +66,10 @@ def plot_loss_mixture(source: HasLosses, *, ax: "Axes | None" = None) -> "Axes":
 
 
 def plot_history(loader: HasHistory, *, ax: "Axes | None" = None) -> "Axes":
-    """Draw, by epoch, the estimated share of wrong labels, and the share of neighbors with the same given label.
+    """Draw, by epoch, the estimated share of wrong labels, and other shares that the history has.
+
+    These are the share of neighbors with the same given label and, where warm-up ends when the model has settled, that
+    of the samples about which it has changed its mind.
 
     Args:
         loader: has a history.
@@ -84,8 +87,9 @@ def plot_history(loader: HasHistory, *, ax: "Axes | None" = None) -> "Axes":
     for name, label, style in (
         ("noise_rate", "wrong labels, estimated", "o-"),
         ("same_label_share", "neighbors with the same given label", "s--"),
+        ("changed_share", "predictions changed, in warm-up", "^-."),
     ):
-        shares = [np.nan if record[name] is None else 100 * record[name] for record in history]
+        shares = [100 * record[name] if record.get(name) is not None else np.nan for record in history]
         if not np.isnan(shares).all():
             ax.plot(epochs, shares, style, markersize=4, label=label)
     for phase, style in (("mixing", ":"), ("correction", "-.")):

@@ -20,11 +20,14 @@ def described(parts: Parts, epoch: int, defaults: Mapping[str, object]) -> str:
     settings, length = parts.settings, length_of(parts.wrapped)
     batches = "batches" if length is None else f"{length} batches"
     wrapped = f"{batches} of {type(parts.wrapped.dataset).__name__} ({parts.num_samples} samples)"
-    model = type(parts.view.model).__name__
+    warmup, model = parts.schedule.warmup, type(parts.view.model).__name__
+    correction = settings.correction
+    is_most = "at most " if settings.warmup_epochs == "settled" and epoch < warmup else ""
     changed = _changed(settings, defaults)
     return (
-        f"MixNNDataLoader({wrapped}, {model}; epoch {epoch}, {settings.phase(epoch)}; warm-up {settings.warmup}, "
-        f"correction from {'no epoch' if settings.correction is None else f'epoch {settings.correction}'}"
+        f"MixNNDataLoader({wrapped}, {model}; epoch {epoch}, {settings.phase(epoch, warmup)}; "
+        f"warm-up {is_most}{warmup}, correction from "
+        f"{'no epoch' if correction is None else f'epoch {max(correction, warmup)}'}"
         f"{''.join(f'; {name}={_shown(value)}' for name, value in changed.items())})"
     )
 

@@ -19,6 +19,7 @@ from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.neighbors.source import Candidates
 from mixnn_loader.run.answers import checked_estimate, checked_found
 from mixnn_loader.run.dataset_scan import DatasetScan
+from mixnn_loader.run.epoch import Epoch
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.standing_votes import StandingVotes
@@ -47,7 +48,7 @@ class Estimator:
         self._warn = WarnOnce()
         self._votes = StandingVotes()
 
-    def estimate(self, epoch: int) -> dict[str, Any]:
+    def estimate(self, epoch: Epoch) -> dict[str, Any]:
         """Bring the table up to date for an epoch after warm-up.
 
         Returns:
@@ -63,14 +64,14 @@ class Estimator:
             return {}
         table.to(self._view.device)
         met = self._met(members)
-        scans = settings.scans(epoch) or self._lacks_something(members) or not met.any()
+        scans = settings.scans(epoch.number, epoch.warmup) or self._lacks_something(members) or not met.any()
         if not scans and (settings.scan == "epoch" or (self._asks and not table.has("representations"))):
             return {}
 
         started = time.perf_counter()
         if scans:
             with record_function("mixnn_loader.scan"):
-                self._dataset_scan.run(table, epoch, need_representations=settings.needs_representations)
+                self._dataset_scan.run(table, epoch.number, need_representations=settings.needs_representations)
         else:
             members = members[met]
         usable = self._usable(members)
@@ -82,8 +83,10 @@ class Estimator:
         asked = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
             shares = None if votes is None else votes.shares
-            log_posterior, mixture, likely = self._fit(members, usable, shares, settings.progress(epoch))
-        if settings.correct_by == "credibility" and settings.phase(epoch) == "correction":
+            log_posterior, mixture, likely = self._fit(
+                members, usable, shares, settings.progress(epoch.number, epoch.warmup)
+            )
+        if settings.correct_by == "credibility" and epoch.phase == "correction":
             self._correct(members, usable, likely)
         fitted = time.perf_counter()
         backend, recall = (votes.backend, votes.recall) if votes is not None else (None, None)

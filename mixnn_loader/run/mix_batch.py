@@ -211,6 +211,7 @@ class BatchMixer:
             averages_momentum=settings.prediction_momentum if settings.keeps_averages else None,
             targets_momentum=settings.momentum if goes_by_it and self._moves_targets(place) else None,
             losses=goes_by_it,
+            changes=settings.warmup_epochs == "settled" and place.phase == "warm-up",
         )
 
     def _early_learning(self, groups: Tensor) -> EarlyLearning | None:

@@ -1,9 +1,8 @@
 """Which epoch comes: those that have been trained for are counted, whatever was iterated."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from mixnn_loader._utils.log import logger
@@ -11,6 +10,8 @@ from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.run.epoch import Epoch, Record
 from mixnn_loader.run.place import Phase
 from mixnn_loader.run.settings import Settings
+from mixnn_loader.run.tally import Tally
+from mixnn_loader.run.warmup import SETTLED_SHARE, first_after_warmup
 
 
 class Schedule:
@@ -40,6 +41,16 @@ class Schedule:
         self._starts: list[tuple[Tensor, int]] = []
         self._latest: Tensor | None = None
 
+    @property
+    def warmup(self) -> int:
+        """W, the epochs of warm-up; as long as nobody knows, the most that they may be."""
+        return first_after_warmup(self._settings, self.history)
+
+    @property
+    def phase(self) -> Phase:
+        """What the epoch in progress, or that comes, does."""
+        return self._settings.phase(self.number, self.warmup) if self.epoch is None else self.epoch.phase
+
     def rewind(self, now: Tensor, is_same: Callable[[Tensor, Tensor], bool]) -> bool:
         """Go back where the model was restored to what it was at the start of epoch 0, or of one of warm-up.
 
@@ -63,7 +74,7 @@ class Schedule:
                     self._reached = set()
                     del self._starts[place + 1 :]
                     return True
-        if self.number == 0 or self._settings.phase(self.number) == "warm-up":
+        if self.number == 0 or self._settings.phase(self.number, self.warmup) == "warm-up":
             self._starts.append((now, self.number))
         return False
 
@@ -77,7 +88,7 @@ class Schedule:
             self._has_opened = True
             self._tell_of_epochs()
         if self.epoch is None:
-            self.epoch = Epoch(self.number, self._settings.phase(self.number))
+            self.epoch = self._epoch(self.number)
             self._warn_of_number()
         self._reached.add(self.epoch.phase)
         if not any(record is self.epoch.record for record in self.history):
@@ -94,6 +105,8 @@ class Schedule:
         if self.epoch is epoch:
             self.number, self.epoch = epoch.number + 1, None
             self.finished += 1
+            if epoch.phase == "warm-up" and self.number == self.warmup:
+                self._tell_of_end()
 
     def reopen(self, trained: int) -> None:
         """Go back to the end of the epoch before, of which there is nothing left.
@@ -132,7 +145,7 @@ class Schedule:
             )
             warn_user(
                 f"the training ended in warm-up, after {self.finished} epoch(s): nothing has been mixed. A "
-                f"MixNNDataLoader mixes from epoch {settings.warmup} on; {advice}. It must live as long as the "
+                f"MixNNDataLoader mixes from epoch {self.warmup} on; {advice}. It must live as long as the "
                 "training: one that is built anew for every epoch is always at its start"
             )
         elif settings.correction_epoch == "auto" and settings.epochs is None:
@@ -151,10 +164,10 @@ class Schedule:
         settings, number = self._settings, self.number
         if self._warned:
             return
-        if number >= settings.warmup > 0 and not any(record["epoch"] < number for record in self.history):
+        if number >= self.warmup > 0 and not any(record["epoch"] < number for record in self.history):
             self._warned = True
             warn_user(
-                f"epoch {number} comes after warm-up (epochs 0 to {settings.warmup - 1}), and none of these has been "
+                f"epoch {number} comes after warm-up (epochs 0 to {self.warmup - 1}), and none of these has been "
                 "trained for: MixNN would go by a model that knows nothing. set_epoch() counts from 0; to go on with a "
                 "training call load_state_dict(); for a model that is trained already pass warmup_epochs=0"
             )
@@ -183,9 +196,10 @@ class Schedule:
             "finished": finished,
             "trained": 0 if epoch is None else epoch.trained,
             "estimated": epoch is not None and epoch.is_estimated,
-            "pairs": None if epoch is None else torch.stack([epoch.pairs.cpu(), epoch.pairs_of_all]),
+            "pairs": None if epoch is None else epoch.pairs.state(),
+            "changes": None if epoch is None else epoch.changes.state(),
             "history": [dict(record) for record in self.history],
-            "phases": self._first_epochs(),
+            "phases": self._first_epochs(self.history),
         }
 
     def compare(self, state: Mapping[str, Any]) -> None:
@@ -194,7 +208,7 @@ class Schedule:
         Warns:
             UserWarning: its epochs have other phases than these settings give them.
         """
-        phases, here = state["phases"], self._first_epochs()
+        phases, here = state["phases"], self._first_epochs(state["history"])
         if phases is not None and dict(phases) != here:
             before, now = (f"{each['mixing']} and {each['correction']}" for each in (phases, here))
             warn_user(
@@ -217,16 +231,19 @@ class Schedule:
         if state["trained"] > 0 or within:
             epoch = self._go_on_in(self.number, state["trained"])
             epoch.is_estimated = state["estimated"]
-            if state["pairs"] is not None:
-                epoch.pairs, epoch.pairs_of_all = state["pairs"].cpu().clone().unbind()
+            epoch.pairs, epoch.changes = Tally(state["pairs"]), Tally(state["changes"])
 
-    def _first_epochs(self) -> dict[str, int | None]:
+    def _first_epochs(self, history: Iterable[Record]) -> dict[str, int | None]:
         """Return the first epochs of mixing and of correction, which comes after warm-up in any case."""
-        mixing, correction = self._settings.warmup, self._settings.correction
+        mixing, correction = first_after_warmup(self._settings, history), self._settings.correction
         return {"mixing": mixing, "correction": None if correction is None else max(mixing, correction)}
 
+    def _epoch(self, number: int) -> Epoch:
+        warmup = self.warmup
+        return Epoch(number, self._settings.phase(number, warmup), warmup)
+
     def _go_on_in(self, number: int, trained: int) -> Epoch:
-        epoch = Epoch(number, self._settings.phase(number))
+        epoch = self._epoch(number)
         epoch.trained = trained
         if self.history and self.history[-1]["epoch"] == number:
             epoch.record = self.history[-1]
@@ -236,6 +253,13 @@ class Schedule:
     def _tell_of_epochs(self) -> None:
         """Log what the schedule is, where any of it is a default or follows from the length of the training."""
         settings = self._settings
+        if settings.warmup_epochs == "settled":
+            logger.info(
+                "warm-up ends after the first epoch in which the model changes its mind about fewer than %.0f %% of "
+                "the samples, before epoch %d at the latest",
+                100 * SETTLED_SHARE,
+                settings.warmup,
+            )
         if "auto" not in (settings.warmup_epochs, settings.correction_epoch):
             return
         correction = "never" if settings.correction is None else f"from epoch {settings.correction} on"
@@ -250,3 +274,14 @@ class Schedule:
             correction,
             source,
         )
+
+    def _tell_of_end(self) -> None:
+        """Log when warm-up is over, where the training has told."""
+        share = self.history[-1]["changed_share"] if self.history else None
+        if self._settings.warmup_epochs == "settled" and share is not None:
+            logger.info(
+                "warm-up is over after %d epochs: in the last one the model has changed its mind about %.1f %% of the "
+                "samples",
+                self.number,
+                100 * share,
+            )

@@ -16,6 +16,7 @@ from mixnn_loader.neighbors.sources import neighbor_source
 from mixnn_loader.run.place import Phase
 
 Auto = Literal["auto"]
+Warmup = Literal["auto", "settled"]
 Scan = Literal["epoch", "running", "training"]
 Correction = Literal["prediction", "credibility"]
 
@@ -26,6 +27,9 @@ CORRECTION_EPOCH = 60
 WARMUP_SHARE = 1 / 30
 CORRECTION_SHARE = 1 / 5
 """What part of the training these are."""
+
+MOST_WARMUP_SHARE = 1 / 5
+"""Warm-up is no larger part of the training, whatever that says."""
 
 
 def in_proportion(epochs: int, share: float) -> int:
@@ -49,7 +53,7 @@ class Settings:
 
     num_neighbors: int
     epochs: int | None
-    warmup_epochs: int | Auto
+    warmup_epochs: int | Warmup
     correction_epoch: int | Auto | None
     epoch_length: int | None
     momentum: float
@@ -75,11 +79,11 @@ class Settings:
         for name, minimum in (("epochs", 1), ("epoch_length", 1)):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), minimum, "None or an integer")
-        if self.warmup_epochs != "auto":
-            check_count("warmup_epochs", self.warmup_epochs, 0, "'auto' or an integer")
+        if self.warmup_epochs not in get_args(Warmup):
+            check_count("warmup_epochs", self.warmup_epochs, 0, "'auto', 'settled' or an integer")
         if self.correction_epoch not in ("auto", None):
             check_count("correction_epoch", self.correction_epoch, 0, "'auto', None or an integer")
-        if self.epochs is not None and self.warmup_epochs != "auto" and self.warmup_epochs >= self.epochs:
+        if self.epochs is not None and not isinstance(self.warmup_epochs, str) and self.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"warmup_epochs must be smaller than epochs ({self.epochs}), got {self.warmup_epochs}: nothing would "
                 "be mixed"
@@ -137,10 +141,14 @@ class Settings:
 
     @property
     def warmup(self) -> int:
-        """W, the epochs of warm-up."""
-        if self.warmup_epochs != "auto":
+        """W, the epochs of warm-up; the most that they may be where the training itself tells when they are over."""
+        if isinstance(self.warmup_epochs, int):
             return self.warmup_epochs
-        return WARMUP_EPOCHS if self.epochs is None else in_proportion(self.epochs, WARMUP_SHARE)
+        if self.epochs is None:
+            return WARMUP_EPOCHS
+        if self.warmup_epochs == "auto":
+            return in_proportion(self.epochs, WARMUP_SHARE)
+        return min(in_proportion(self.epochs, MOST_WARMUP_SHARE), self.epochs - 1)
 
     @property
     def correction(self) -> int | None:
@@ -174,7 +182,12 @@ class Settings:
     def keeps_averages(self) -> bool:
         """Whether averages of predictions are kept."""
         corrects_by_them = self.correct_by == "credibility" and not self.estimator.uses_votes
-        return self.early_learning > 0 or self.estimator.uses_averages or corrects_by_them
+        return (
+            self.early_learning > 0
+            or self.estimator.uses_averages
+            or corrects_by_them
+            or self.warmup_epochs == "settled"
+        )
 
     @property
     def needs_representations(self) -> bool:
@@ -186,22 +199,22 @@ class Settings:
         """Whether there is more than one scan."""
         return self.scan == "epoch" or self.scan_every is not None
 
-    def scans(self, epoch: int) -> bool:
-        """Whether an epoch after warm-up starts with a scan of the dataset."""
-        after_warmup = epoch - self.warmup
+    def scans(self, epoch: int, warmup: int) -> bool:
+        """Whether an epoch after warm-up, of so many, starts with a scan of the dataset."""
+        after_warmup = epoch - warmup
         if self.scans_again:
             return after_warmup % (self.scan_every or 1) == 0
         return self.is_running and after_warmup == 0
 
-    def progress(self, epoch: int) -> float:
-        """Return how much of the training after warm-up is over, in [0, 1]; 1 where its end is not known."""
+    def progress(self, epoch: int, warmup: int) -> float:
+        """Return how much of the training after warm-up, of so many epochs, is over; 1 where its end is not known."""
         if self.epochs is None:
             return 1.0
-        return min(max((epoch - self.warmup) / max(self.epochs - self.warmup, 1), 0.0), 1.0)
+        return min(max((epoch - warmup) / max(self.epochs - warmup, 1), 0.0), 1.0)
 
-    def phase(self, epoch: int) -> Phase:
-        """Name what an epoch does; epochs are counted from 0 and include warm-up."""
-        if epoch < self.warmup:
+    def phase(self, epoch: int, warmup: int) -> Phase:
+        """Name what an epoch does; epochs are counted from 0 and include warm-up, of so many."""
+        if epoch < warmup:
             return "warm-up"
         if self.correction is None or epoch < self.correction:
             return "mixing"

@@ -92,7 +92,9 @@ class Synchronizer:
         if self._settings.keeps_averages:
             average_rows(self._table.make_averages(), rows_of, self._processes)
         trained = torch.tensor([epoch.trained], dtype=torch.int64, device="cpu")
-        epoch.share_pairs(lambda pairs: self._processes.gather(pairs.to(self._view.device).unsqueeze(0)).sum(dim=0))
+        for tally in (epoch.pairs, epoch.changes):
+            tally.add_up(lambda counts: self._processes.gather(counts.to(self._view.device).unsqueeze(0)).sum(dim=0))
+        epoch.note_shares()  # the same on all processes: the end of warm-up may follow from it
         return int(self._processes.gather(trained).max())
 
     def _compare(self, stage: int, epoch: Epoch) -> None:

@@ -133,7 +133,7 @@ class TrainingPass:
             self._finish(epoch)
             return
         parts.schedule.withdraw(epoch)
-        epoch.note_share()
+        epoch.note_shares()
         if epoch.trained > 0 and parts.settings.epoch_length is None:
             parts.schedule.tell_of_short_passes(self.part.trained, length)
 
@@ -182,7 +182,7 @@ class TrainingPass:
                 epoch.trained == 0 and epoch.estimated_for is not None and not is_same_model(epoch.estimated_for, now)
             )
             if epoch.phase != "warm-up" and (is_old or not epoch.is_estimated):
-                epoch.record |= parts.estimator.estimate(epoch.number)
+                epoch.record |= parts.estimator.estimate(epoch)
                 epoch.is_estimated, epoch.estimated_for = True, now
         except Exception:
             parts.schedule.withdraw(epoch)
@@ -229,7 +229,7 @@ class TrainingPass:
         """Write down what has been told of batches that came before the last one."""
         untold = self._parts.untold
         for update in untold:
-            update.write_step(self._parts.table)
+            update.write_step(self._parts.table, self._parts.schedule.epoch)
         untold[:] = [update for update in untold if not update.is_told][-MOST_UNTOLD:]
 
     def _check_mixed(self) -> None:
@@ -324,7 +324,7 @@ class TrainingPass:
         self._resumes = False
 
     def _finish(self, epoch: Epoch) -> None:
-        epoch.note_share()
+        epoch.note_shares()
         self._parts.schedule.finish(epoch)
         self._parts.observer.compare(epoch)
 

@@ -11,6 +11,7 @@ from mixnn_loader.method.early_learning import prediction
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import judged
+from mixnn_loader.run.warmup import changed
 
 NOT_TOLD = (
     "scan='training' goes by the logits that MixNNLoss is given, and it was given none: take the loss by "
@@ -35,14 +36,16 @@ class TrainingStep:
         averages_momentum: of the averages of predictions; None: they are not kept.
         targets_momentum: of the soft targets (Eq. 12); None: they are not moved.
         losses: whether losses are kept.
+        changes: whether samples are counted of whom the model has changed its mind; there where averages are kept.
     """
 
     dominates: Tensor | None = None
     averages_momentum: float | None = None
     targets_momentum: float | None = None
     losses: bool = False
+    changes: bool = False
 
-    def write(self, table: SampleTable, indices: BatchIndices, labels: Tensor, logits: Tensor) -> None:
+    def write(self, table: SampleTable, indices: BatchIndices, labels: Tensor, logits: Tensor) -> Tensor | None:
         """Write it down.
 
         Args:
@@ -50,17 +53,25 @@ class TrainingStep:
             indices: of the batch.
             labels: (B,) int64 on the CPU, their given labels.
             logits: (B, C) float.
+
+        Returns:
+            (2,) float32, the samples of whom the model has changed its mind, and all that were looked at; None: none
+            were.
         """
+        changes = None
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         counts = self._counts(indices, logits.device)
         if self.averages_momentum is not None:
             table.make_averages()
-            _move(table, "averages", indices, prediction(logits), self.averages_momentum, counts)
+            before, after = _move(table, "averages", indices, prediction(logits), self.averages_momentum, counts)
+            if self.changes:
+                changes = changed(before, after, counts)
         if self.targets_momentum is not None:
             _move(table, "soft_targets", indices, logits.softmax(dim=1), self.targets_momentum, counts)
         if self.losses:
             losses, is_other = judged(logits, to_device(labels, logits.device))
             table.record_predictions(indices, losses, is_other, counts=counts)
+        return changes
 
     def _counts(self, indices: BatchIndices, device: torch.device) -> Tensor | None:
         """Tell of which samples the mixes say something, (B,) bool; None: of all.
@@ -74,9 +85,10 @@ class TrainingStep:
 
 def _move(
     table: SampleTable, name: str, indices: BatchIndices, towards: Tensor, momentum: float, counts: Tensor | None
-) -> None:
-    """Move the rows of a batch towards (B, C), those that count."""
+) -> tuple[Tensor, Tensor]:
+    """Move the rows of a batch towards (B, C), those that count; return all from before, and moved."""
     kept = table.rows_of(name)
     before = to_device(kept[indices.on(kept.device)], towards.device)
     after = moving_average(before, mean_over_repeats(towards, indices), momentum)
     table.write(name, indices, after if counts is None else torch.where(counts.unsqueeze(1), after, before))
+    return before, after

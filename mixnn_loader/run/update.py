@@ -30,7 +30,7 @@ class Update:
         losses: (B,) float; None: not recorded.
         is_other: (B,) bool, whether another class than the given one was predicted; there where losses are.
         representations: (B, d) float; None: not recorded.
-        pairs: (2,) counts of pairs, as `Epoch.pairs`; None where there are none.
+        pairs: (2,) float, counts for `Epoch.pairs`; None where there are none.
         row_mix: how the rows that a layer gives for the batch are mixed; None: they are not.
     """
 
@@ -65,9 +65,9 @@ class Update:
         if self.averages is not None:
             table.make_averages()
             table.write("averages", self.indices, self.averages)
-        self.write_step(table)
+        self.write_step(table, epoch)
         if self.pairs is not None:
-            epoch.add_pairs(self.pairs)
+            epoch.pairs.add(self.pairs)
         epoch.trained += 1
 
     @property
@@ -75,8 +75,15 @@ class Update:
         """Whether what is taken from the training step, if anything is, has been told."""
         return self.step is None or self.receipt.logits is not None
 
-    def write_step(self, table: SampleTable) -> None:
-        """Write down what is taken from the training step, if it has been told."""
+    def write_step(self, table: SampleTable, epoch: Epoch | None) -> None:
+        """Write down what is taken from the training step, if it has been told.
+
+        Args:
+            table: the per-sample rows.
+            epoch: the one in progress; None between epochs, when nothing is counted.
+        """
         logits, batch_size = self.receipt.logits, len(self.indices)
         if self.step is not None and logits is not None and len(logits) == batch_size:
-            self.step.write(table, self.indices, self.labels[:batch_size], logits)
+            changes = self.step.write(table, self.indices, self.labels[:batch_size], logits)
+            if changes is not None and epoch is not None:
+                epoch.changes.add(changes)

@@ -141,7 +141,16 @@ class Forgetful(ShuffledBatches):
         return super().__iter__()
 
 
-OPTIONAL = {"within", "pairs", "soft_targets", "losses", "log_clean_probability", "representations", "last_batch"}
+OPTIONAL = {
+    "within",
+    "pairs",
+    "changes",
+    "soft_targets",
+    "losses",
+    "log_clean_probability",
+    "representations",
+    "last_batch",
+}
 OPTIONAL |= {"unshared", "batch_size", "phases", "correction", "times_asked", "wrong_events"}
 """What may be None."""
 

@@ -3,37 +3,12 @@
 from typing import Any
 
 import pytest
+from toy_settings import settings
 
 from mixnn_loader._utils.checks import check_count
 from mixnn_loader.method.credibility import MixtureCredibility
 from mixnn_loader.method.weights import UniformWeights
 from mixnn_loader.neighbors import NearestInBatch, NearestInDataset
-from mixnn_loader.run.settings import Settings
-
-DEFAULTS: dict[str, Any] = {
-    "epochs": None,
-    "num_neighbors": 1,
-    "warmup_epochs": 10,
-    "correction_epoch": 60,
-    "epoch_length": None,
-    "momentum": 0.9,
-    "correct_neighbors": True,
-    "neighbors": "dataset",
-    "neighbor_pool": None,
-    "search": "auto",
-    "early_learning": 0.0,
-    "prediction_momentum": 0.7,
-    "correct_by": "prediction",
-    "weighting": "mixture",
-    "credibility": "mixture",
-    "scan": "epoch",
-    "scan_every": None,
-    "seed": 0,
-}
-
-
-def settings(**changes: Any) -> Settings:
-    return Settings(**(DEFAULTS | changes))
 
 
 @pytest.mark.parametrize(
@@ -43,8 +18,8 @@ def settings(**changes: Any) -> Settings:
         ({"num_neighbors": -1}, "num_neighbors must be an integer >= 0, got -1"),
         ({"num_neighbors": 1.0}, "num_neighbors must be an integer >= 0, got 1.0"),
         ({"num_neighbors": True}, "num_neighbors must be an integer >= 0, got True"),
-        ({"warmup_epochs": -3}, "warmup_epochs must be 'auto' or an integer >= 0, got -3"),
-        ({"warmup_epochs": None}, "warmup_epochs must be 'auto' or an integer >= 0, got None"),
+        ({"warmup_epochs": -3}, "warmup_epochs must be 'auto', 'settled' or an integer >= 0, got -3"),
+        ({"warmup_epochs": None}, "warmup_epochs must be 'auto', 'settled' or an integer >= 0, got None"),
         ({"correction_epoch": -1}, "correction_epoch must be 'auto', None or an integer >= 0, got -1"),
         ({"correction_epoch": "60"}, "correction_epoch must be 'auto', None or an integer >= 0, got '60'"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
@@ -116,7 +91,7 @@ def test_a_count_of_any_name_is_checked() -> None:
 )
 def test_phases(warmup_epochs: int, correction_epoch: int | None, phases: list[str]) -> None:
     made = settings(warmup_epochs=warmup_epochs, correction_epoch=correction_epoch)
-    assert [made.phase(epoch) for epoch in range(6)] == phases
+    assert [made.phase(epoch, warmup_epochs) for epoch in range(6)] == phases
 
 
 @pytest.mark.parametrize(
@@ -210,7 +185,7 @@ def test_a_dataset_must_be_larger_than_the_pool(
 )
 def test_which_epochs_scan(changes: dict[str, Any], scanning: list[int]) -> None:
     made = settings(warmup_epochs=3, **changes)
-    assert [epoch for epoch in range(3, 11) if made.scans(epoch)] == scanning
+    assert [epoch for epoch in range(3, 11) if made.scans(epoch, 3)] == scanning
 
 
 @pytest.mark.parametrize(
@@ -243,6 +218,6 @@ def test_representations_are_kept_for_a_search_without_a_scan(changes: dict[str,
 
 def test_progress_grows_from_the_end_of_warm_up_to_that_of_the_training() -> None:
     made = settings(epochs=30, warmup_epochs=10, correction_epoch=20)
-    assert [made.progress(epoch) for epoch in (0, 10, 15, 29, 30, 99)] == [0, 0, 0.25, 0.95, 1, 1]
-    assert settings(epochs=None).progress(0) == 1, "of a training whose end is not known"
-    assert settings(epochs=1, warmup_epochs=0, correction_epoch=0).progress(0) == 0
+    assert [made.progress(epoch, 10) for epoch in (0, 10, 15, 29, 30, 99)] == [0, 0, 0.25, 0.95, 1, 1]
+    assert settings(epochs=None).progress(0, 10) == 1, "of a training whose end is not known"
+    assert settings(epochs=1, warmup_epochs=0, correction_epoch=0).progress(0, 0) == 0

@@ -1,0 +1,205 @@
+"""Warm-up that ends when the model has settled: the training steps tell, whoever looks at them."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from integration.processes import results_of
+from integration.reference import Floats, Integers, clipped, softmax
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler
+from toy import NUM_CLASSES, NUM_FEATURES, Points
+
+from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
+
+NUM_SAMPLES, EPOCHS, MOST = 60, 50, 10
+BASIS: dict[str, Any] = {
+    "epochs": EPOCHS,
+    "warmup_epochs": "settled",
+    "correction_epoch": 0,
+    "neighbors": "random-batch",
+    "scan": "training",
+    "weighting": "mixup",
+    "credibility": "agreement",
+    "correct_by": "credibility",
+    "early_learning": 3.0,
+    "num_classes": NUM_CLASSES,
+}
+
+
+class Training:
+    """The user's loop with a network that does not settle at once."""
+
+    def __init__(self, lr: float = 0.02, *, batch_size: int = 12, sampler: Any = None, **arguments: Any) -> None:
+        torch.manual_seed(1)
+        self.model = nn.Linear(NUM_FEATURES, NUM_CLASSES)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=lr)
+        points, order = Points(NUM_SAMPLES), torch.Generator().manual_seed(2)
+        wrapped = DataLoader(points, batch_size, shuffle=None if sampler else True, sampler=sampler, generator=order)
+        self.loader = MixNNDataLoader(wrapped, self.model, **BASIS | arguments)
+
+    def epoch(self) -> Iterator[tuple[MixNNBatch, Tensor]]:
+        """Train an epoch: each batch, and the logits that the loss was taken of."""
+        for batch in self.loader:
+            logits = self.model(batch.inputs)
+            self.optimizer.zero_grad()
+            MixNNLoss()(logits, batch).backward()
+            self.optimizer.step()
+            yield batch, logits.detach()
+
+    def train(self, epochs: int) -> None:
+        """Train epochs."""
+        for _ in range(epochs):
+            for _ in self.epoch():
+                pass
+
+    @property
+    def phases(self) -> list[str]:
+        """What the epochs have done."""
+        return [record["phase"] for record in self.loader.history]
+
+    @property
+    def shares(self) -> list[float | None]:
+        """How many predictions changed, by epoch."""
+        return [record["changed_share"] for record in self.loader.history]
+
+
+class Averages:
+    """Averages of predictions in NumPy, one sample at a time."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Floats] = {}
+        self.changes: list[bool] = []
+
+    def take(self, indices: Integers, logits: Floats) -> None:
+        """Take in a batch."""
+        for i, row in zip(indices.tolist(), clipped(softmax(logits)), strict=True):
+            before = self.rows.get(i, np.zeros(NUM_CLASSES))
+            self.rows[i] = 0.7 * before + 0.3 * row / row.sum()
+            if before.any():
+                self.changes.append(before.argmax() != self.rows[i].argmax())
+
+    def share(self) -> float | None:
+        """Return the share of changes since it was last asked for."""
+        changes, self.changes = self.changes, []
+        return float(np.mean(changes)) if changes else None
+
+
+@pytest.mark.parametrize("lr", [0.005, 0.02, 0.1])
+def test_it_ends_when_few_predictions_change(lr: float) -> None:
+    training, expected = Training(lr), Averages()
+    shares: list[float | None] = []
+    for _ in range(MOST):
+        for batch, logits in training.epoch():
+            expected.take(batch.targets.indices.numpy(), logits.double().numpy())
+        shares.append(expected.share())
+    settled = [epoch for epoch, share in enumerate(shares) if share is not None and share < 0.2]
+    num_epochs = settled[0] + 1
+    assert 2 <= num_epochs < MOST, "the toy shows nothing"
+    assert training.shares[:num_epochs] == shares[:num_epochs]
+    assert training.shares[num_epochs:] == [None] * (MOST - num_epochs), "it is looked at in warm-up alone"
+    assert training.phases == ["warm-up"] * num_epochs + ["correction"] * (MOST - num_epochs)
+    assert f"warm-up {num_epochs}, correction from epoch {num_epochs}" in repr(training.loader)
+
+
+def test_it_ends_at_the_latest_after_a_fifth_of_the_training() -> None:
+    training = Training(lr=0.0, epochs=15)
+    torch.nn.init.zeros_(training.model.weight)
+    for epoch in range(4):  # the model never makes up its mind
+        with torch.no_grad():
+            training.model.bias.copy_((20.0 + epoch) * nn.functional.one_hot(torch.tensor(epoch % 3), NUM_CLASSES))
+        training.train(1)
+        assert ("at most 3" in repr(training.loader)) == (epoch < 2)
+    assert training.shares[1] == training.shares[2] == 1
+    assert training.phases == ["warm-up"] * 3 + ["correction"]
+
+
+def test_nobody_has_to_keep_averages_for_anything_else() -> None:
+    plain: dict[str, Any] = {"early_learning": 0.0, "scan": "epoch", "neighbors": "batch", "credibility": "mixture"}
+    training = Training(**plain, weighting="mixture", correct_by="prediction")
+    training.train(MOST)
+    assert 1 < training.phases.index("correction") < MOST
+
+
+@pytest.mark.parametrize("after", [3, 4, 5, 8, 9, 10, 14])
+def test_a_run_that_is_resumed_ends_it_at_the_same_place(after: int) -> None:
+    whole = Training()
+    state: dict[str, Any] = {}
+    for number, _ in enumerate(batch for _ in range(6) for batch in whole.epoch()):
+        if number == after:
+            state = {"loader": whole.loader.state_dict(), "model": whole.model.state_dict()}
+            state = {name: {key: _copied(value) for key, value in part.items()} for name, part in state.items()}
+    assert 1 < whole.phases.count("warm-up") < 5
+    resumed = Training()
+    resumed.model.load_state_dict(state["model"])
+    resumed.loader.load_state_dict(state["loader"])
+    while len(resumed.phases) < 6 or resumed.loader.epoch < 6:
+        resumed.train(1)
+    assert (resumed.phases, resumed.shares) == (whole.phases, whole.shares)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(entry) for key, entry in value.items()}
+    return list(value) if isinstance(value, list) else value
+
+
+def test_a_model_that_is_put_back_has_its_warm_up_again() -> None:
+    training = Training()
+    start = {name: values.clone() for name, values in training.model.state_dict().items()}
+    training.train(6)
+    ended = training.phases.count("warm-up")
+    assert ended < 6
+    training.model.load_state_dict(start)
+    training.train(1)
+    assert training.phases == ["warm-up"]
+    assert training.shares == [None], "what was predicted before is forgotten"
+
+
+def test_it_says_when(caplog: pytest.LogCaptureFixture) -> None:
+    training = Training()
+    with caplog.at_level(logging.INFO, logger="mixnn_loader"):
+        training.train(6)
+    number, share = training.phases.count("warm-up"), training.shares[training.phases.count("warm-up") - 1]
+    assert share is not None
+    before, after = [message for message in caplog.messages if message.startswith("warm-up")]
+    assert "fewer than 20 % of the samples, before epoch 10 at the latest" in before
+    assert (
+        f"over after {number} epochs: in the last one the model has changed its mind about {100 * share:.1f} %" in after
+    )
+
+
+def together(rank: int, size: int) -> dict[str, Any]:
+    """Train in several processes, which see different samples and have the same model; what they are told in time."""
+    sampler: DistributedSampler[Any] = DistributedSampler(Points(NUM_SAMPLES), size, rank, shuffle=True)
+    training = Training(batch_size=5, sampler=sampler)
+    told: list[list[tuple[Integers, Floats]]] = []
+    for _ in range(6):
+        told.append([])
+        for batch, logits in training.epoch():
+            told[-1].append((batch.targets.indices.numpy(), logits.double().numpy()))
+            for parameter in training.model.parameters():  # as after a step with averaged gradients
+                torch.distributed.all_reduce(parameter.data)
+                parameter.data /= size
+        told[-1].pop()  # of the last batch nobody knows whether the loop will ask for more
+    return {"phases": training.phases, "shares": training.shares, "told": told}
+
+
+def test_processes_end_it_together(tmp_path: Path) -> None:
+    ranks = results_of(together, 2, tmp_path)
+    first, second = ranks
+    assert (first["phases"], first["shares"]) == (second["phases"], second["shares"])
+    warmup = first["phases"].count("warm-up")
+    assert 1 < warmup < 6
+    expected = Averages()
+    for epoch in range(warmup):
+        for each in ranks:
+            for indices, logits in each["told"][epoch]:
+                expected.take(indices, logits)
+        assert first["shares"][epoch] == pytest.approx(expected.share())
