@@ -66,8 +66,8 @@ class MixNNDataLoader(SampleRows):
             fifth of it, and at least one epoch of warm-up.
         num_neighbors: K >= 0, the neighbors that each sample is mixed with; 0 is plain training on the soft targets.
         warmup_epochs: W >= 0, epochs of plain training at the start; ``"auto"``: by ``epochs``, or 10; ``"settled"``:
-            until the model changes its mind about fewer than a fifth of the samples in an epoch, as `MixNNLoss` tells
-            the loader, and a fifth of ``epochs``, or 10, at most.
+            until the model has settled, as `MixNNLoss` tells the loader: it changes its mind about fewer than 15 % of
+            the samples in an epoch, or about hardly fewer than before; an eighth of ``epochs``, or 10, at most.
         correction_epoch: E_s >= 0, the first epoch that moves the soft targets (epochs count from 0, warm-up
             included); None: never; ``"auto"``: by ``epochs``, or 60.
         epoch_length: the batches of an epoch of the schedule, for training that is counted in steps; None: a pass, or

@@ -13,9 +13,6 @@ from torch import Tensor, nn
 from mixnn_loader._utils.checks import check_count
 from mixnn_loader.run.settings import CORRECTION_SHARE, WARMUP_SHARE, in_proportion
 
-ROBUST_WARMUP_SHARE = 1 / 12
-"""Of the training; warm-up is over before most networks have memorized a tenth of the wrong labels."""
-
 SCANS, FEW_SCANS = 20, 8
 """At most so many in a training, of `robust` and of `fast`."""
 
@@ -27,8 +24,9 @@ def robust(epochs: int) -> dict[str, Any]:
     their given labels. What they say, and how often they are right, gives the probability of each label. The target
     follows it, at first as far as neighbors err less often than labels, and more the longer the training goes on. A
     doubted sample is mixed with a random other one of its batch, and the loss holds the model to the average of what it
-    has said of each sample. Besides the scans the loader makes no forward pass: it goes by the training step, so that
-    the loss must be `mixnn_loader.MixNNLoss`.
+    has said of each sample. Targets and inputs are left alone until the model has settled, for an eighth of the
+    training at most. Besides the scans the loader makes no forward pass: it goes by the training step, so that the loss
+    must be `mixnn_loader.MixNNLoss`.
 
     Args:
         epochs: how long the training will be.
@@ -38,20 +36,19 @@ def robust(epochs: int) -> dict[str, Any]:
 
     Example:
         >>> robust(epochs=60)["warmup_epochs"]
-        5
+        'settled'
     """
     check_count("epochs", epochs, 1)
-    warmup = _within(epochs, ROBUST_WARMUP_SHARE)
     return {
         "epochs": epochs,
-        "warmup_epochs": warmup,
-        "correction_epoch": warmup,
+        "warmup_epochs": "settled",
+        "correction_epoch": 0,
         "neighbors": "random-batch",
         "weighting": "doubt-mixup",
         "credibility": "vote",
         "correct_by": "credibility",
         "scan": "training",
-        "scan_every": _every(epochs - warmup, SCANS),
+        "scan_every": _every(epochs, SCANS),
         "early_learning": 3.0,
     }
 
@@ -67,10 +64,9 @@ def fast(epochs: int) -> dict[str, Any]:
 
     Example:
         >>> fast(epochs=60)["scan_every"], robust(epochs=60)["scan_every"]
-        (7, 3)
+        (8, 3)
     """
-    arguments = robust(epochs)
-    return arguments | {"scan_every": _every(epochs - arguments["warmup_epochs"], FEW_SCANS)}
+    return robust(epochs) | {"scan_every": _every(epochs, FEW_SCANS)}
 
 
 def features(epochs: int) -> dict[str, Any]:

@@ -8,11 +8,16 @@ import pytest
 import torch
 from torch import nn
 from toy import Points, mlp
+from toy_settings import DEFAULTS, settings
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 
 Recipe = Callable[[int], dict[str, Any]]
 RECIPES = [recipes.robust, recipes.fast, recipes.features, recipes.paper, recipes.released_code]
+
+
+def _settings_of(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name in DEFAULTS}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -23,15 +28,18 @@ def test_the_loader_takes_it(recipe: Recipe, epochs: int) -> None:
     if arguments.get("search") == "hnsw":
         pytest.importorskip("nmslib")
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8, **arguments)
-    assert f"warm-up {arguments['warmup_epochs']}," in repr(loader)
+    most = f"{arguments['warmup_epochs']}," if isinstance(arguments["warmup_epochs"], int) else ""
+    assert f"warm-up {most}" in repr(loader)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_phases_grow_with_the_training(recipe: Recipe) -> None:
-    short, long = recipe(120), recipe(1200)
-    for name in ("warmup_epochs", "correction_epoch"):
-        assert long[name] == 10 * short[name]
-    assert 0 < short["warmup_epochs"] <= short["correction_epoch"] < 120
+    short, long = (settings(**{"scan_every": None, **_settings_of(recipe(epochs))}) for epochs in (120, 1200))
+    assert long.warmup == 10 * short.warmup > 0
+    firsts = [None if made.correction is None else max(made.warmup, made.correction) for made in (short, long)]
+    assert firsts[0] is not None
+    assert firsts == [firsts[0], 10 * firsts[0]]
+    assert firsts[0] < 120
 
 
 def test_the_papers_numbers() -> None:
@@ -48,9 +56,10 @@ def test_there_are_so_many_scans_at_most(recipe: Recipe, scans: int) -> None:
     made = []
     for epochs in range(1, 400):
         arguments = recipe(epochs)
-        made.append(len(range(arguments["warmup_epochs"], epochs, arguments["scan_every"])))
+        most = max(min(round(epochs / 8), epochs - 1), 0)
+        made += [len(range(warmup, epochs, arguments["scan_every"])) for warmup in {min(1, most), most}]
     assert max(made) == scans
-    assert min(made[60:]) > scans // 2
+    assert min(made[120:]) > scans // 2
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -107,7 +107,7 @@ def mark_schedule(ax: Axes, runs: Sequence[Run]) -> None:
     """Mark the first epoch in which MixNN mixes and the first in which it corrects, where its runs agree on them."""
     mixnn = [run for run in runs if run.settings["method"].startswith("mixnn")]
     for name, label, style in (("warmup_epochs", "W", ":"), ("correction_epoch", "$E_s$", "-.")):
-        epochs = {run.options.get(name, run.line["schedule"][name]) for run in mixnn}
+        epochs = {run.line["schedule"][name] for run in mixnn}
         epoch = epochs.pop() if len(epochs) == 1 else None
         if epoch is not None and epoch < max(len(run.line["epochs"]) for run in mixnn):
             ax.axvline(epoch, color="0.4", linestyle=style, linewidth=1, label=f"{label} = {epoch}")

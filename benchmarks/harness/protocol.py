@@ -23,17 +23,17 @@ class Method(nn.Module, ABC):
 
     Attributes:
         num_epochs: in total; a method that trains several times has more than ``task.num_epochs``.
-        schedule: W and E_s, ``warmup_epochs`` and ``correction_epoch``: the task's, if the method has none of its own.
     """
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
         self.num_epochs = task.num_epochs
-        self.schedule: dict[str, int | None] = {
-            "warmup_epochs": task.warmup_epochs,
-            "correction_epoch": task.correction_epoch,
-        }
+
+    @property
+    def schedule(self) -> dict[str, int | None]:
+        """W and E_s, ``warmup_epochs`` and ``correction_epoch``: the task's, if the method has none of its own."""
+        return {"warmup_epochs": self.task.warmup_epochs, "correction_epoch": self.task.correction_epoch}
 
     def begin_epoch(self, epoch: int) -> None:
         """Prepare an epoch, counted from 0."""

@@ -38,10 +38,17 @@ class MixNN(SingleNetwork):
             "autocast_dtype": torch.bfloat16 if task.recipe.bfloat16 else None,
             "seed": task.seed,
         }
-        arguments = defaults | arguments
-        self.schedule = {name: arguments[name] for name in self.schedule}
-        self.loader = MixNNDataLoader(task.plain_loader(), self.learner.network, **arguments)
+        self.loader = MixNNDataLoader(task.plain_loader(), self.learner.network, **defaults | arguments)
         self.criterion = MixNNLoss()
+
+    @property
+    def schedule(self) -> dict[str, int | None]:
+        """The first epochs after warm-up and of correction: the loader's, which may end warm-up by what it sees."""
+        phases = {record["epoch"]: record["phase"] for record in self.loader.history}
+        return {
+            "warmup_epochs": min((epoch for epoch, phase in phases.items() if phase != "warm-up"), default=None),
+            "correction_epoch": min((epoch for epoch, phase in phases.items() if phase == "correction"), default=None),
+        }
 
     def batches(self) -> Iterable[MixNNBatch]:
         """Return the mixed batches."""

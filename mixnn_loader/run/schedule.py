@@ -11,7 +11,7 @@ from mixnn_loader.run.epoch import Epoch, Record
 from mixnn_loader.run.place import Phase
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.tally import Tally
-from mixnn_loader.run.warmup import SETTLED_SHARE, first_after_warmup
+from mixnn_loader.run.warmup import FEW, first_after_warmup
 
 
 class Schedule:
@@ -256,8 +256,8 @@ class Schedule:
         if settings.warmup_epochs == "settled":
             logger.info(
                 "warm-up ends after the first epoch in which the model changes its mind about fewer than %.0f %% of "
-                "the samples, before epoch %d at the latest",
-                100 * SETTLED_SHARE,
+                "the samples, or about hardly fewer than before, and before epoch %d at the latest",
+                100 * FEW,
                 settings.warmup,
             )
         if "auto" not in (settings.warmup_epochs, settings.correction_epoch):

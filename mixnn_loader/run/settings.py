@@ -28,7 +28,7 @@ WARMUP_SHARE = 1 / 30
 CORRECTION_SHARE = 1 / 5
 """What part of the training these are."""
 
-MOST_WARMUP_SHARE = 1 / 5
+MOST_WARMUP_SHARE = 1 / 8
 """Warm-up is no larger part of the training, whatever that says."""
 
 

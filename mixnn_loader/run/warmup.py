@@ -1,10 +1,11 @@
 """When warm-up is over, where the training itself says so.
 
 In warm-up a network first learns what most labels of a class have in common, and changes its mind about many samples
-from one epoch to the next; then it settles, and from there on it learns one label after another by heart. So warm-up
-ends with the first epoch in which it has changed its mind about few. That changed predictions tell when a network
+from one epoch to the next, each time about fewer. Once it has settled, or where labels are so noisy that it cannot, it
+goes on with learning one label after another by heart. So warm-up ends with the first epoch in which it has changed its
+mind about few samples, or about hardly fewer than in the epoch before. That changed predictions tell when a network
 begins to memorize is Label Wave's finding (Yuan, Feng and Liu 2024), who wait for their first minimum. Here they are
-those of the averages of predictions, of which no copy has to be kept, and which have few more changes by chance.
+those of the averages of predictions, of which no copy has to be kept, and which change less by chance.
 """
 
 from collections.abc import Iterable
@@ -15,8 +16,11 @@ from torch import Tensor
 from mixnn_loader.run.epoch import Record
 from mixnn_loader.run.settings import Settings
 
-SETTLED_SHARE = 0.2
-"""A network that changes its mind about fewer samples in an epoch has settled."""
+FEW = 0.15
+"""A network that changes its mind about fewer samples in an epoch, as a share, has settled."""
+
+HARDLY_FEWER = 0.9
+"""One that changes its mind about more than this part of what it was in the epoch before does not settle."""
 
 
 def first_after_warmup(settings: Settings, history: Iterable[Record]) -> int:
@@ -26,11 +30,14 @@ def first_after_warmup(settings: Settings, history: Iterable[Record]) -> int:
         settings: the hyper-parameters.
         history: a record an epoch.
     """
-    if settings.warmup_epochs == "settled":
-        for record in history:
-            share = record.get("changed_share")
-            if share is not None and share < SETTLED_SHARE:
-                return int(min(record["epoch"] + 1, settings.warmup))
+    if settings.warmup_epochs != "settled":
+        return settings.warmup
+    before = None
+    for record in history:
+        share = record.get("changed_share")
+        if share is not None and (share < FEW or (before is not None and share > HARDLY_FEWER * before)):
+            return int(min(record["epoch"] + 1, settings.warmup))
+        before = share
     return settings.warmup
 
 
