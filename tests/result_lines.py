@@ -7,6 +7,9 @@ import numpy as np
 from benchmarks.harness.settings import RunSettings
 
 
+SCHEDULE = {"warmup_epochs": 1, "correction_epoch": 2}
+
+
 def result_line(
     method: str = "ce",
     accuracies: tuple[float, ...] = (50.0, 60.0, 70.0),
@@ -52,7 +55,7 @@ def result_line(
         "settings": settings.as_dict(),
         "machine": {"date": "2026-11-25", "processor": "a processor", "gpu": "none", "torch": "2.14"},
         "recipe": {"epochs": len(accuracies)},
-        "schedule": {"warmup_epochs": 1, "correction_epoch": 2},
+        "schedule": {name: (options or {}).get(name, epoch) for name, epoch in SCHEDULE.items()},
         "num_train": 1347,
         "actual_noise_rate": rate,
         "seconds": 3.0,
