@@ -6,7 +6,6 @@ import numpy as np
 
 from benchmarks.harness.settings import RunSettings
 
-
 SCHEDULE = {"warmup_epochs": 1, "correction_epoch": 2}
 
 
