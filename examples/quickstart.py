@@ -166,13 +166,17 @@ def save_picture(runs: dict[str, list[Run]], args: argparse.Namespace) -> None:
     left.set(title="Which labels are wrong?", xlabel="doubt of the given label, 1 - its target", ylabel="samples")
     left.legend()
     curves = {name: np.mean([run.accuracies for run in runs[name]], axis=0).tolist() for name in METHODS}
-    schedule = RECIPES[args.recipe](args.epochs)
-    plot_accuracy(
-        curves, warmup_epochs=schedule["warmup_epochs"], correction_epoch=schedule["correction_epoch"], ax=right
-    )
+    mixing, correction = (first_epoch(first, *phases) for phases in (("mixing", "correction"), ("correction",)))
+    plot_accuracy(curves, warmup_epochs=mixing, correction_epoch=correction, ax=right)
     right.set(title="Test accuracy", ylabel="test accuracy (%)")
     figure.savefig(args.output, dpi=150)
     print(f"\nPicture: {args.output}")
+
+
+def first_epoch(run: Run, *phases: str) -> int | None:
+    """Return the first epoch that did one of these; None: none did."""
+    history = run.loader.history if isinstance(run.loader, MixNNDataLoader) else []
+    return next((record["epoch"] for record in history if record["phase"] in phases), None)
 
 
 def summary(values: list[float]) -> str:
