@@ -150,7 +150,7 @@ def print_suspects(run: Run, true_labels: Tensor, seed: int, count: int = 5) -> 
 
 
 def save_picture(runs: dict[str, list[Run]], args: argparse.Namespace) -> None:
-    """Draw how much the labels of the first seed are doubted, and the accuracies as a mean over the seeds."""
+    """Draw doubt of labels and first epochs of the first seed, and the accuracies as a mean over the seeds."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     first = runs["MixNN"][0]

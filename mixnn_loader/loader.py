@@ -38,7 +38,7 @@ from mixnn_loader.run.parts import Surroundings, assembled
 from mixnn_loader.run.plain_pass import PlainPasses
 from mixnn_loader.run.sample_rows import SampleRows
 from mixnn_loader.run.sample_table import SampleTable
-from mixnn_loader.run.settings import Auto, Correction, Scan, Settings, Warmup
+from mixnn_loader.run.settings import Auto, Correction, Scan, Settings, WarmupRule
 from mixnn_loader.run.training_pass import TrainingPass
 
 
@@ -66,8 +66,8 @@ class MixNNDataLoader(SampleRows):
             fifth of it, and at least one epoch of warm-up.
         num_neighbors: K >= 0, the neighbors that each sample is mixed with; 0 is plain training on the soft targets.
         warmup_epochs: W >= 0, epochs of plain training at the start; ``"auto"``: by ``epochs``, or 10; ``"settled"``:
-            until the model has settled, as `MixNNLoss` tells the loader: it changes its mind about fewer than 15 % of
-            the samples in an epoch, or about hardly fewer than before; an eighth of ``epochs``, or 10, at most.
+            until the model has settled, as `MixNNLoss` tells the loader (see `mixnn_loader.run.warmup`); an eighth of
+            ``epochs``, or 10, at most.
         correction_epoch: E_s >= 0, the first epoch that moves the soft targets (epochs count from 0, warm-up
             included); None: never; ``"auto"``: by ``epochs``, or 60.
         epoch_length: the batches of an epoch of the schedule, for training that is counted in steps; None: a pass, or
@@ -190,7 +190,7 @@ class MixNNDataLoader(SampleRows):
         *,
         epochs: int | None = None,
         num_neighbors: int = 1,
-        warmup_epochs: int | Warmup = "auto",
+        warmup_epochs: int | WarmupRule = "auto",
         correction_epoch: int | Auto | None = "auto",
         epoch_length: int | None = None,
         momentum: float = 0.9,
@@ -432,7 +432,7 @@ class MixNNDataLoader(SampleRows):
         finished = running is not None and running.is_at_end
         part = self._stopped_in if running is None else running.part
         if finished and parts.schedule.epoch is not None:
-            parts.schedule.epoch.note_shares()
+            parts.synchronizer.note_shares(parts.schedule.epoch)
         if position is not None:
             within = {
                 "position": position.state_dict(),
@@ -445,7 +445,7 @@ class MixNNDataLoader(SampleRows):
             "process": (parts.processes.rank, parts.processes.size),
             "merged": parts.synchronizer.is_shared or (parts.processes.size == 1 and (finished or within is None)),
             "batch": 0 if finished or position is None or part is None else part.trained,
-            **parts.schedule.state_dict(finished=finished),
+            **parts.schedule.state_dict(finished=finished, unshared=parts.synchronizer.unshared),
             "samples": parts.table.state_dict(),
             "sampler_state": SamplerState.of(self._wrapped).state_dict(),
             "within": within,
@@ -488,7 +488,7 @@ class MixNNDataLoader(SampleRows):
         take_over()
         parts.batches.forget()
         parts.schedule.load_state_dict(state, within=within is not None and not state["finished"])
-        parts.synchronizer.resume(None if state["merged"] else parts.schedule.epoch)
+        parts.synchronizer.resume(None if state["merged"] else parts.schedule.unshared(state))
         if position is not None:
             parts.batches.go_to(position, sampler_state)
         running, self._pass, self._stopped_in = self._pass, None, part

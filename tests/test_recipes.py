@@ -28,15 +28,16 @@ def test_the_loader_takes_it(recipe: Recipe, epochs: int) -> None:
     if arguments.get("search") == "hnsw":
         pytest.importorskip("nmslib")
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8, **arguments)
-    most = f"{arguments['warmup_epochs']}," if isinstance(arguments["warmup_epochs"], int) else ""
-    assert f"warm-up {most}" in repr(loader)
+    made = settings(**{"scan_every": None, **_settings_of(arguments)})
+    is_most = "at most " if arguments["warmup_epochs"] == "settled" and epochs > 1 else ""
+    assert f"warm-up {is_most}{made.longest_warmup}," in repr(loader)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_phases_grow_with_the_training(recipe: Recipe) -> None:
     short, long = (settings(**{"scan_every": None, **_settings_of(recipe(epochs))}) for epochs in (120, 1200))
-    assert long.warmup == 10 * short.warmup > 0
-    firsts = [None if made.correction is None else max(made.warmup, made.correction) for made in (short, long)]
+    assert long.longest_warmup == 10 * short.longest_warmup > 0
+    firsts = [None if made.correction is None else max(made.longest_warmup, made.correction) for made in (short, long)]
     assert firsts[0] is not None
     assert firsts == [firsts[0], 10 * firsts[0]]
     assert firsts[0] < 120
@@ -56,10 +57,10 @@ def test_there_are_so_many_scans_at_most(recipe: Recipe, scans: int) -> None:
     made = []
     for epochs in range(1, 400):
         arguments = recipe(epochs)
-        most = max(min(round(epochs / 8), epochs - 1), 0)
-        made += [len(range(warmup, epochs, arguments["scan_every"])) for warmup in {min(1, most), most}]
-    assert max(made) == scans
-    assert min(made[120:]) > scans // 2
+        most = settings(**_settings_of(arguments)).longest_warmup
+        made.append([len(range(warmup, epochs, arguments["scan_every"])) for warmup in (min(2, most), most)])
+    assert max(soon for soon, _ in made) == scans
+    assert min(late for _, late in made[60:]) > scans // 2
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

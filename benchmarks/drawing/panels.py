@@ -104,13 +104,17 @@ def draw_points(ax: Axes, points: dict[str, dict[float, list[float]]]) -> None:
 
 
 def mark_schedule(ax: Axes, runs: Sequence[Run]) -> None:
-    """Mark the first epoch in which MixNN mixes and the first in which it corrects, where its runs agree on them."""
+    """Mark the first epochs in which MixNN mixes and corrects; a range where runs differ."""
     mixnn = [run for run in runs if run.settings["method"].startswith("mixnn")]
     for name, label, style in (("warmup_epochs", "W", ":"), ("correction_epoch", "$E_s$", "-.")):
-        epochs = {run.line["schedule"][name] for run in mixnn}
-        epoch = epochs.pop() if len(epochs) == 1 else None
-        if epoch is not None and epoch < max(len(run.line["epochs"]) for run in mixnn):
-            ax.axvline(epoch, color="0.4", linestyle=style, linewidth=1, label=f"{label} = {epoch}")
+        epochs = [run.line["schedule"][name] for run in mixnn]
+        if not epochs or None in epochs or max(epochs) >= max(len(run.line["epochs"]) for run in mixnn):
+            continue
+        first, last = min(epochs), max(epochs)
+        if first == last:
+            ax.axvline(first, color="0.4", linestyle=style, linewidth=1, label=f"{label} = {first}")
+        else:
+            ax.axvspan(first, last, color="0.4", alpha=0.15, linewidth=0, label=f"{label} = {first} to {last}")
     is_full = len(ax.get_legend_handles_labels()[1]) > MOST_INSIDE
     place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} if is_full else {}
     ax.legend(fontsize="small", **place)

@@ -7,6 +7,7 @@ samples are mixed, and their averages e with them, by the same weights.
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mixnn_loader.method.mixing import mix_targets
@@ -52,6 +53,21 @@ class EarlyLearning:
 def prediction(logits: Tensor) -> Tensor:
     """Return what an average takes in, (B, C): the clipped softmax of logits (B, C), rows summing to one."""
     return _summing_to_one(_clipped(logits))
+
+
+def changed_predictions(before: Tensor, after: Tensor) -> Tensor:
+    """Count the samples whose likeliest class is another after a step than before it.
+
+    Args:
+        before: (B, C) float, averages; a row of zeros says nothing yet, and is not looked at.
+        after: (B, C) float, those after the step, on the same device.
+
+    Returns:
+        (2,) float32, the samples that have changed, and all that were looked at.
+    """
+    is_known = before.any(dim=1)
+    has_changed = is_known & (before.argmax(dim=1) != after.argmax(dim=1))
+    return torch.stack([has_changed.sum(), is_known.sum()]).float()
 
 
 def _clipped(logits: Tensor) -> Tensor:

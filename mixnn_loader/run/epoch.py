@@ -34,14 +34,14 @@ class Epoch:
 
     Attributes:
         number: from 0, warm-up included.
-        warmup: W, the epochs of warm-up, as far as is known when it starts.
+        warmup: W, the epochs of warm-up, as far as was known when it started.
         phase: what it does.
         record: its entry in the history, filled in as it goes on.
         trained: batches that have been trained on.
         is_estimated: whether the estimates that it starts from have been made.
         estimated_for: the fingerprint of the model that they were made of; None: it is not known.
         pairs: of (sample, neighbor) pairs, those with the same given label.
-        changes: of samples in warm-up, those of whom the model has changed its mind.
+        changes: of samples in warm-up, those about which the model has changed its mind.
         start: the fingerprint of the model when its first batch was handed out; None: it is not known.
         changed: whether the model was seen to change since then.
     """
@@ -65,5 +65,6 @@ class Epoch:
 
     def note_shares(self) -> None:
         """Write down what has been counted; this waits for the device."""
-        self.record["same_label_share"] = self.pairs.share()
-        self.record["changed_share"] = self.changes.share()
+        for name, tally in (("same_label_share", self.pairs), ("changed_share", self.changes)):
+            if (share := tally.share()) is not None:  # what was noted before a stop stays
+                self.record[name] = share

@@ -94,7 +94,7 @@ class Estimator:
             with record_function("mixnn_loader.search"):
                 backend, recall = self._search(members[usable.cpu()])
         if not settings.keeps_representations:
-            table.drop_representations()
+            table.drop("representations")
         posterior = log_posterior[usable].exp()
         tells_apart = mixture is not None or bool((posterior != posterior[0]).any())
         return {
@@ -201,7 +201,7 @@ class Estimator:
         num_found = min(settings.pool_size, len(rows) - 1)
         representations = table.representations
         if not settings.keeps_representations:
-            table.drop_representations()  # before a part is copied: only that part stays in memory
+            table.drop("representations")  # before a part is copied: only that part stays in memory
         if len(rows) < len(table):
             representations = representations[to_device(rows, representations.device)]
         if num_found > 0:

@@ -204,14 +204,16 @@ class BatchMixer:
         """Say what is taken from the training step, where the loader makes no predictions of its own."""
         settings = self._settings
         goes_by_it = settings.scan == "training"
-        if not goes_by_it and not settings.keeps_averages:
+        keeps_averages = settings.keeps_averages_in(place.phase)
+        if not goes_by_it and not keeps_averages:
             return None
         return TrainingStep(
             dominates=None if weights is None else weights[:, :1] >= LEAST_SHARE,
-            averages_momentum=settings.prediction_momentum if settings.keeps_averages else None,
+            averages_momentum=settings.prediction_momentum if keeps_averages else None,
             targets_momentum=settings.momentum if goes_by_it and self._moves_targets(place) else None,
             losses=goes_by_it,
-            changes=settings.warmup_epochs == "settled" and place.phase == "warm-up",
+            # In the first epoch a sample has no prediction from an epoch before.
+            changes=settings.warmup_epochs == "settled" and place.phase == "warm-up" and place.epoch > 0,
         )
 
     def _early_learning(self, groups: Tensor) -> EarlyLearning | None:

@@ -174,9 +174,9 @@ class SampleTable:
         """
         self._rows[name] = rows
 
-    def drop_representations(self) -> None:
-        """Give the memory of the representations back."""
-        self._rows.pop("representations", None)
+    def drop(self, name: Literal["averages", "representations"]) -> None:
+        """Give the memory of a column back, if it is there."""
+        self._rows.pop(name, None)
 
     def set_num_classes(self, num_classes: int) -> None:
         """Take in the width of the model's output, C.
@@ -339,7 +339,7 @@ class SampleTable:
         for column in self.columns():
             if self.has(column.name) and column.name != "representations":
                 self._rows[column.name] = torch.full_like(self._rows[column.name], column.fill)
-        self.drop_representations()
+        self.drop("representations")
         if keep_drawn:
             self.replace("last_batch", last_batch)
             seen = (labels >= 0).nonzero().flatten()

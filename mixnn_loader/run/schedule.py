@@ -46,11 +46,6 @@ class Schedule:
         """W, the epochs of warm-up; as long as nobody knows, the most that they may be."""
         return first_after_warmup(self._settings, self.history)
 
-    @property
-    def phase(self) -> Phase:
-        """What the epoch in progress, or that comes, does."""
-        return self._settings.phase(self.number, self.warmup) if self.epoch is None else self.epoch.phase
-
     def rewind(self, now: Tensor, is_same: Callable[[Tensor, Tensor], bool]) -> bool:
         """Go back where the model was restored to what it was at the start of epoch 0, or of one of warm-up.
 
@@ -89,6 +84,7 @@ class Schedule:
             self._tell_of_epochs()
         if self.epoch is None:
             self.epoch = self._epoch(self.number)
+            self._tell_of_end(self.epoch)
             self._warn_of_number()
         self._reached.add(self.epoch.phase)
         if not any(record is self.epoch.record for record in self.history):
@@ -105,8 +101,6 @@ class Schedule:
         if self.epoch is epoch:
             self.number, self.epoch = epoch.number + 1, None
             self.finished += 1
-            if epoch.phase == "warm-up" and self.number == self.warmup:
-                self._tell_of_end()
 
     def reopen(self, trained: int) -> None:
         """Go back to the end of the epoch before, of which there is nothing left.
@@ -184,20 +178,22 @@ class Schedule:
             self.epoch = None
         self.number, self._is_set = number, True
 
-    def state_dict(self, *, finished: bool) -> dict[str, Any]:
+    def state_dict(self, *, finished: bool, unshared: Epoch | None = None) -> dict[str, Any]:
         """Return tensors and primitives.
 
         Args:
             finished: whether the epoch in progress is at its end.
+            unshared: the epoch that is over, of which processes have not told one another; None: there is none.
         """
         epoch = None if finished else self.epoch
+        counted = None if finished else self.epoch or unshared
         return {
             "epoch": self.number + finished,
             "finished": finished,
             "trained": 0 if epoch is None else epoch.trained,
             "estimated": epoch is not None and epoch.is_estimated,
-            "pairs": None if epoch is None else epoch.pairs.state(),
-            "changes": None if epoch is None else epoch.changes.state(),
+            "pairs": None if counted is None else counted.pairs.state(),
+            "changes": None if counted is None else counted.changes.state(),
             "history": [dict(record) for record in self.history],
             "phases": self._first_epochs(self.history),
         }
@@ -233,6 +229,19 @@ class Schedule:
             epoch.is_estimated = state["estimated"]
             epoch.pairs, epoch.changes = Tally(state["pairs"]), Tally(state["changes"])
 
+    def unshared(self, state: Mapping[str, Any]) -> Epoch | None:
+        """Return the epoch of which processes have yet to tell one another, of a state that has been loaded.
+
+        It is the one in progress, or else the one before; None where nothing was counted in that.
+        """
+        if self.epoch is not None or state["pairs"] is None or self.number == 0:
+            return self.epoch
+        epoch = self._epoch(self.number - 1)
+        if self.history and self.history[-1]["epoch"] == epoch.number:
+            epoch.record = self.history[-1]
+        epoch.pairs, epoch.changes = Tally(state["pairs"]), Tally(state["changes"])
+        return epoch
+
     def _first_epochs(self, history: Iterable[Record]) -> dict[str, int | None]:
         """Return the first epochs of mixing and of correction, which comes after warm-up in any case."""
         mixing, correction = first_after_warmup(self._settings, history), self._settings.correction
@@ -258,7 +267,7 @@ class Schedule:
                 "warm-up ends after the first epoch in which the model changes its mind about fewer than %.0f %% of "
                 "the samples, or about hardly fewer than before, and before epoch %d at the latest",
                 100 * FEW,
-                settings.warmup,
+                settings.longest_warmup,
             )
         if "auto" not in (settings.warmup_epochs, settings.correction_epoch):
             return
@@ -270,18 +279,21 @@ class Schedule:
         )
         logger.info(
             "warm-up ends before epoch %d (warmup_epochs), and soft targets are moved %s (correction_epoch); %s",
-            settings.warmup,
+            settings.longest_warmup,
             correction,
             source,
         )
 
-    def _tell_of_end(self) -> None:
-        """Log when warm-up is over, where the training has told."""
-        share = self.history[-1]["changed_share"] if self.history else None
-        if self._settings.warmup_epochs == "settled" and share is not None:
-            logger.info(
-                "warm-up is over after %d epochs: in the last one the model has changed its mind about %.1f %% of the "
-                "samples",
-                self.number,
-                100 * share,
-            )
+    def _tell_of_end(self, epoch: Epoch) -> None:
+        """Log that warm-up is over, where the training was to tell, and this is the first epoch after it."""
+        is_first = bool(self.history) and self.history[-1]["phase"] == "warm-up" and epoch.phase != "warm-up"
+        if self._settings.warmup_epochs != "settled" or not is_first:
+            return
+        share = self.history[-1].get("changed_share")
+        logger.info(
+            "warm-up is over after %d epochs: %s",
+            epoch.number,
+            "no changed predictions were told, and it may not be longer"
+            if share is None
+            else f"in the last one the model has changed its mind about {100 * share:.1f} % of the samples",
+        )

@@ -16,7 +16,7 @@ from mixnn_loader.neighbors.sources import neighbor_source
 from mixnn_loader.run.place import Phase
 
 Auto = Literal["auto"]
-Warmup = Literal["auto", "settled"]
+WarmupRule = Literal["auto", "settled"]
 Scan = Literal["epoch", "running", "training"]
 Correction = Literal["prediction", "credibility"]
 
@@ -29,7 +29,7 @@ CORRECTION_SHARE = 1 / 5
 """What part of the training these are."""
 
 MOST_WARMUP_SHARE = 1 / 8
-"""Warm-up is no larger part of the training, whatever that says."""
+"""No larger part of the training is warm-up, but for one epoch, however long the model takes to settle."""
 
 
 def in_proportion(epochs: int, share: float) -> int:
@@ -53,7 +53,7 @@ class Settings:
 
     num_neighbors: int
     epochs: int | None
-    warmup_epochs: int | Warmup
+    warmup_epochs: int | WarmupRule
     correction_epoch: int | Auto | None
     epoch_length: int | None
     momentum: float
@@ -79,7 +79,7 @@ class Settings:
         for name, minimum in (("epochs", 1), ("epoch_length", 1)):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), minimum, "None or an integer")
-        if self.warmup_epochs not in get_args(Warmup):
+        if self.warmup_epochs not in get_args(WarmupRule):
             check_count("warmup_epochs", self.warmup_epochs, 0, "'auto', 'settled' or an integer")
         if self.correction_epoch not in ("auto", None):
             check_count("correction_epoch", self.correction_epoch, 0, "'auto', None or an integer")
@@ -140,7 +140,7 @@ class Settings:
         object.__setattr__(self, "estimator", estimator)
 
     @property
-    def warmup(self) -> int:
+    def longest_warmup(self) -> int:
         """W, the epochs of warm-up; the most that they may be where the training itself tells when they are over."""
         if isinstance(self.warmup_epochs, int):
             return self.warmup_epochs
@@ -180,14 +180,13 @@ class Settings:
 
     @property
     def keeps_averages(self) -> bool:
-        """Whether averages of predictions are kept."""
+        """Whether averages of predictions are kept throughout."""
         corrects_by_them = self.correct_by == "credibility" and not self.estimator.uses_votes
-        return (
-            self.early_learning > 0
-            or self.estimator.uses_averages
-            or corrects_by_them
-            or self.warmup_epochs == "settled"
-        )
+        return self.early_learning > 0 or self.estimator.uses_averages or corrects_by_them
+
+    def keeps_averages_in(self, phase: Phase) -> bool:
+        """Whether averages of predictions are kept in epochs of a phase: in warm-up they may tell when it is over."""
+        return self.keeps_averages or (phase == "warm-up" and self.warmup_epochs == "settled")
 
     @property
     def needs_representations(self) -> bool:
@@ -200,20 +199,20 @@ class Settings:
         return self.scan == "epoch" or self.scan_every is not None
 
     def scans(self, epoch: int, warmup: int) -> bool:
-        """Whether an epoch after warm-up, of so many, starts with a scan of the dataset."""
+        """Whether an epoch starts with a scan of the dataset, after ``warmup`` epochs of warm-up."""
         after_warmup = epoch - warmup
         if self.scans_again:
             return after_warmup % (self.scan_every or 1) == 0
         return self.is_running and after_warmup == 0
 
     def progress(self, epoch: int, warmup: int) -> float:
-        """Return how much of the training after warm-up, of so many epochs, is over; 1 where its end is not known."""
+        """Return how much of the training after ``warmup`` epochs is over, in [0, 1]; 1 where its end is not known."""
         if self.epochs is None:
             return 1.0
         return min(max((epoch - warmup) / max(self.epochs - warmup, 1), 0.0), 1.0)
 
     def phase(self, epoch: int, warmup: int) -> Phase:
-        """Name what an epoch does; epochs are counted from 0 and include warm-up, of so many."""
+        """Name what an epoch does; they are counted from 0, and the first ``warmup`` are warm-up."""
         if epoch < warmup:
             return "warm-up"
         if self.correction is None or epoch < self.correction:

@@ -44,6 +44,11 @@ class Synchronizer:
         self._unshared: Epoch | None = None
 
     @property
+    def unshared(self) -> Epoch | None:
+        """The epoch of which processes have not told one another what they have learned; None: they have."""
+        return self._unshared
+
+    @property
     def is_shared(self) -> bool:
         """Whether all processes know what each has learned."""
         return self._unshared is None
@@ -72,6 +77,14 @@ class Synchronizer:
         """
         self._unshared = unshared
 
+    def note_shares(self, epoch: Epoch) -> None:
+        """Write down what has been counted in an epoch, as soon as all processes have counted the same.
+
+        The end of warm-up may follow from it.
+        """
+        if self._processes.size == 1 or self.is_shared:
+            epoch.note_shares()
+
     def share(self) -> int:
         """Let all processes know what each has learned since they were last told.
 
@@ -89,12 +102,12 @@ class Synchronizer:
         rows_of = share_predictions(self._table, self._table.take_unshared(), self._processes, self._view.device)
         if epoch.phase == "correction" and self._settings.correct_by == "prediction":
             average_rows(self._table.soft_targets, rows_of, self._processes)
-        if self._settings.keeps_averages:
+        if self._settings.keeps_averages_in(epoch.phase):
             average_rows(self._table.make_averages(), rows_of, self._processes)
         trained = torch.tensor([epoch.trained], dtype=torch.int64, device="cpu")
         for tally in (epoch.pairs, epoch.changes):
             tally.add_up(lambda counts: self._processes.gather(counts.to(self._view.device).unsqueeze(0)).sum(dim=0))
-        epoch.note_shares()  # the same on all processes: the end of warm-up may follow from it
+        epoch.note_shares()
         return int(self._processes.gather(trained).max())
 
     def _compare(self, stage: int, epoch: Epoch) -> None:

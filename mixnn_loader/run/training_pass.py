@@ -133,7 +133,7 @@ class TrainingPass:
             self._finish(epoch)
             return
         parts.schedule.withdraw(epoch)
-        epoch.note_shares()
+        parts.synchronizer.note_shares(epoch)
         if epoch.trained > 0 and parts.settings.epoch_length is None:
             parts.schedule.tell_of_short_passes(self.part.trained, length)
 
@@ -177,6 +177,8 @@ class TrainingPass:
         try:
             parts.synchronizer.start(epoch)
             parts.table.to(parts.view.device)
+            if not parts.settings.keeps_averages_in(epoch.phase):
+                parts.table.drop("averages")
             # A look may have had it estimated, before the model was changed.
             is_old = (
                 epoch.trained == 0 and epoch.estimated_for is not None and not is_same_model(epoch.estimated_for, now)
@@ -262,7 +264,7 @@ class TrainingPass:
             return
         if parts.settings.scan == "training":
             raise RuntimeError(NOT_TOLD)
-        if parts.settings.keeps_averages:
+        if parts.schedule.epoch is not None and parts.settings.keeps_averages_in(parts.schedule.epoch.phase):
             warn_user(AVERAGES_NOT_TOLD)
 
     def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:
@@ -324,7 +326,7 @@ class TrainingPass:
         self._resumes = False
 
     def _finish(self, epoch: Epoch) -> None:
-        epoch.note_shares()
+        self._parts.synchronizer.note_shares(epoch)
         self._parts.schedule.finish(epoch)
         self._parts.observer.compare(epoch)
 

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.transfer import to_device
-from mixnn_loader.method.early_learning import prediction
+from mixnn_loader.method.early_learning import changed_predictions, prediction
 from mixnn_loader.method.soft_targets import mean_over_repeats, moving_average
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import judged
-from mixnn_loader.run.warmup import changed
 
 NOT_TOLD = (
     "scan='training' goes by the logits that MixNNLoss is given, and it was given none: take the loss by "
@@ -19,8 +18,9 @@ NOT_TOLD = (
 )
 
 AVERAGES_NOT_TOLD = (
-    "averages of predictions are wanted from warm-up on, and MixNNLoss, which tells them and adds the early-learning "
-    "term, was not taken of the first batch, or is compiled: take the loss by MixNNLoss()(logits, targets)"
+    "averages of predictions are wanted, for the early-learning term or to tell when warm-up is over, and MixNNLoss, "
+    "which tells the predictions and adds that term, was not taken of the first batch, or is compiled: take the loss "
+    "by MixNNLoss()(logits, targets)"
 )
 
 LEAST_SHARE = 0.5
@@ -36,7 +36,7 @@ class TrainingStep:
         averages_momentum: of the averages of predictions; None: they are not kept.
         targets_momentum: of the soft targets (Eq. 12); None: they are not moved.
         losses: whether losses are kept.
-        changes: whether samples are counted of whom the model has changed its mind; there where averages are kept.
+        changes: whether samples are counted about which the model has changed its mind; where averages are kept.
     """
 
     dominates: Tensor | None = None
@@ -55,8 +55,7 @@ class TrainingStep:
             logits: (B, C) float.
 
         Returns:
-            (2,) float32, the samples of whom the model has changed its mind, and all that were looked at; None: none
-            were.
+            (2,) float32, see `changed_predictions`; None: they are not counted.
         """
         changes = None
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -65,7 +64,7 @@ class TrainingStep:
             table.make_averages()
             before, after = _move(table, "averages", indices, prediction(logits), self.averages_momentum, counts)
             if self.changes:
-                changes = changed(before, after, counts)
+                changes = changed_predictions(before, after)
         if self.targets_momentum is not None:
             _move(table, "soft_targets", indices, logits.softmax(dim=1), self.targets_momentum, counts)
         if self.losses:
@@ -86,9 +85,11 @@ class TrainingStep:
 def _move(
     table: SampleTable, name: str, indices: BatchIndices, towards: Tensor, momentum: float, counts: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Move the rows of a batch towards (B, C), those that count; return all from before, and moved."""
+    """Move the rows of a batch towards (B, C), those that count; return the rows before and after."""
     kept = table.rows_of(name)
     before = to_device(kept[indices.on(kept.device)], towards.device)
     after = moving_average(before, mean_over_repeats(towards, indices), momentum)
-    table.write(name, indices, after if counts is None else torch.where(counts.unsqueeze(1), after, before))
+    if counts is not None:
+        after = torch.where(counts.unsqueeze(1), after, before)
+    table.write(name, indices, after)
     return before, after

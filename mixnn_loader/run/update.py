@@ -80,10 +80,10 @@ class Update:
 
         Args:
             table: the per-sample rows.
-            epoch: the one in progress; None between epochs, when nothing is counted.
+            epoch: the one in progress; None between epochs. Changes count in warm-up alone.
         """
         logits, batch_size = self.receipt.logits, len(self.indices)
         if self.step is not None and logits is not None and len(logits) == batch_size:
             changes = self.step.write(table, self.indices, self.labels[:batch_size], logits)
-            if changes is not None and epoch is not None:
+            if changes is not None and epoch is not None and epoch.phase == "warm-up":
                 epoch.changes.add(changes)

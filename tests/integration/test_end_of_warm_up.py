@@ -1,5 +1,6 @@
 """Warm-up that ends when the model has settled: the training steps tell, whoever looks at them."""
 
+import copy
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch.utils.data import DataLoader, DistributedSampler
 from toy import NUM_CLASSES, NUM_FEATURES, Points
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
+from mixnn_loader._utils.warn_once import WarnOnce
+from mixnn_loader.method.credibility import AgreementCredibility, Estimate, Evidence
 
 NUM_SAMPLES, EPOCHS, MOST = 60, 80, 10
 BASIS: dict[str, Any] = {
@@ -34,7 +37,7 @@ BASIS: dict[str, Any] = {
 class Training:
     """The user's loop with a network that does not settle at once."""
 
-    def __init__(self, lr: float = 0.02, *, batch_size: int = 12, sampler: Any = None, **arguments: Any) -> None:
+    def __init__(self, lr: float = 0.03, *, batch_size: int = 12, sampler: Any = None, **arguments: Any) -> None:
         torch.manual_seed(1)
         self.model = nn.Linear(NUM_FEATURES, NUM_CLASSES)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=lr)
@@ -89,7 +92,7 @@ class Averages:
         return float(np.mean(changes)) if changes else None
 
 
-@pytest.mark.parametrize("lr", [0.005, 0.02, 0.1])
+@pytest.mark.parametrize("lr", [0.02, 0.03, 0.1])
 def test_it_ends_when_few_predictions_change(lr: float) -> None:
     training, expected = Training(lr), Averages()
     shares: list[float | None] = []
@@ -97,9 +100,16 @@ def test_it_ends_when_few_predictions_change(lr: float) -> None:
         for batch, logits in training.epoch():
             expected.take(batch.targets.indices.numpy(), logits.double().numpy())
         shares.append(expected.share())
-    known = [1.2, *(share for share in shares[1:] if share is not None)]
-    num_epochs = 1 + next(e for e in range(1, MOST) if known[e] < 0.15 or known[e] > 0.9 * known[e - 1])
-    assert 2 <= num_epochs < MOST, "the toy shows nothing"
+    known = [0.0, *(share for share in shares[1:] if share is not None)]
+    most = np.maximum.accumulate(known)
+    num_epochs = 1 + next(
+        epoch
+        for epoch in range(2, MOST)
+        if most[epoch - 1] >= 0.15
+        and known[epoch] <= most[epoch - 1] / 2
+        and (known[epoch] < 0.15 or known[epoch] > 0.9 * known[epoch - 1])
+    )
+    assert 3 <= num_epochs < MOST, "the toy shows nothing"
     assert training.shares[:num_epochs] == shares[:num_epochs]
     assert training.shares[num_epochs:] == [None] * (MOST - num_epochs), "it is looked at in warm-up alone"
     assert training.phases == ["warm-up"] * num_epochs + ["correction"] * (MOST - num_epochs)
@@ -118,36 +128,78 @@ def test_it_ends_at_the_latest_after_an_eighth_of_the_training() -> None:
     assert training.phases == ["warm-up"] * 3 + ["correction"]
 
 
-def test_nobody_has_to_keep_averages_for_anything_else() -> None:
+def test_a_model_that_has_hardly_begun_to_learn_has_not_settled() -> None:
+    training = Training()
+    for epoch in range(6):
+        for group in training.optimizer.param_groups:
+            group["lr"] = 0.0005 if epoch < 3 else 0.02  # as in a warm-up of the learning rate
+        training.train(1)
+    assert all(share is not None and share < 0.05 for share in training.shares[1:3]), "the toy shows nothing"
+    assert training.phases.count("warm-up") >= 5
+
+
+def test_averages_are_kept_in_warm_up_alone_where_nothing_else_needs_them() -> None:
     plain: dict[str, Any] = {"early_learning": 0.0, "scan": "epoch", "neighbors": "batch", "credibility": "mixture"}
     training = Training(**plain, weighting="mixture", correct_by="prediction")
-    training.train(MOST)
+    training.train(1)
+    assert training.loader.state_dict()["samples"]["averages"] is not None
+    training.train(MOST - 1)
     assert 1 < training.phases.index("correction") < MOST
+    assert training.loader.state_dict()["samples"]["averages"] is None
 
 
+def test_scans_and_progress_are_counted_from_where_it_ended() -> None:
+    training = Training(neighbors="random-batch", credibility="vote", scan_every=4, num_classes=NUM_CLASSES)
+    training.train(12)
+    ended = training.phases.count("warm-up")
+    assert ended < MOST
+    scanned = [record["epoch"] for record in training.loader.history if record["scan"] == "epoch"]
+    assert scanned == list(range(ended, 12, 4))
+
+
+def test_progress_grows_from_where_it_ended() -> None:
+    told: list[float] = []
+
+    class Told(AgreementCredibility):
+        def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
+            told.append(evidence.progress)
+            return super().estimate(evidence, warn)
+
+    training = Training(credibility=Told())
+    training.train(8)
+    ended = training.phases.count("warm-up")
+    assert told[1:] == [(epoch - ended) / (EPOCHS - ended) for epoch in range(ended, 8)], "the first is a rehearsal"
+
+
+@pytest.mark.parametrize("sets_epoch", [False, True])
 @pytest.mark.parametrize("after", [3, 4, 5, 8, 9, 10, 14])
-def test_a_run_that_is_resumed_ends_it_at_the_same_place(after: int) -> None:
+def test_a_run_that_is_resumed_ends_it_at_the_same_place(after: int, sets_epoch: bool) -> None:
     whole = Training()
     state: dict[str, Any] = {}
     for number, _ in enumerate(batch for _ in range(6) for batch in whole.epoch()):
         if number == after:
-            state = {"loader": whole.loader.state_dict(), "model": whole.model.state_dict()}
-            state = {name: {key: _copied(value) for key, value in part.items()} for name, part in state.items()}
-    assert 1 < whole.phases.count("warm-up") < 5
+            state = copy.deepcopy({"loader": whole.loader.state_dict(), "model": whole.model.state_dict()})
+    assert 1 < whole.phases.count("warm-up") < 6
     resumed = Training()
     resumed.model.load_state_dict(state["model"])
     resumed.loader.load_state_dict(state["loader"])
-    while len(resumed.phases) < 6 or resumed.loader.epoch < 6:
+    for epoch in range(after // 5 if sets_epoch else resumed.loader.epoch, 6):
+        if sets_epoch:
+            resumed.loader.set_epoch(epoch)
         resumed.train(1)
     assert (resumed.phases, resumed.shares) == (whole.phases, whole.shares)
 
 
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {key: _copied(entry) for key, entry in value.items()}
-    return list(value) if isinstance(value, list) else value
+def test_a_run_that_has_mixed_does_not_go_back_to_warm_up() -> None:
+    before = Training(warmup_epochs=2)
+    before.train(3)
+    state = before.loader.state_dict()
+    state = {name: value for name, value in state.items() if name != "changes"} | {"version": 7}
+    after = Training()
+    after.model.load_state_dict(before.model.state_dict())
+    after.loader.load_state_dict(state)
+    after.train(2)
+    assert after.phases == ["warm-up"] * 2 + ["correction"] * 3
 
 
 def test_a_model_that_is_put_back_has_its_warm_up_again() -> None:
@@ -170,9 +222,28 @@ def test_it_says_when(caplog: pytest.LogCaptureFixture) -> None:
     assert share is not None
     before, after = [message for message in caplog.messages if message.startswith("warm-up")]
     assert "fewer than 15 % of the samples, or about hardly fewer than before, and before epoch 10" in before
-    assert (
-        f"over after {number} epochs: in the last one the model has changed its mind about {100 * share:.1f} %" in after
-    )
+    expected = f"over after {number} epochs: in the last one the model has changed its mind about {100 * share:.1f} %"
+    assert expected in after
+
+
+def test_another_loss_is_told_of_and_warm_up_is_as_long_as_it_may_be(caplog: pytest.LogCaptureFixture) -> None:
+    plain: dict[str, Any] = {"early_learning": 0.0, "scan": "epoch", "neighbors": "batch", "credibility": "mixture"}
+    training = Training(**plain, weighting="mixture", correct_by="prediction", epochs=16)
+
+    def train() -> None:
+        for _ in range(3):
+            for inputs, targets in training.loader:
+                training.optimizer.zero_grad()
+                loss: Tensor = nn.functional.cross_entropy(training.model(inputs), targets.mixed)
+                loss.backward()  # type: ignore[no-untyped-call]
+                training.optimizer.step()
+
+    caplog.set_level(logging.INFO, logger="mixnn_loader")
+    with pytest.warns(UserWarning, match="to tell when warm-up is over, and MixNNLoss"):
+        train()
+    assert training.phases == ["warm-up"] * 2 + ["correction"]
+    expected = "warm-up is over after 2 epochs: no changed predictions were told, and it may not be longer"
+    assert expected in caplog.messages
 
 
 def together(rank: int, size: int) -> dict[str, Any]:
@@ -203,3 +274,39 @@ def test_processes_end_it_together(tmp_path: Path) -> None:
             for indices, logits in each["told"][epoch]:
                 expected.take(indices, logits)
         assert first["shares"][epoch] == pytest.approx(expected.share())
+
+
+def left_early(rank: int, size: int) -> dict[str, Any]:
+    """Train in several processes whose loops leave each epoch early; go on from the state after each of them."""
+    sampler: DistributedSampler[Any] = DistributedSampler(Points(NUM_SAMPLES), size, rank, shuffle=True)
+
+    def an_epoch(training: Training) -> None:
+        for number, _ in enumerate(training.epoch()):
+            for parameter in training.model.parameters():
+                torch.distributed.all_reduce(parameter.data)
+                parameter.data /= size
+            if number == 4:  # of six batches
+                break
+
+    whole, states = Training(0.01, batch_size=5, sampler=sampler), []
+    for _ in range(8):
+        an_epoch(whole)
+        states.append(copy.deepcopy((whole.loader.state_dict(), whole.model.state_dict())))
+    runs = {"whole": (whole.phases, whole.shares[:-1])}
+    for epoch in range(1, 7):
+        resumed = Training(0.01, batch_size=5, sampler=sampler)
+        loaded, weights = states[epoch]
+        resumed.model.load_state_dict(weights)
+        resumed.loader.load_state_dict(loaded)
+        for _ in range(epoch + 1, 8):
+            an_epoch(resumed)
+        runs[f"resumed after epoch {epoch}"] = (resumed.phases, resumed.shares[:-1])
+    return runs
+
+
+def test_processes_that_leave_epochs_early_end_it_together(tmp_path: Path) -> None:
+    first, second = results_of(left_early, 2, tmp_path)
+    assert first == second
+    phases, _ = first["whole"]
+    assert 2 < phases.count("warm-up") < 8
+    assert all(run == first["whole"] for run in first.values())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mixnn_loader.method.early_learning import EarlyLearning
+from mixnn_loader.method.early_learning import EarlyLearning, changed_predictions
 
 B, K, C = 6, 2, 4
 
@@ -26,3 +26,9 @@ def test_the_gradient_takes_the_average_as_given(momentum: float | None) -> None
     np.testing.assert_allclose(term.detach().numpy(), 3.0 * np.log(1 - product[:, 0]), rtol=1e-9)
     [gradient] = torch.autograd.grad(term.sum(), logits)
     np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-9)
+
+
+def test_changed_predictions_are_those_of_samples_of_which_one_was_known() -> None:
+    before = torch.tensor([[0.0, 0.0], [0.6, 0.4], [0.6, 0.4], [0.2, 0.8]])
+    after = torch.tensor([[0.1, 0.9], [0.4, 0.6], [0.9, 0.1], [0.8, 0.2]])
+    assert changed_predictions(before, after).tolist() == [2, 3]

@@ -120,12 +120,12 @@ def test_what_a_source_of_neighbors_needs(changes: dict[str, Any], sees: str, po
 )
 def test_the_papers_proportions(epochs: int | None, warmup: int, correction: int) -> None:
     made = settings(epochs=epochs, warmup_epochs="auto", correction_epoch="auto")
-    assert (made.warmup, made.correction) == (warmup, correction)
+    assert (made.longest_warmup, made.correction) == (warmup, correction)
 
 
 def test_what_is_said_counts_more_than_the_proportions() -> None:
     made = settings(epochs=100, warmup_epochs=7, correction_epoch=None)
-    assert (made.warmup, made.correction) == (7, None)
+    assert (made.longest_warmup, made.correction) == (7, None)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,10 @@
 from typing import Any
 
 import pytest
-import torch
 from toy_settings import settings
 
 from mixnn_loader.run.epoch import Record
-from mixnn_loader.run.tally import Tally
-from mixnn_loader.run.warmup import changed, first_after_warmup
+from mixnn_loader.run.warmup import first_after_warmup
 
 
 def history(*shares: float | None) -> list[Record]:
@@ -23,13 +21,17 @@ def history(*shares: float | None) -> list[Record]:
         ([None, 0.5, 0.15], 10),  # that is not yet few
         ([None, 0.5, 0.14], 3),
         ([None, 0.5, 0.14, 0.6], 3),
-        ([None, 0.5, 0.44, 0.39], 10),  # it goes on settling
-        ([None, 0.5, 0.46], 3),
-        ([None, 0.5, 0.3, 0.35, 0.1], 4),
-        ([None, 0.5, None, 0.46], 10),  # of an epoch without a share nothing is known
-        ([0.1], 1),
-        ([None] * 10 + [0.1], 10),  # never longer than it may be
-        ([None] * 12 + [0.1], 10),
+        ([None, 0.5, 0.25, 0.22], 10),  # it goes on settling
+        ([None, 0.5, 0.25, 0.23], 4),
+        ([None, 0.5, 0.2, 0.24, 0.1], 4),
+        ([None, 0.5, 0.46, 0.44], 10),  # half of its most changes are still there
+        ([None, 0.1, 0.09, 0.06], 10),  # it may only be getting under way
+        ([None, 0.01, 0.1, 0.6, 0.2, 0.1], 6),
+        ([None, 0.14, 0.01], 10),
+        ([None, 0.0, 0.0], 10),
+        ([0.1], 10),
+        ([None, 0.5, None, 0.16], 10),  # of an epoch without a share nothing is known
+        ([None] * 9 + [0.5, 0.1], 10),  # never longer than it may be
     ],
 )
 def test_warm_up_ends_when_few_predictions_change_or_hardly_fewer_than_before(
@@ -39,6 +41,13 @@ def test_warm_up_ends_when_few_predictions_change_or_hardly_fewer_than_before(
         first_after_warmup(settings(warmup_epochs="settled", correction_epoch=None, epochs=80), history(*shares))
         == expected
     )
+
+
+def test_what_has_been_mixed_was_after_warm_up() -> None:
+    made = settings(warmup_epochs="settled", correction_epoch=None, epochs=80)
+    mixed = [*history(None, 0.5, 0.4), {"epoch": 3, "phase": "mixing"}, {"epoch": 4, "phase": "mixing"}]
+    assert first_after_warmup(made, mixed) == 3
+    assert first_after_warmup(made, [{"epoch": 30, "phase": "mixing"}]) == 10
 
 
 @pytest.mark.parametrize(("warmup_epochs", "expected"), [(7, 7), (0, 0), ("auto", 2)])
@@ -51,30 +60,9 @@ def test_a_fixed_warm_up_goes_by_nothing_else(warmup_epochs: Any, expected: int)
 
 @pytest.mark.parametrize(("epochs", "most"), [(None, 10), (1, 0), (2, 1), (8, 1), (30, 4), (40, 5), (400, 50)])
 def test_it_is_an_eighth_of_the_training_at_most(epochs: int | None, most: int) -> None:
-    assert settings(warmup_epochs="settled", correction_epoch=None, epochs=epochs).warmup == most
+    assert settings(warmup_epochs="settled", correction_epoch=None, epochs=epochs).longest_warmup == most
 
 
 def test_a_state_of_an_older_version_has_no_such_share() -> None:
     old = [{"epoch": 0, "phase": "warm-up"}]
     assert first_after_warmup(settings(warmup_epochs="settled", correction_epoch=None, epochs=80), old) == 10
-
-
-def test_changed_counts_those_of_whom_something_was_known() -> None:
-    before = torch.tensor([[0.0, 0.0], [0.6, 0.4], [0.6, 0.4], [0.2, 0.8]])
-    after = torch.tensor([[0.1, 0.9], [0.4, 0.6], [0.9, 0.1], [0.8, 0.2]])
-    assert changed(before, after).tolist() == [2, 3]
-    assert changed(before, after, torch.tensor([True, True, True, False])).tolist() == [1, 2]
-
-
-def test_a_tally_adds_up_over_processes_and_goes_on_from_a_state() -> None:
-    tally = Tally()
-    assert tally.share() is None
-    tally.add(torch.tensor([1.0, 4.0]))
-    tally.add_up(lambda own: 3 * own)
-    tally.add(torch.tensor([2.0, 4.0]))
-    assert tally.share() == (3 + 2) / (12 + 4)
-    again = Tally(tally.state())
-    tally.add(torch.tensor([4.0, 4.0]))
-    assert again.share() == 5 / 16
-    again.add_up(lambda own: 2 * own)
-    assert again.share() == (3 + 4) / (12 + 8)

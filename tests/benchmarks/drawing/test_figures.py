@@ -97,14 +97,17 @@ class TestAccuracy:
         np.testing.assert_allclose(lines_of(ax)["ce"], [[0, 1], [2, 3]])
 
     def test_where_mixnn_starts_to_mix_and_to_correct_is_marked(self) -> None:
-        def marks(*runs: Run) -> list[float]:
+        def marks(*runs: Run) -> list[str]:
             (ax,) = draw_accuracy(runs).axes
-            return [float(x[0]) for name, (x, _) in lines_of(ax).items() if name in ("W = 1", "$E_s$ = 2")]
+            return [name for name in ax.get_legend_handles_labels()[1] if " = " in name]
 
-        assert marks(run_of("mixnn")) == [1, 2]
+        assert marks(run_of("mixnn")) == ["W = 1", "$E_s$ = 2"]
         assert marks(run_of("ce")) == []
-        assert marks(run_of("mixnn", options={"correction_epoch": None})) == [1]
-        assert marks(run_of("mixnn"), run_of("mixnn", options={"warmup_epochs": 0})) == [2]
+        assert marks(run_of("mixnn", options={"correction_epoch": None})) == ["W = 1"]
+        others = [run_of("mixnn"), run_of("mixnn", options={"warmup_epochs": 0})]
+        assert marks(*others) == ["W = 0 to 1", "$E_s$ = 2"]
+        (ax,) = draw_accuracy([run_of("mixnn")]).axes
+        assert [float(lines_of(ax)[name][0][0]) for name in ("W = 1", "$E_s$ = 2")] == [1, 2]
 
     def test_figure_7a_is_of_watched_runs(self) -> None:
         (ax,) = draw_watched_accuracy([run_of("ce"), run_of("mixnn", watched=True)]).axes
