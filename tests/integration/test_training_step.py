@@ -194,7 +194,7 @@ def test_averages_that_nobody_tells_of_are_warned_of() -> None:
     batches = iter(loader)
     inputs, targets = next(batches)
     torch.autograd.backward(nn.functional.cross_entropy(model(inputs), targets.mixed))
-    with pytest.warns(UserWarning, match=r"averages of predictions are wanted .* MixNNLoss"):
+    with pytest.warns(UserWarning, match=r"averages of predictions are wanted, .* MixNNLoss"):
         next(batches)
 
 
