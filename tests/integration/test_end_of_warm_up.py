@@ -12,7 +12,7 @@ import torch
 from integration.processes import results_of
 from integration.reference import Floats, Integers, clipped, softmax
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, RandomSampler
 from toy import NUM_CLASSES, NUM_FEATURES, Points
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
@@ -114,6 +114,15 @@ def test_it_ends_when_few_predictions_change(lr: float) -> None:
     assert training.shares[num_epochs:] == [None] * (MOST - num_epochs), "it is looked at in warm-up alone"
     assert training.phases == ["warm-up"] * num_epochs + ["correction"] * (MOST - num_epochs)
     assert f"warm-up {num_epochs}, correction from epoch {num_epochs}" in repr(training.loader)
+
+
+def test_a_sample_that_is_drawn_twice_in_the_first_epoch_tells_nothing() -> None:
+    order = RandomSampler(Points(NUM_SAMPLES), replacement=True, generator=torch.Generator().manual_seed(3))
+    training = Training(sampler=order)
+    training.train(2)
+    first, second = training.shares
+    assert first is None
+    assert second is not None
 
 
 def test_it_ends_at_the_latest_after_an_eighth_of_the_training() -> None:
@@ -291,6 +300,7 @@ def left_early(rank: int, size: int) -> dict[str, Any]:
     whole, states = Training(0.01, batch_size=5, sampler=sampler), []
     for _ in range(8):
         an_epoch(whole)
+        assert whole.shares[-1] is None, "nobody knows yet what the others have counted"
         states.append(copy.deepcopy((whole.loader.state_dict(), whole.model.state_dict())))
     runs = {"whole": (whole.phases, whole.shares[:-1])}
     for epoch in range(1, 7):
