@@ -52,8 +52,16 @@ def test_the_history_in_percent() -> None:
     assert np.asarray(lines["mixing starts"].get_xdata()).tolist() == [1, 1]
     assert np.asarray(lines["correction starts"].get_xdata()).tolist() == [2, 2]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "share (%)")
+    assert "predictions changed, in warm-up" not in lines, "nobody has looked"
     with pytest.raises(ValueError, match="no epoch in the history yet"):
         plot_history(SimpleNamespace(history=[]))
+
+
+def test_the_history_has_how_many_predictions_changed_in_warm_up() -> None:
+    history = [record(0, "warm-up", changed_share=None), record(1, "warm-up", changed_share=0.125), *HISTORY[2:]]
+    lines = {line.get_label(): line for line in plot_history(SimpleNamespace(history=history)).get_lines()}
+    shares = lines["predictions changed, in warm-up"].get_ydata()
+    np.testing.assert_array_equal(shares, [np.nan, 12.5, np.nan, np.nan])
 
 
 def test_the_last_mixture_of_the_history_is_drawn() -> None:
