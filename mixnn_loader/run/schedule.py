@@ -236,9 +236,7 @@ class Schedule:
         """
         if self.epoch is not None or state["pairs"] is None or self.number == 0:
             return self.epoch
-        epoch = self._epoch(self.number - 1)
-        if self.history and self.history[-1]["epoch"] == epoch.number:
-            epoch.record = self.history[-1]
+        epoch = self._epoch_of_history(self.number - 1)
         epoch.pairs, epoch.changes = Tally(state["pairs"]), Tally(state["changes"])
         return epoch
 
@@ -251,11 +249,16 @@ class Schedule:
         warmup = self.warmup
         return Epoch(number, self._settings.phase(number, warmup), warmup)
 
-    def _go_on_in(self, number: int, trained: int) -> Epoch:
+    def _epoch_of_history(self, number: int) -> Epoch:
+        """Return an epoch with its record, if that is the last one of the history."""
         epoch = self._epoch(number)
-        epoch.trained = trained
         if self.history and self.history[-1]["epoch"] == number:
             epoch.record = self.history[-1]
+        return epoch
+
+    def _go_on_in(self, number: int, trained: int) -> Epoch:
+        epoch = self._epoch_of_history(number)
+        epoch.trained = trained
         self.number, self.epoch = number, epoch
         return epoch
 

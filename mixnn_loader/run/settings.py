@@ -29,7 +29,7 @@ CORRECTION_SHARE = 1 / 5
 """What part of the training these are."""
 
 MOST_WARMUP_SHARE = 1 / 8
-"""No larger part of the training is warm-up, but for one epoch, however long the model takes to settle."""
+"""The part of the training that warm-up may be, at least one epoch, where the model takes long to settle."""
 
 
 def in_proportion(epochs: int, share: float) -> int:

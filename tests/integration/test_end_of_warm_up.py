@@ -33,6 +33,16 @@ BASIS: dict[str, Any] = {
     "num_classes": NUM_CLASSES,
 }
 
+BY_LOSSES: dict[str, Any] = {
+    "early_learning": 0.0,
+    "scan": "epoch",
+    "neighbors": "batch",
+    "weighting": "mixture",
+    "credibility": "mixture",
+    "correct_by": "prediction",
+}
+"""In place of some of these: nothing needs averages of predictions but the end of warm-up."""
+
 
 class Training:
     """The user's loop with a network that does not settle at once."""
@@ -148,8 +158,7 @@ def test_a_model_that_has_hardly_begun_to_learn_has_not_settled() -> None:
 
 
 def test_averages_are_kept_in_warm_up_alone_where_nothing_else_needs_them() -> None:
-    plain: dict[str, Any] = {"early_learning": 0.0, "scan": "epoch", "neighbors": "batch", "credibility": "mixture"}
-    training = Training(**plain, weighting="mixture", correct_by="prediction")
+    training = Training(**BY_LOSSES)
     training.train(1)
     assert training.loader.state_dict()["samples"]["averages"] is not None
     training.train(MOST - 1)
@@ -158,7 +167,7 @@ def test_averages_are_kept_in_warm_up_alone_where_nothing_else_needs_them() -> N
 
 
 def test_scans_and_progress_are_counted_from_where_it_ended() -> None:
-    training = Training(neighbors="random-batch", credibility="vote", scan_every=4, num_classes=NUM_CLASSES)
+    training = Training(credibility="vote", scan_every=4)
     training.train(12)
     ended = training.phases.count("warm-up")
     assert ended < MOST
@@ -236,15 +245,13 @@ def test_it_says_when(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_another_loss_is_told_of_and_warm_up_is_as_long_as_it_may_be(caplog: pytest.LogCaptureFixture) -> None:
-    plain: dict[str, Any] = {"early_learning": 0.0, "scan": "epoch", "neighbors": "batch", "credibility": "mixture"}
-    training = Training(**plain, weighting="mixture", correct_by="prediction", epochs=16)
+    training = Training(**BY_LOSSES, epochs=16)
 
     def train() -> None:
         for _ in range(3):
             for inputs, targets in training.loader:
                 training.optimizer.zero_grad()
-                loss: Tensor = nn.functional.cross_entropy(training.model(inputs), targets.mixed)
-                loss.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(nn.functional.cross_entropy(training.model(inputs), targets.mixed))
                 training.optimizer.step()
 
     caplog.set_level(logging.INFO, logger="mixnn_loader")
@@ -253,6 +260,13 @@ def test_another_loss_is_told_of_and_warm_up_is_as_long_as_it_may_be(caplog: pyt
     assert training.phases == ["warm-up"] * 2 + ["correction"]
     expected = "warm-up is over after 2 epochs: no changed predictions were told, and it may not be longer"
     assert expected in caplog.messages
+
+
+def make_alike(model: nn.Module, size: int) -> None:
+    """Average the parameters of all processes, as they are after steps with averaged gradients."""
+    for parameter in model.parameters():
+        torch.distributed.all_reduce(parameter.data)
+        parameter.data /= size
 
 
 def together(rank: int, size: int) -> dict[str, Any]:
@@ -264,9 +278,7 @@ def together(rank: int, size: int) -> dict[str, Any]:
         told.append([])
         for batch, logits in training.epoch():
             told[-1].append((batch.targets.indices.numpy(), logits.double().numpy()))
-            for parameter in training.model.parameters():  # as after a step with averaged gradients
-                torch.distributed.all_reduce(parameter.data)
-                parameter.data /= size
+            make_alike(training.model, size)
         told[-1].pop()  # of the last batch nobody knows whether the loop will ask for more
     return {"phases": training.phases, "shares": training.shares, "told": told}
 
@@ -291,9 +303,7 @@ def left_early(rank: int, size: int) -> dict[str, Any]:
 
     def an_epoch(training: Training) -> None:
         for number, _ in enumerate(training.epoch()):
-            for parameter in training.model.parameters():
-                torch.distributed.all_reduce(parameter.data)
-                parameter.data /= size
+            make_alike(training.model, size)
             if number == 4:  # of six batches
                 break
 
