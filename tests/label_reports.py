@@ -24,6 +24,7 @@ def label_report(num_samples: int = 6, num_classes: int = 3, **changes: Any) -> 
         "confidence": np.where(is_issue, 1 - clean, clean).astype(np.float32),
         "losses": np.linspace(3, 0.1, num_samples, dtype=np.float32),
         "wrong_event_share": np.where(rows == 0, np.nan, 1 - clean).astype(np.float32),
+        "label_probability": np.where(rows == 0, np.nan, clean / 2).astype(np.float32),
         "neighbors": neighbors,
         "neighbor_labels": given[neighbors // 10 - 1],
         "agreement": np.full(num_samples, 0.5, dtype=np.float32),

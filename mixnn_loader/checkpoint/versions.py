@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-STATE_VERSION = 8
+STATE_VERSION = 9
 """Written into every state; a change of the format raises it.
 
 1: between epochs only, without representations. 2: with representations. 3: within an epoch, too. 4: with parts of
 epochs, and the batches in which samples were drawn. 5: with the first epochs of mixing and of correction. 6: with the
-averages of predictions. 7: with wrong events. 8: with counts of changed predictions.
+averages of predictions. 7: with wrong events. 8: with counts of changed predictions. 9: with sums of probabilities.
 """
 
 
@@ -52,6 +52,8 @@ def upgraded(state: Mapping[str, Any], num_batches: int | None = None) -> dict[s
             new["samples"] = {"times_asked": None, "wrong_events": None, **new["samples"]}
         if version <= 7:
             new["changes"] = None
+        if version <= 8:
+            new["samples"] = {**new["samples"], "probability_sums": _times_right(new["samples"])}
     except KeyError as error:
         raise ValueError(f"the state, of version {version}, has no {error}; is the checkpoint whole?") from error
     except Exception as error:
@@ -59,6 +61,12 @@ def upgraded(state: Mapping[str, Any], num_batches: int | None = None) -> dict[s
             f"the state, of version {version}, cannot be read: {error}; is the checkpoint whole?"
         ) from error
     return new
+
+
+def _times_right(samples: Mapping[str, Any]) -> torch.Tensor | None:
+    """Return how often the given labels were predicted, which stands in for the sum of their probabilities."""
+    asked, wrong = samples["times_asked"], samples["wrong_events"]
+    return None if asked is None or wrong is None else (asked - wrong).float()
 
 
 def _from_2(state: dict[str, Any]) -> dict[str, Any]:

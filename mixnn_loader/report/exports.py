@@ -31,7 +31,8 @@ def columns(report: "LabelReport") -> dict[str, npt.NDArray[Any]]:
 
     ``index``; ``path``, where the dataset knows files; ``given_label`` and ``suggested_label``, class numbers;
     ``given_class`` and ``suggested_class``, their names; ``is_issue``; ``clean_probability``; ``confidence``; ``loss``;
-    ``wrong_event_share``; ``agreement``; ``neighbors``, dataset indices, nearest first, separated by blanks.
+    ``wrong_event_share``; ``label_probability``; ``agreement``; ``neighbors``, dataset indices, nearest first,
+    separated by blanks.
 
     Returns:
         name -> (n,), numbers, strings and booleans.
@@ -52,6 +53,7 @@ def columns(report: "LabelReport") -> dict[str, npt.NDArray[Any]]:
         "confidence": report.confidence,
         "loss": report.losses,
         "wrong_event_share": report.wrong_event_share,
+        "label_probability": report.label_probability,
         "agreement": report.agreement,
         "neighbors": neighbors,
     }

@@ -25,7 +25,9 @@ class LabelReport:
     """Which labels look wrong, what they should be, and why.
 
     A row is a sample. Rows are sorted by suspicion: by P(clean), and where that is equal by loss. Probabilities are of
-    two opinions combined: what the neighbors' labels say, and what the model predicts.
+    two opinions combined, what the neighbors' labels say and what the model predicts. A label that the model has gone
+    for in training is doubted less, and no more labels are wrong than neighbors allow for; see
+    `mixnn_loader.method.judgment`.
 
     Attributes:
         indices: (n,) int64, the sample's row in the dataset.
@@ -39,6 +41,7 @@ class LabelReport:
         losses: (n,) float32, cross-entropy of the model's prediction against the given label, in nats.
         wrong_event_share: (n,) float32 in [0, 1], of the times that the model was asked about the sample in training,
             the share in which it predicted another class than the given one; NaN where it was never asked.
+        label_probability: (n,) float32 in [0, 1], the mean probability, over these times, of the given label.
         neighbors: (n, k) int64, dataset indices of the k samples that look most alike to the model, nearest first.
         neighbor_labels: (n, k) int64, the labels that are given to them.
         agreement: (n,) float32 in [0, 1], the share of them whose given label is the suggested one.
@@ -61,6 +64,7 @@ class LabelReport:
     confidence: Floats
     losses: Floats
     wrong_event_share: Floats
+    label_probability: Floats
     neighbors: Integers
     neighbor_labels: Integers
     agreement: Floats
@@ -265,6 +269,7 @@ _OF_A_SAMPLE = frozenset(
         "confidence",
         "losses",
         "wrong_event_share",
+        "label_probability",
         "neighbors",
         "neighbor_labels",
         "agreement",

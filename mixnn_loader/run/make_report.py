@@ -1,5 +1,7 @@
 """What is known of every sample -> a report on the labels."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,8 +10,7 @@ from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.data.sample_names import class_names, sample_paths
-from mixnn_loader.method.opinions import combined
-from mixnn_loader.method.posterior import label_posterior
+from mixnn_loader.method.judgment import judge, of_given
 from mixnn_loader.method.votes import num_voters, vote_shares
 from mixnn_loader.report.label_report import LabelReport, as_class_names
 from mixnn_loader.report.near_duplicates import contradicting_duplicates
@@ -17,6 +18,26 @@ from mixnn_loader.run.ask_neighbors import directions_of, nearest_by_angle
 from mixnn_loader.run.parts import Parts
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.usable import is_usable
+
+
+class _History(NamedTuple):
+    """What the model has said of n samples in training.
+
+    Attributes:
+        wrong_event_share: (n,) float32 on the CPU, how often it predicted another class than the given one.
+        label_probability: (n,) float32 on the CPU, the mean probability of the given one.
+    """
+
+    wrong_event_share: Tensor
+    label_probability: Tensor
+
+    @classmethod
+    def of(cls, table: SampleTable, rows: Tensor) -> "_History":
+        """Look it up for dataset indices (n,) on the CPU; NaN where the model was never asked."""
+        places = to_device(rows, table.times_asked.device)
+        asked = table.times_asked[places]
+        shares = (table.wrong_events[places] / asked, table.probability_sums[places] / asked)  # 0 / 0 is NaN
+        return cls(*(share.float().cpu() for share in shares))
 
 
 def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations: bool) -> LabelReport:
@@ -45,32 +66,21 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
         num_found = max(num_asked, num_listed)
         found = nearest_by_angle(parts.settings.search, directions, num_found, parts.processes).neighbors
     shares = vote_shares(found[:, :num_asked], own, num_classes)
-    posterior = label_posterior(shares, own)
     predictions = to_device(table.averages[to_device(rows, table.averages.device)], own.device)
+    history = _History.of(parts.table, rows)
+    judgment = judge(shares, own, predictions, to_device(history.label_probability, own.device))
     listed = found[:, :num_listed]
     distances = _distances(directions, listed)
 
-    says_nothing = posterior.noise_rate == 0
-    probabilities = predictions.float() if says_nothing else combined(posterior.probabilities, predictions)
-    clean = _of_given(probabilities, own)
-    confidence, suggested = probabilities.max(dim=1)
+    clean = of_given(judgment.probabilities, own)
+    confidence, suggested = judgment.probabilities.max(dim=1)
     suggested = torch.where(clean >= confidence, own, suggested)
-    # By neighbors alone, whoever is to blame for what agreement lacks, and by the model alone.
-    readings = torch.stack(
-        [
-            *(_of_given(label_posterior(shares, own, blame_labels=blame).probabilities, own) for blame in (0, 1)),
-            _of_given(predictions, own),
-        ],
-        dim=1,
-    )
     expected = len(rows) - float(clean.double().sum())
-    otherwise = (len(rows) - readings.double().sum(dim=0)).tolist()
+    otherwise = (len(rows) - judgment.readings.double().sum(dim=0)).tolist()
     neighbors, near = rows.numpy()[listed.cpu().numpy()], labels[listed.cpu()]
     order = np.lexsort((-table.losses[rows].cpu().numpy(), clean.cpu().numpy()))
     dataset = parts.wrapped.dataset
     paths = sample_paths(dataset)
-    asked = parts.table.times_asked[to_device(rows, parts.table.times_asked.device)].cpu()
-    wrong = parts.table.wrong_events[to_device(rows, parts.table.times_asked.device)].cpu()
     agreement = (near == suggested.cpu().unsqueeze(1)).float().sum(dim=1) / max(num_listed, 1)
     duplicates = contradicting_duplicates(listed.cpu().numpy(), distances.cpu().numpy(), labels.numpy())
     indices = rows.numpy()[order]
@@ -79,16 +89,17 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
         given_labels=labels.numpy()[order],
         suggested_labels=suggested.cpu().numpy()[order],
         clean_probability=clean.cpu().numpy()[order],
-        readings=readings.cpu().numpy()[order],
+        readings=judgment.readings.cpu().numpy()[order],
         confidence=confidence.cpu().numpy()[order],
         losses=table.losses[rows].cpu().numpy()[order],
-        wrong_event_share=(wrong / asked).numpy()[order],  # 0 / 0 is NaN
+        wrong_event_share=history.wrong_event_share.numpy()[order],
+        label_probability=history.label_probability.numpy()[order],
         neighbors=neighbors[order],
         neighbor_labels=near.numpy()[order],
         agreement=agreement.numpy()[order],
         class_names=as_class_names(class_names(dataset), num_classes),
         paths=None if paths is None else [paths[index] for index in indices],
-        transition=posterior.transition.cpu().numpy(),
+        transition=judgment.transition.cpu().numpy(),
         num_samples=len(rows),
         dataset_length=len(table),
         wrong_labels=expected,
@@ -119,11 +130,6 @@ def _usable(table: SampleTable, members: Tensor) -> Tensor:
             "report leaves them out"
         )
     return rows
-
-
-def _of_given(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Return what probabilities (n, C) say of the given labels (n,), (n,) float32."""
-    return probabilities.gather(1, labels.unsqueeze(1)).squeeze(1).float()
 
 
 def _distances(directions: Tensor, neighbors: Tensor) -> Tensor:

@@ -88,6 +88,7 @@ class SampleTable:
         losses: (N,), NaN where no loss was taken.
         times_asked: (N,), how often the model has said something of the sample from which its loss was taken.
         wrong_events: (N,), how often of these it has predicted another class than the given one.
+        probability_sums: (N,), the sum over these of the probability that it has given to the given one.
         log_clean_probability: (N,), log P(clean), NaN where it is not known.
         soft_targets: (N, C), t. Rows are zero until the label has been seen.
         averages: (N, C), e, the moving averages of predictions; there only while they are needed.
@@ -106,6 +107,7 @@ class SampleTable:
     losses = Column(torch.float32, torch.nan, on="state")
     times_asked = Column(torch.int32, 0, on="state")
     wrong_events = Column(torch.int32, 0, on="state")
+    probability_sums = Column(torch.float32, 0, on="state")
     log_clean_probability = Column(torch.float32, torch.nan, on="state")
     soft_targets = Column(None, 0, on="state", wide=True)
     averages = Column(None, 0, on="state", wide=True)
@@ -117,7 +119,9 @@ class SampleTable:
         self._layout = layout
         self._announced = False
         self._rows: dict[str, Tensor] = {}
-        for name in ("given_labels", "losses", "times_asked", "wrong_events", "log_clean_probability", "last_batch"):
+        for name in ("given_labels", "losses", "times_asked", "wrong_events", "probability_sums"):
+            self._add(name)
+        for name in ("log_clean_probability", "last_batch"):
             self._add(name)
         self._add("neighbor_pool", layout.pool_size)
         self._latest_batch = -1
@@ -284,12 +288,15 @@ class SampleTable:
         device = self.losses.device
         rows, losses, is_other = indices.on(device), to_device(losses, device), to_device(is_other, device)
         losses, said = losses.to(self.losses.dtype), torch.ones_like(is_other)
+        probabilities = (-losses).exp().nan_to_num(0)  # cross-entropy is of the given label's alone
         if counts is not None:
             said = to_device(counts, device)
             losses, is_other = torch.where(said, losses, self.losses[rows]), is_other & said
+            probabilities = probabilities * said
         self.losses[rows] = losses
         self.times_asked[rows] = self.times_asked[rows] + said
         self.wrong_events[rows] = self.wrong_events[rows] + is_other
+        self.probability_sums[rows] = self.probability_sums[rows] + probabilities
         if representations is None:
             return
         if first is not None:

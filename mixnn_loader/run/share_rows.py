@@ -8,7 +8,7 @@ from mixnn_loader.run.sample_table import SampleTable
 
 
 def share_predictions(table: SampleTable, rows: Tensor, processes: Processes, device: torch.device) -> list[Tensor]:
-    """Take over the labels, losses, wrong events, representations and drawn batches of the other processes.
+    """Take over the labels, losses, history, representations and drawn batches of the other processes.
 
     Of a sample that several processes have, what the one of the lowest rank says counts.
 
@@ -24,7 +24,7 @@ def share_predictions(table: SampleTable, rows: Tensor, processes: Processes, de
     chunks = list(processes.exchange(rows))
     rows_of = [torch.cat([rows[:0], *(parts[rank] for _, parts in chunks)]) for rank in range(processes.size)]
     _share_labels(table, rows_of, processes)
-    for column in (table.losses, table.times_asked, table.wrong_events):
+    for column in (table.losses, table.times_asked, table.wrong_events, table.probability_sums):
         share_column(column, rows_of, processes)
     share_column(table.last_batch, rows_of, processes)
     width = table.representations.shape[1] if table.has("representations") else 0

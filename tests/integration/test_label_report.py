@@ -10,7 +10,7 @@ import pytest
 import torch
 from integration.processes import results_of
 from integration.test_votes import representations, shares
-from posterior_reference import label_posterior
+from judgment_reference import judgment
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, Sampler, Subset, SubsetRandomSampler
 from toy import MLP, NUM_CLASSES, Points, mlp
@@ -77,9 +77,9 @@ def test_says_what_the_neighbors_say_now(kind: str) -> None:
     with torch.no_grad():
         logits = copy.deepcopy(training.model).eval()(training.points.inputs)
     predictions = logits.double().softmax(dim=1).numpy()
-    readings = [label_posterior(votes, labels, blame)[0] for blame in (0.0, 0.5, 1.0)]
-    posterior = np.sqrt(readings[1].clip(1e-6) * predictions.clip(1e-6))  # no class is ruled out
-    posterior /= posterior.sum(axis=1, keepdims=True)
+    history = np.empty(60)
+    history[report.indices] = report.label_probability
+    posterior, each = judgment(votes, labels, predictions, history)
     clean = posterior[np.arange(60), labels]
     by_index = report.indices.argsort()
     assert report.indices[by_index].tolist() == list(range(60))
@@ -87,13 +87,12 @@ def test_says_what_the_neighbors_say_now(kind: str) -> None:
     np.testing.assert_allclose(report.confidence[by_index], posterior.max(axis=1), atol=1e-4)
     assert report.suggested_labels[by_index].tolist() == posterior.argmax(axis=1).tolist()
     assert (np.diff(report.clean_probability) >= 0).all()
-    each = np.stack([reading[np.arange(60), labels] for reading in (*readings[::2], predictions)], axis=1)
     np.testing.assert_allclose(report.readings[by_index], each, atol=1e-4)
     first = 1 - np.column_stack([each, clean])[report.indices[:9]].mean(axis=0)
     np.testing.assert_allclose(report.expected_precision_interval(9), (first.min(), first.max()), atol=1e-4)
     assert report.wrong_labels == pytest.approx(float((1 - clean).sum()), abs=0.01)
-    wrong = [(1 - reading[np.arange(60), labels]).sum() for reading in (*readings[::2], predictions, posterior)]
-    np.testing.assert_allclose(report.wrong_labels_interval, (min(wrong), max(wrong)), atol=0.01)
+    wrong = (1 - np.column_stack([each, clean])).sum(axis=0)
+    np.testing.assert_allclose(report.wrong_labels_interval, (wrong.min(), wrong.max()), atol=0.01)
 
     distances = np.linalg.norm(directions[:, None] - directions[None], axis=2) + 9 * np.eye(60)
     nearest = np.sort(distances, axis=1)[:, :4]
@@ -151,18 +150,22 @@ def test_after_resuming_it_is_the_same() -> None:
     np.testing.assert_allclose(report.representations, expected, atol=1e-5)
 
 
-def test_wrong_events_are_counted_by_what_was_predicted() -> None:
+def test_the_history_is_of_what_was_predicted() -> None:
     training = Training({"epochs": EPOCHS, "warmup_epochs": 1, "neighbors": "random"})
     training.epochs(1)
-    assert np.isnan(training.loader.label_report().wrong_event_share).all()
-    wrong = torch.zeros(60)
+    report = training.loader.label_report()
+    assert np.isnan([report.wrong_event_share, report.label_probability]).all()
+    wrong, given = torch.zeros(60), torch.zeros(60)
     for epoch in range(1, 5):
         model = copy.deepcopy(training.model).eval()
         with torch.no_grad():
-            wrong += model(training.points.inputs).argmax(dim=1) != training.points.labels
+            logits = model(training.points.inputs)
+        wrong += logits.argmax(dim=1) != training.points.labels
+        given += logits.softmax(dim=1)[torch.arange(60), training.points.labels]
         training.epochs(1)
         report = training.loader.label_report()
         np.testing.assert_allclose(report.wrong_event_share, (wrong / epoch).numpy()[report.indices])
+        np.testing.assert_allclose(report.label_probability, (given / epoch).numpy()[report.indices], rtol=1e-4)
     assert 0 < wrong.sum() < 60 * 4
 
 
@@ -286,7 +289,8 @@ def _trained_by_two(rank: int, size: int) -> tuple[dict[str, Any], int]:
 def test_several_processes_know_of_all_wrong_events(tmp_path: Path) -> None:
     (one, wrong), (other, _) = results_of(_trained_by_two, 2, tmp_path)
     assert not np.isnan(one["wrong_event_share"]).any()
-    np.testing.assert_array_equal(one["wrong_event_share"], other["wrong_event_share"])
+    for name in ("wrong_event_share", "label_probability"):
+        np.testing.assert_array_equal(one[name], other[name])
     assert one["wrong_event_share"].sum() == pytest.approx(wrong, abs=6)  # only BatchNorm's averages change
 
 

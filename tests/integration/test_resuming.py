@@ -293,20 +293,24 @@ def test_states_of_older_versions(version: int) -> None:
 
 @pytest.mark.parametrize(
     ("version", "had_not"),
-    [(5, {"averages", "times_asked", "wrong_events"}), (6, {"times_asked", "wrong_events"}), (7, set())],
+    [(5, {"averages", "times_asked", "wrong_events"}), (6, {"times_asked", "wrong_events"}), (7, set()), (8, set())],
 )
 def test_a_state_from_before_more_was_kept_loads(version: int, had_not: set[str]) -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8, **SETTINGS)
     list(loader)
     state = loader.state_dict()
-    samples = {name: rows for name, rows in state["samples"].items() if name not in had_not}
+    samples = {name: rows for name, rows in state["samples"].items() if name not in had_not | {"probability_sums"}}
     other = MixNNDataLoader(Points(), mlp(), batch_size=8, early_learning=3.0, **SETTINGS)
-    before = {name: value for name, value in state.items() if name != "changes"}
-    before["history"] = [
-        {name: record[name] for name in record if name != "changed_share"} for record in state["history"]
-    ]
+    before = state
+    if version < 8:
+        before = {name: value for name, value in state.items() if name != "changes"}
+        before["history"] = [
+            {name: record[name] for name in record if name != "changed_share"} for record in state["history"]
+        ]
     other.load_state_dict(before | {"version": version, "samples": samples})
     assert other.epoch == 1
+    samples = other.state_dict()["samples"]
+    assert torch.equal(samples["probability_sums"], (samples["times_asked"] - samples["wrong_events"]).float())
     _, targets = next(iter(other))
     assert targets.early_learning is not None
 

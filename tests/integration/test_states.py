@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader.checkpoint.versions import STATE_VERSION
 
 LENGTH = 5
 
@@ -151,7 +152,7 @@ OPTIONAL = {
     "representations",
     "last_batch",
 }
-OPTIONAL |= {"unshared", "batch_size", "phases", "correction", "times_asked", "wrong_events"}
+OPTIONAL |= {"unshared", "batch_size", "phases", "correction", "times_asked", "wrong_events", "probability_sums"}
 """What may be None."""
 
 
@@ -237,6 +238,6 @@ def test_a_pass_goes_on_after_a_state_that_could_not_be_loaded() -> None:
         for number, batch in enumerate(training.batches()):
             assert torch.equal(batch.targets.indices, expected[number])
             with pytest.raises(ValueError, match="has no 'num_neighbors'"):
-                training.loader.load_state_dict({"version": 7})
+                training.loader.load_state_dict({"version": STATE_VERSION})
             if number == 11:
                 break

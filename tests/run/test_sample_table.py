@@ -1,6 +1,7 @@
 """What is kept for every sample."""
 
 import io
+import math
 from copy import deepcopy
 from typing import Any
 
@@ -17,6 +18,7 @@ NAMES = [
     "losses",
     "times_asked",
     "wrong_events",
+    "probability_sums",
     "log_clean_probability",
     "soft_targets",
     "averages",
@@ -102,8 +104,8 @@ def test_to_moves_what_batches_are_made_of() -> None:
     state = filled()
     state.to(torch.device("meta"))
     on_meta = [name for name in NAMES if getattr(state, name).device.type == "meta"]
-    in_state = ["losses", "times_asked", "wrong_events", "log_clean_probability", "soft_targets", "averages"]
-    assert on_meta == [*in_state, "representations"]
+    history = ["losses", "times_asked", "wrong_events", "probability_sums"]
+    assert on_meta == [*history, "log_clean_probability", "soft_targets", "averages", "representations"]
 
 
 def test_round_trip_through_a_file() -> None:
@@ -182,7 +184,17 @@ def test_wrong_events_are_counted_once_a_batch_and_only_of_those_of_whom_somethi
     )
     assert state.times_asked.tolist() == [2, 0, 2, 0]
     assert state.wrong_events.tolist() == [1, 0, 2, 0]
+    sums = [math.exp(-0.2) + math.exp(-1.1), 0, math.exp(-0.1) + math.exp(-1.3), 0]
+    torch.testing.assert_close(state.probability_sums, torch.tensor(sums))
     torch.testing.assert_close(state.losses, torch.tensor([1.1, torch.nan, 1.3, torch.nan]), equal_nan=True)
+
+
+@pytest.mark.parametrize("loss", [torch.inf, torch.nan])
+def test_a_loss_that_is_not_finite_spoils_no_sum(loss: float) -> None:
+    state = sample_table(2, 0)
+    for value in (0.5, loss, 0.25):
+        state.record_predictions(BatchIndices(torch.tensor([0])), torch.tensor([value]), OTHER[:1])
+    assert state.probability_sums.tolist() == pytest.approx([math.exp(-0.5) + math.exp(-0.25), 0])
 
 
 def test_losses_alone_keep_no_representations() -> None:
@@ -214,6 +226,7 @@ def test_types_of_what_is_kept(dtype: torch.dtype) -> None:
                 "losses",
                 "times_asked",
                 "wrong_events",
+                "probability_sums",
                 "log_clean_probability",
                 "soft_targets",
                 "averages",

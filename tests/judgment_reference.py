@@ -1,0 +1,33 @@
+"""What a label report says of labels, in NumPy and SciPy."""
+
+from typing import Any
+
+import numpy as np
+from posterior_reference import label_posterior
+from scipy.optimize import brentq
+
+
+def judgment(shares: Any, labels: Any, predictions: Any, history: Any) -> tuple[Any, Any]:
+    """Probabilities (n, C), and readings (n, 3), as `mixnn_loader.method.judgment.judge`; neighbors say something."""
+    labels = labels.astype(np.int64)
+    everyone = np.arange(len(labels))
+    opinions = [label_posterior(shares, labels, blame)[0] for blame in (0.0, 0.5, 1.0)]
+    readings = np.stack([opinion[everyone, labels] for opinion in (opinions[0], opinions[2], predictions)], axis=1)
+    pooled = np.sqrt(opinions[1].clip(1e-6) * predictions.clip(1e-6))  # no class is ruled out
+    pooled /= pooled.sum(axis=1, keepdims=True)
+    wrong = (1 - pooled[everyone, labels]) * (1 - np.where(np.isnan(history), 0, history))
+    bounds = np.sort((1 - readings[:, :2]).sum(axis=0))
+    if not bounds[0] <= wrong.sum() <= bounds[1]:
+        wanted = bounds[1] if wrong.sum() > bounds[1] else bounds[0]
+        odds = wrong / (1 - wrong)
+
+        def excess(log_factor: float) -> float:
+            scaled = odds * np.exp(log_factor)
+            return float((scaled / (1 + scaled)).sum() - wanted)
+
+        scaled = odds * np.exp(brentq(excess, -30, 30, xtol=1e-12))
+        wrong = scaled / (1 + scaled)
+    pooled[everyone, labels] = 0
+    pooled *= (wrong / pooled.sum(axis=1))[:, None]
+    pooled[everyone, labels] = 1 - wrong
+    return pooled, readings
