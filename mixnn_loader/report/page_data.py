@@ -63,6 +63,7 @@ def page_data(
             "confidence": _short(suspects.confidence[row]),
             "loss": _short(suspects.losses[row]),
             "events": _short(suspects.wrong_event_share[row]),
+            "history": _short(suspects.label_probability[row]),
             "agreeing": round(float(suspects.agreement[row]) * suspects.neighbors.shape[1]),
             "asked": suspects.neighbors.shape[1],
             "neighbors": [
