@@ -16,16 +16,15 @@ def judgment(shares: Any, labels: Any, predictions: Any, history: Any) -> tuple[
     pooled = np.sqrt(opinions[1].clip(1e-6) * predictions.clip(1e-6))  # no class is ruled out
     pooled /= pooled.sum(axis=1, keepdims=True)
     wrong = (1 - pooled[everyone, labels]) * (1 - np.where(np.isnan(history), 0, history))
-    bounds = np.sort((1 - readings[:, :2]).sum(axis=0))
-    if not bounds[0] <= wrong.sum() <= bounds[1]:
-        wanted = bounds[1] if wrong.sum() > bounds[1] else bounds[0]
+    most = (1 - readings[:, 1]).sum()
+    if wrong.sum() > most:
         odds = wrong / (1 - wrong)
 
         def excess(log_factor: float) -> float:
             scaled = odds * np.exp(log_factor)
-            return float((scaled / (1 + scaled)).sum() - wanted)
+            return float((scaled / (1 + scaled)).sum() - most)
 
-        scaled = odds * np.exp(brentq(excess, -30, 30, xtol=1e-12))
+        scaled = odds * np.exp(brentq(excess, -30, 0, xtol=1e-12))
         wrong = scaled / (1 + scaled)
     pooled[everyone, labels] = 0
     pooled *= (wrong / pooled.sum(axis=1))[:, None]

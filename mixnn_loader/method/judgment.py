@@ -7,9 +7,8 @@ apart, and a training that corrects labels makes the model agree with its own co
   a mislabeled one: the mean probability of the given label over the training tells them apart (the "confidence" of
   Swayamdipta et al., Dataset cartography, EMNLP 2020).
 - The number of wrong labels. However sure the model is, no more labels are wrong than the neighbors allow for, where
-  all that their agreement lacks is put down to labels, and no fewer, where it is put down to them. Outside these bounds
-  all odds change by one factor, as if labels were wrong less or more often beforehand (Saerens, Latinne and
-  Decaestecker, Neural Computation 2002). The order stays.
+  all that their agreement lacks is put down to labels. If there are more, all odds fall by one factor, as if labels
+  were wrong less often beforehand (Saerens, Latinne and Decaestecker, Neural Computation 2002). The order stays.
 """
 
 import math
@@ -26,8 +25,8 @@ from mixnn_loader.method.posterior import label_posterior
 MOST_CERTAIN = 1 - 1e-9
 """No label is wrong for sure: odds are finite."""
 
-LOG_FACTORS = 30.0
-"""Odds change by e to plus or minus this at most."""
+MOST_LOG_FACTOR = 30.0
+"""Odds fall to no less than e to minus this times what they are."""
 
 HALVINGS = 60
 
@@ -64,8 +63,7 @@ def judge(shares: Tensor, labels: Tensor, predictions: Tensor, history: Tensor) 
     opinion = predictions.float().clone() if neighbors_say_nothing else combined(posterior.probabilities, predictions)
     wrong = (1 - of_given(opinion, labels)) * (1 - history.nan_to_num(0).clamp(0, 1))
     if not neighbors_say_nothing:
-        bounds = (1 - readings[:, :2]).double().sum(dim=0).tolist()
-        wrong = within(wrong, min(bounds), max(bounds))
+        wrong = at_most(wrong, float((1 - readings[:, 1]).double().sum()))
     return Judgment(with_doubt(opinion, labels, wrong), readings, posterior.transition)
 
 
@@ -74,32 +72,30 @@ def of_given(probabilities: Tensor, labels: Tensor) -> Tensor:
     return probabilities.gather(1, labels.unsqueeze(1)).squeeze(1).float()
 
 
-def within(wrong: Tensor, least: float, most: float) -> Tensor:
-    """Change the odds of all events by one factor, so that the expected number of them is within bounds.
+def at_most(wrong: Tensor, most: float) -> Tensor:
+    """Lower the odds of all events by one factor, if more of them are expected than there can be.
 
     Args:
         wrong: (n,) float, the probability of each.
-        least: the fewest.
-        most: the most, at least ``least``.
+        most: how many there can be, at least 0.
 
     Returns:
-        (n,) float32; as they were, if within the bounds already.
+        (n,) float32; as they were, where no more are expected.
 
     Example:
-        >>> within(torch.tensor([0.5, 0.5, 0.8]), 0.0, 1.0)
+        >>> at_most(torch.tensor([0.5, 0.5, 0.8]), 1.0)
         tensor([0.2287, 0.2287, 0.5426])
     """
     probabilities = wrong.cpu().double().clamp(0, MOST_CERTAIN)
-    total = float(probabilities.sum())
-    if least <= total <= most:
+    if float(probabilities.sum()) <= most:
         return wrong.float()
-    wanted, odds = min(max(total, least), most), probabilities / (1 - probabilities)
-    low, high = -LOG_FACTORS, LOG_FACTORS
+    odds = probabilities / (1 - probabilities)
+    low, high = -MOST_LOG_FACTOR, 0.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         scaled = odds * math.exp(middle)
         probabilities = scaled / (1 + scaled)
-        low, high = (middle, high) if float(probabilities.sum()) < wanted else (low, middle)
+        low, high = (middle, high) if float(probabilities.sum()) < most else (low, middle)
     return to_device(probabilities, wrong.device, torch.float32)
 
 
