@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from benchmarks.harness.data import Data, load
-from benchmarks.harness.flags import at_least, device
+from benchmarks.harness.flags import at_least, device, fraction
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.protocol import Method
 from benchmarks.harness.recipes import recipe_for
@@ -76,7 +76,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--dataset", default="digits", help="(default: digits)")
     add("--data-dir", type=Path, help="folder or file of the dataset")
-    add("--noise", choices=["all", "given"], default="all", help="given: labels that come wrong (default: all cells)")
+    kinds = ["all", "symmetric", "pair", "given"]
+    add("--noise", choices=kinds, default="all", help="given: labels that come wrong (default: all cells)")
+    add(
+        "--rates", type=fraction, nargs="+", help="of the cells, those with these shares of wrong labels (default: all)"
+    )
     add("--num-train", type=at_least(1), help="use the first so many training samples")
     add("--epochs", type=at_least(1), help="of each training")
     add("--seeds", type=at_least(0), nargs="+", default=[0])
@@ -89,7 +93,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     done = args.output.read_text().splitlines() if args.output.exists() else []
     keys = {json.loads(line)["key"] for line in done}
-    cells = CELLS if args.noise == "all" else [("given", 0.0)]
+    cells = [("given", 0.0)] if args.noise == "given" else CELLS
+    if args.noise in ("symmetric", "pair"):
+        cells = [cell for cell in cells if cell[0] == args.noise]
+    if args.rates is not None:
+        cells = [cell for cell in cells if cell[1] in args.rates]
+    if not cells:
+        parser.error(
+            f"there is no such cell; of these there are {', '.join(f'{noise} {rate}' for noise, rate in CELLS)}"
+        )
     for noise, rate in cells:
         for seed in args.seeds:
             settings = RunSettings(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
+from benchmarks.harness.settings import RunSettings
 from benchmarks.label_issues import COLUMNS, WAYS, judged, main
 
 
@@ -54,3 +55,20 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     rows = capsys.readouterr().out.splitlines()
     assert len(rows) == 2 + 2 * len(WAYS)
     assert all(row.count("|") == len(COLUMNS) + 5 for row in rows)
+
+
+def test_some_cells_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def measure(settings: RunSettings, *_: object) -> dict[str, object]:
+        measured.append((settings.noise, settings.rate))
+        return {"key": settings.key, "ways": {"report": {}}}
+
+    monkeypatch.setattr("benchmarks.label_issues.measure", measure)
+    for number, flags in enumerate((["--noise", "pair"], ["--rates", "0.2", "0.4"], ["--noise", "symmetric"])):
+        main([*flags, "--output", str(tmp_path / f"{number}.jsonl")])
+    every = [("symmetric", rate) for rate in (0.0, 0.05, 0.1, 0.2, 0.4)]
+    assert measured == [("pair", 0.2), ("symmetric", 0.2), ("symmetric", 0.4), ("pair", 0.2), *every]
+    with pytest.raises(SystemExit):
+        main(["--noise", "pair", "--rates", "0.4"])
+    assert "there is no such cell" in capsys.readouterr().err
