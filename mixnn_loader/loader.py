@@ -349,9 +349,9 @@ class MixNNDataLoader(SampleRows):
         """Say which labels look wrong, what they should be, and which neighbors say so.
 
         The model is asked about every training sample as it is now, in one scan, and the neighbors of each sample about
-        its label, see `mixnn_loader.functional.label_posterior`; the probability of a label is what both say together.
-        That is so with every recipe, in the middle of a training and after a state was loaded; the training goes on as
-        if it had not been asked.
+        its label, see `mixnn_loader.functional.label_posterior`. The probability of a label is what both say together,
+        in the light of what the model has said in the course of the training. That is so with every recipe, in the
+        middle of a training and after a state was loaded; the training goes on as if it had not been asked.
 
         Args:
             neighbors: how many neighbors of each sample to list.
@@ -359,7 +359,7 @@ class MixNNDataLoader(SampleRows):
 
         Returns:
             A row a training sample, the most suspicious first. Of several processes, each has to ask, and all get the
-            same; within an epoch, wrong events are those that each knows of.
+            same.
 
         Raises:
             ValueError: ``neighbors`` is not an integer >= 1.

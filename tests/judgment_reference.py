@@ -7,7 +7,7 @@ from posterior_reference import label_posterior
 from scipy.optimize import brentq
 
 
-def judgment(shares: Any, labels: Any, predictions: Any, history: Any) -> tuple[Any, Any]:
+def judgment(shares: Any, labels: Any, predictions: Any, label_probability: Any) -> tuple[Any, Any]:
     """Probabilities (n, C), and readings (n, 3), as `mixnn_loader.method.judgment.judge`; neighbors say something."""
     labels = labels.astype(np.int64)
     everyone = np.arange(len(labels))
@@ -15,17 +15,19 @@ def judgment(shares: Any, labels: Any, predictions: Any, history: Any) -> tuple[
     readings = np.stack([opinion[everyone, labels] for opinion in (opinions[0], opinions[2], predictions)], axis=1)
     pooled = np.sqrt(opinions[1].clip(1e-6) * predictions.clip(1e-6))  # no class is ruled out
     pooled /= pooled.sum(axis=1, keepdims=True)
-    wrong = (1 - pooled[everyone, labels]) * (1 - np.where(np.isnan(history), 0, history))
-    most = (1 - readings[:, 1]).sum()
-    if wrong.sum() > most:
-        odds = wrong / (1 - wrong)
+    doubt = 1 - pooled[everyone, labels]
+    known = ~np.isnan(label_probability)
+    usual = np.average(label_probability[known], weights=doubt[known]) if known.any() else 0.0
+    odds = doubt * (1 - np.where(known, label_probability, usual))
+    odds = odds / (1 - odds)
+    total = min(doubt.sum(), (1 - readings[:, 1]).sum())
 
-        def excess(log_factor: float) -> float:
-            scaled = odds * np.exp(log_factor)
-            return float((scaled / (1 + scaled)).sum() - most)
+    def excess(log_factor: float) -> float:
+        scaled = odds * np.exp(log_factor)
+        return float((scaled / (1 + scaled)).sum() - total)
 
-        scaled = odds * np.exp(brentq(excess, -30, 0, xtol=1e-12))
-        wrong = scaled / (1 + scaled)
+    scaled = odds * np.exp(brentq(excess, -30, 30, xtol=1e-12))
+    wrong = scaled / (1 + scaled)
     pooled[everyone, labels] = 0
     pooled *= (wrong / pooled.sum(axis=1))[:, None]
     pooled[everyone, labels] = 1 - wrong

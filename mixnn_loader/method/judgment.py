@@ -3,12 +3,15 @@
 Neighbors and the model are two opinions (see `mixnn_loader.method.opinions`). Both err where samples are hard to tell
 apart, and a training that corrects labels makes the model agree with its own corrections. Two things set that right:
 
-- The history of the training. A network predicts the given label of a hard sample now and then, and hardly ever that of
-  a mislabeled one: the mean probability of the given label over the training tells them apart (the "confidence" of
-  Swayamdipta et al., Dataset cartography, EMNLP 2020).
-- The number of wrong labels. However sure the model is, no more labels are wrong than the neighbors allow for, where
-  all that their agreement lacks is put down to labels. If there are more, all odds fall by one factor, as if labels
-  were wrong less often beforehand (Saerens, Latinne and Decaestecker, Neural Computation 2002). The order stays.
+- The order, by the history of the training. A network predicts the given label of a hard sample now and then, and a
+  wrong label more seldom: the mean probability of the given label over the training tells them apart (the "confidence"
+  of Swayamdipta et al., Dataset cartography, EMNLP 2020). How often that is so depends on how far the network has
+  memorized wrong labels, so that the expected number of wrong labels stays that of the two opinions.
+- This number, by a bound. However sure the model is, no more wrong labels are expected than the neighbors alone expect
+  where what their agreement lacks is put down to labels.
+
+Either way all odds change by one factor, as if labels were wrong more or less often beforehand (Saerens, Latinne and
+Decaestecker, Neural Computation 2002).
 """
 
 import math
@@ -23,12 +26,15 @@ from mixnn_loader.method.opinions import combined
 from mixnn_loader.method.posterior import label_posterior
 
 MOST_CERTAIN = 1 - 1e-9
-"""No label is wrong for sure: odds are finite."""
+"""The largest probability whose odds are scaled."""
 
 MOST_LOG_FACTOR = 30.0
-"""Odds fall to no less than e to minus this times what they are."""
+"""Odds change by e to plus or minus this at most."""
 
 HALVINGS = 60
+
+LEAST_DOUBT = 1e-12
+"""Where nobody is doubted, no mean is taken."""
 
 
 class Judgment(NamedTuple):
@@ -46,25 +52,33 @@ class Judgment(NamedTuple):
     transition: Tensor
 
 
-def judge(shares: Tensor, labels: Tensor, predictions: Tensor, history: Tensor) -> Judgment:
+def judge(shares: Tensor, labels: Tensor, predictions: Tensor, label_probability: Tensor) -> Judgment:
     """Judge labels.
 
     Args:
         shares: (n, C) float, of the labels among a sample's neighbors, see `mixnn_loader.functional.vote_shares`.
         labels: (n,) int64, as given, on the same device.
         predictions: (n, C) float, of the model, rows summing to one, on the same device.
-        history: (n,) float, the mean probability that the model has given to the label in training; NaN where it was
-            never asked. On the same device.
+        label_probability: (n,) float, the mean probability that the model has given to the label in training; NaN
+            where it was never asked: such a sample counts as the doubted ones do on average. On the same device.
     """
-    posterior = label_posterior(shares, labels)
-    least, most = (label_posterior(shares, labels, blame_labels=blame).probabilities for blame in (0, 1))
-    readings = torch.stack([of_given(opinion, labels) for opinion in (least, most, predictions)], dim=1)
-    neighbors_say_nothing = posterior.noise_rate == 0
-    opinion = predictions.float().clone() if neighbors_say_nothing else combined(posterior.probabilities, predictions)
-    wrong = (1 - of_given(opinion, labels)) * (1 - history.nan_to_num(0).clamp(0, 1))
-    if not neighbors_say_nothing:
-        wrong = at_most(wrong, float((1 - readings[:, 1]).double().sum()))
-    return Judgment(with_doubt(opinion, labels, wrong), readings, posterior.transition)
+    # One after the other: (n, C) may be large.
+    least, most = (
+        of_given(label_posterior(shares, labels, blame_labels=blame).probabilities, labels) for blame in (0, 1)
+    )
+    readings = torch.stack([least, most, of_given(predictions, labels)], dim=1)
+    votes, noise_rate, transition, _ = label_posterior(shares, labels)
+    says_nothing = noise_rate == 0
+    opinion = predictions.to(torch.float32, copy=True) if says_nothing else combined(votes, predictions)
+    del votes
+    pooled = 1 - of_given(opinion, labels)
+    known = label_probability.isfinite()
+    doubted = float((pooled[known] * label_probability[known]).sum() / pooled[known].sum().clamp_min(LEAST_DOUBT))
+    wrong = pooled * (1 - label_probability.where(known, doubted))
+    expected = float(pooled.cpu().double().sum())
+    if not says_nothing:
+        expected = min(expected, float((1 - most).cpu().double().sum()))
+    return Judgment(with_doubt(opinion, labels, with_total(wrong, expected)), readings, transition)
 
 
 def of_given(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -72,30 +86,28 @@ def of_given(probabilities: Tensor, labels: Tensor) -> Tensor:
     return probabilities.gather(1, labels.unsqueeze(1)).squeeze(1).float()
 
 
-def at_most(wrong: Tensor, most: float) -> Tensor:
-    """Lower the odds of all events by one factor, if more of them are expected than there can be.
+def with_total(wrong: Tensor, total: float) -> Tensor:
+    """Change the odds of all events by one factor, so that so many of them are expected.
 
     Args:
         wrong: (n,) float, the probability of each.
-        most: how many there can be, at least 0.
+        total: how many, from 0 to the number of those that are possible at all.
 
     Returns:
-        (n,) float32; as they were, where no more are expected.
+        (n,) float32.
 
     Example:
-        >>> at_most(torch.tensor([0.5, 0.5, 0.8]), 1.0)
+        >>> with_total(torch.tensor([0.5, 0.5, 0.8]), 1.0)
         tensor([0.2287, 0.2287, 0.5426])
     """
     probabilities = wrong.cpu().double().clamp(0, MOST_CERTAIN)
-    if float(probabilities.sum()) <= most:
-        return wrong.float()
     odds = probabilities / (1 - probabilities)
-    low, high = -MOST_LOG_FACTOR, 0.0
+    low, high = -MOST_LOG_FACTOR, MOST_LOG_FACTOR
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         scaled = odds * math.exp(middle)
         probabilities = scaled / (1 + scaled)
-        low, high = (middle, high) if float(probabilities.sum()) < most else (low, middle)
+        low, high = (middle, high) if float(probabilities.sum()) < total else (low, middle)
     return to_device(probabilities, wrong.device, torch.float32)
 
 

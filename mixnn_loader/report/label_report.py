@@ -26,7 +26,7 @@ class LabelReport:
 
     A row is a sample. Rows are sorted by suspicion: by P(clean), and where that is equal by loss. Probabilities are of
     two opinions combined, what the neighbors' labels say and what the model predicts. A label that the model has gone
-    for in training is doubted less, and no more labels are wrong than neighbors allow for; see
+    for in training is doubted less than others, and no more wrong labels are expected than the neighbors do; see
     `mixnn_loader.method.judgment`.
 
     Attributes:
@@ -41,7 +41,8 @@ class LabelReport:
         losses: (n,) float32, cross-entropy of the model's prediction against the given label, in nats.
         wrong_event_share: (n,) float32 in [0, 1], of the times that the model was asked about the sample in training,
             the share in which it predicted another class than the given one; NaN where it was never asked.
-        label_probability: (n,) float32 in [0, 1], the mean probability, over these times, of the given label.
+        label_probability: (n,) float32 in [0, 1], the mean probability, over these times, of the given label. Of what
+            older versions have trained, the share of these times in which the label was predicted.
         neighbors: (n, k) int64, dataset indices of the k samples that look most alike to the model, nearest first.
         neighbor_labels: (n, k) int64, the labels that are given to them.
         agreement: (n,) float32 in [0, 1], the share of them whose given label is the suggested one.
@@ -50,7 +51,7 @@ class LabelReport:
         transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one.
         num_samples: the samples that were looked at; more than n in a part of a report.
         wrong_labels: the expected number of wrong labels among these.
-        wrong_labels_interval: the least and the most that it is, by one of the `readings` or by both opinions.
+        wrong_labels_interval: the least and the most that it is, by one of the `readings` or by the report.
         dataset_length: N, of the dataset; more than ``num_samples`` where some are no training data.
         duplicates: groups of dataset indices of samples that are the same or nearly so, and have different labels.
         representations: (n, d) float32, rows of length one, what the neighbors were found by; None where not asked for.
@@ -149,7 +150,7 @@ class LabelReport:
         return float((1 - self.clean_probability[:top].astype(np.float64)).mean())
 
     def expected_precision_interval(self, top: int) -> tuple[float, float]:
-        """Return the least and the most that `expected_precision` is, by one of the `readings` or by both opinions.
+        """Return the least and the most that `expected_precision` is, by one of the `readings` or by the report.
 
         It is wide where the model itself errs often: then nothing tells whether a label is wrong or hard to see.
 

@@ -1,7 +1,5 @@
 """What is known of every sample -> a report on the labels."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,28 +14,9 @@ from mixnn_loader.report.label_report import LabelReport, as_class_names
 from mixnn_loader.report.near_duplicates import contradicting_duplicates
 from mixnn_loader.run.ask_neighbors import directions_of, nearest_by_angle
 from mixnn_loader.run.parts import Parts
+from mixnn_loader.run.sample_history import SampleHistory
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.usable import is_usable
-
-
-class _History(NamedTuple):
-    """What the model has said of n samples in training.
-
-    Attributes:
-        wrong_event_share: (n,) float32 on the CPU, how often it predicted another class than the given one.
-        label_probability: (n,) float32 on the CPU, the mean probability of the given one.
-    """
-
-    wrong_event_share: Tensor
-    label_probability: Tensor
-
-    @classmethod
-    def of(cls, table: SampleTable, rows: Tensor) -> "_History":
-        """Look it up for dataset indices (n,) on the CPU; NaN where the model was never asked."""
-        places = to_device(rows, table.times_asked.device)
-        asked = table.times_asked[places]
-        shares = (table.wrong_events[places] / asked, table.probability_sums[places] / asked)  # 0 / 0 is NaN
-        return cls(*(share.float().cpu() for share in shares))
 
 
 def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations: bool) -> LabelReport:
@@ -67,7 +46,7 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
         found = nearest_by_angle(parts.settings.search, directions, num_found, parts.processes).neighbors
     shares = vote_shares(found[:, :num_asked], own, num_classes)
     predictions = to_device(table.averages[to_device(rows, table.averages.device)], own.device)
-    history = _History.of(parts.table, rows)
+    history = SampleHistory.of(parts.table, rows, parts.processes)
     judgment = judge(shares, own, predictions, to_device(history.label_probability, own.device))
     listed = found[:, :num_listed]
     distances = _distances(directions, listed)
@@ -75,8 +54,8 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
     clean = of_given(judgment.probabilities, own)
     confidence, suggested = judgment.probabilities.max(dim=1)
     suggested = torch.where(clean >= confidence, own, suggested)
-    expected = len(rows) - float(clean.double().sum())
-    otherwise = (len(rows) - judgment.readings.double().sum(dim=0)).tolist()
+    expected = len(rows) - float(clean.cpu().double().sum())
+    otherwise = (len(rows) - judgment.readings.cpu().double().sum(dim=0)).tolist()
     neighbors, near = rows.numpy()[listed.cpu().numpy()], labels[listed.cpu()]
     order = np.lexsort((-table.losses[rows].cpu().numpy(), clean.cpu().numpy()))
     dataset = parts.wrapped.dataset

@@ -79,6 +79,13 @@ class Layout:
         check_floating_type("representation_dtype", self.representation_dtype)
 
 
+HISTORY = ("times_asked", "wrong_events", "probability_sums")
+"""Columns of what the model has said of a sample in the course of the training."""
+
+HISTORY_ROUNDING = 1e-3
+"""A sum of float32 probabilities is above their number by this share at most."""
+
+
 class SampleTable:
     """The per-sample rows of one training run, over N samples, C classes and a pool of M neighbors.
 
@@ -119,9 +126,7 @@ class SampleTable:
         self._layout = layout
         self._announced = False
         self._rows: dict[str, Tensor] = {}
-        for name in ("given_labels", "losses", "times_asked", "wrong_events", "probability_sums"):
-            self._add(name)
-        for name in ("log_clean_probability", "last_batch"):
+        for name in (*HISTORY, "given_labels", "losses", "log_clean_probability", "last_batch"):
             self._add(name)
         self._add("neighbor_pool", layout.pool_size)
         self._latest_batch = -1
@@ -288,7 +293,7 @@ class SampleTable:
         device = self.losses.device
         rows, losses, is_other = indices.on(device), to_device(losses, device), to_device(is_other, device)
         losses, said = losses.to(self.losses.dtype), torch.ones_like(is_other)
-        probabilities = (-losses).exp().nan_to_num(0)  # cross-entropy is of the given label's alone
+        probabilities = (-losses).exp().nan_to_num(0)  # of the given label, from its cross-entropy
         if counts is not None:
             said = to_device(counts, device)
             losses, is_other = torch.where(said, losses, self.losses[rows]), is_other & said
@@ -352,12 +357,17 @@ class SampleTable:
             seen = (labels >= 0).nonzero().flatten()
             self.record_labels(seen, labels[seen])
 
-    def take_unshared(self) -> Tensor:
-        """Return the samples (n,) that this process has trained on since it told the others, and forget them."""
+    def unshared_rows(self) -> Tensor:
+        """Return the samples (n,) that this process has trained on since it told the others."""
         if not self.has("unshared"):
             return torch.empty(0, dtype=torch.int64, device="cpu")
-        rows = self.unshared.nonzero().flatten()
-        self.unshared.zero_()
+        return self.unshared.nonzero().flatten()
+
+    def take_unshared(self) -> Tensor:
+        """Return the `unshared_rows`, and forget them."""
+        rows = self.unshared_rows()
+        if len(rows) > 0:
+            self.unshared.zero_()
         return rows
 
     def state_dict(self) -> dict[str, Tensor | None]:
@@ -399,6 +409,7 @@ class SampleTable:
         ):
             if ((state[name] < -1) | (state[name] >= stop)).any():
                 raise ValueError(f"the state's {name} must be {what}, below {stop}; is the checkpoint whole?")
+        self._check_history(state)
         for column in self.columns():
             rows = state.get(column.name)
             unused = {"representations": not keep_representations, "neighbor_pool": not is_searched}
@@ -436,6 +447,25 @@ class SampleTable:
                 raise ValueError(
                     f"the state's {column.name} must be a {kind}, got {rows!r:.60}; is the checkpoint whole?"
                 )
+
+    def _check_history(self, state: Mapping[str, Any]) -> None:
+        """Check that none was counted more often than asked.
+
+        Raises:
+            ValueError: one was, or a column is missing.
+        """
+        columns = [state[name] for name in HISTORY]
+        if all(column is None for column in columns):
+            return
+        if all(column is not None and len(column) == len(self) for column in columns):
+            asked, wrong, sums = (column.cpu() for column in columns)
+            most = asked * (1 + HISTORY_ROUNDING)
+            if bool(((wrong >= 0) & (wrong <= asked) & (sums >= 0) & (sums <= most)).all()):
+                return
+        raise ValueError(
+            f"the state's {', '.join(HISTORY)} do not belong together: what was counted must be between 0 and how "
+            "often a sample was asked about; is the checkpoint whole?"
+        )
 
     def _add(self, name: str, width: int | None = None, *, device: torch.device | None = None) -> None:
         column = next(column for column in self.columns() if column.name == name)

@@ -21,8 +21,7 @@ def share_predictions(table: SampleTable, rows: Tensor, processes: Processes, de
     Returns:
         The ``rows`` of each process.
     """
-    chunks = list(processes.exchange(rows))
-    rows_of = [torch.cat([rows[:0], *(parts[rank] for _, parts in chunks)]) for rank in range(processes.size)]
+    rows_of = rows_of_all(rows, processes)
     _share_labels(table, rows_of, processes)
     for column in (table.losses, table.times_asked, table.wrong_events, table.probability_sums):
         share_column(column, rows_of, processes)
@@ -32,6 +31,12 @@ def share_predictions(table: SampleTable, rows: Tensor, processes: Processes, de
     if width > 0:
         share_column(table.make_representations(width, device), rows_of, processes)
     return rows_of
+
+
+def rows_of_all(rows: Tensor, processes: Processes) -> list[Tensor]:
+    """Return the ``rows`` (n,) of each process."""
+    chunks = list(processes.exchange(rows))
+    return [torch.cat([rows[:0], *(parts[rank] for _, parts in chunks)]) for rank in range(processes.size)]
 
 
 def average_rows(values: Tensor, rows_of: list[Tensor], processes: Processes) -> None:

@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Iterator
+from functools import partial
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -270,27 +272,28 @@ def test_several_processes_get_the_report_of_one(tmp_path: Path) -> None:
             np.testing.assert_allclose(part[name], value, err_msg=name, rtol=1e-5, atol=1e-6)
 
 
-def _trained_by_two(rank: int, size: int) -> tuple[dict[str, Any], int]:
+def _trained_by_two(rank: int, size: int, num_batches: int = 12) -> tuple[dict[str, Any], int]:
+    """Train for so many batches of each process, four an epoch."""
     torch.manual_seed(0)
     points, model = Points(60), mlp()
     sampler: Any = DistributedSampler(points, size, rank, shuffle=False)
     loader = MixNNDataLoader(points, model, batch_size=8, sampler=sampler, **KINDS["batch"] | {"warmup_epochs": 1})
     optimizer, criterion = torch.optim.SGD(model.parameters(), lr=1e-9), MixNNLoss()
-    for _ in range(3):
-        for inputs, targets in loader:
-            optimizer.zero_grad()
-            criterion(model(inputs), targets).backward()
-            optimizer.step()
+    for inputs, targets in islice(chain.from_iterable(repeat(loader)), num_batches):
+        optimizer.zero_grad()
+        criterion(model(inputs), targets).backward()
+        optimizer.step()
     with torch.no_grad():
         other = model.eval()(points.inputs).argmax(dim=1) != points.labels
     return columns(loader.label_report()), int(other.sum())
 
 
-def test_several_processes_know_of_all_wrong_events(tmp_path: Path) -> None:
-    (one, wrong), (other, _) = results_of(_trained_by_two, 2, tmp_path)
+@pytest.mark.parametrize("num_batches", [12, 10], ids=["after an epoch", "within an epoch"])
+def test_several_processes_know_the_whole_history(tmp_path: Path, num_batches: int) -> None:
+    (one, wrong), (other, _) = results_of(partial(_trained_by_two, num_batches=num_batches), 2, tmp_path)
     assert not np.isnan(one["wrong_event_share"]).any()
-    for name in ("wrong_event_share", "label_probability"):
-        np.testing.assert_array_equal(one[name], other[name])
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
     assert one["wrong_event_share"].sum() == pytest.approx(wrong, abs=6)  # only BatchNorm's averages change
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from judgment_reference import judgment
 from torch import Tensor
 
-from mixnn_loader.method.judgment import at_most, judge, with_doubt
+from mixnn_loader.method.judgment import judge, with_doubt, with_total
 
 
 def evidence(seed: int, sure: float = 4.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Votes, labels of which a fifth is wrong, predictions as sure as told, and the history, of 300 samples."""
+    """Votes, labels of which a fifth is wrong, predictions as sure as told, and a history, of 300 samples."""
     generator = torch.Generator().manual_seed(seed)
     true = torch.randint(3, (300,), generator=generator)
     flips = torch.rand(300, generator=generator) < 0.2
@@ -25,10 +25,12 @@ def evidence(seed: int, sure: float = 4.0) -> tuple[Tensor, Tensor, Tensor, Tens
     return shares, labels, predictions, torch.rand(300, generator=generator)
 
 
+@pytest.mark.parametrize("against", [0, 1], ids=["in accord", "model against neighbors"])
 @pytest.mark.parametrize("sure", [0.0, 1.0, 4.0, 12.0])
 @pytest.mark.parametrize("seed", range(3))
-def test_against_numpy(seed: int, sure: float) -> None:
+def test_against_numpy(seed: int, sure: float, against: int) -> None:
     shares, labels, predictions, history = evidence(seed, sure)
+    predictions = predictions.roll(against, dims=1)
     history[:5] = torch.nan
     found = judge(shares, labels, predictions, history)
     probabilities, readings = judgment(*(part.double().numpy() for part in (shares, labels, predictions, history)))
@@ -36,59 +38,87 @@ def test_against_numpy(seed: int, sure: float) -> None:
     np.testing.assert_allclose(found.readings, readings, atol=1e-4)
 
 
-def test_more_wrong_labels_than_neighbors_allow_for_are_not_found() -> None:
+def of_given(probabilities: Tensor, labels: Tensor) -> Tensor:
+    return probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+def test_no_more_wrong_labels_are_expected_than_the_neighbors_expect() -> None:
     shares, labels, predictions, _ = evidence(0, 12.0)
     against = torch.roll(predictions, 1, dims=1)  # sure, and wrong of everyone
     found = judge(shares, labels, against, torch.zeros(300))
     assert found.readings[:, 2].mean() < 0.3
-    wrong = 300 - found.probabilities.gather(1, labels.unsqueeze(1)).sum()
+    wrong = 300 - of_given(found.probabilities, labels).sum()
     assert float(wrong) == pytest.approx(float(300 - found.readings[:, 1].sum()), abs=0.1)
 
 
-def test_labels_that_the_model_has_gone_for_are_doubted_less() -> None:
+def test_labels_that_the_model_has_gone_for_are_doubted_less_and_the_others_more() -> None:
     shares, labels, predictions, nothing = (*evidence(1)[:3], torch.zeros(300))
     history = nothing.clone()
     history[:150] = 0.5
     never, some = (
-        judge(shares, labels, predictions, said).probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
-        for said in (nothing, history)
+        of_given(judge(shares, labels, predictions, said).probabilities, labels) for said in (nothing, history)
     )
-    assert (some[:150] >= never[:150]).all()
+    doubted = never < 0.5
+    assert (some > never)[:150][doubted[:150]].all()
+    assert (some < never)[150:][doubted[150:]].all()
     assert some[:150].sum() > never[:150].sum() + 1
+    assert float(some.sum()) == pytest.approx(float(never.sum()), abs=0.01)
+
+
+def test_who_was_never_asked_is_doubted_as_others_are() -> None:
+    shares, labels, predictions, _ = evidence(2)
+    history = torch.full((300,), 0.4)
+    history[::2] = torch.nan
+    found, without = (
+        judge(shares, labels, predictions, said).probabilities for said in (history, torch.full((300,), torch.nan))
+    )
+    # All are alike, so that the order is what it was without a history.
+    one, other = (1 - of_given(probabilities, labels) for probabilities in (found, without))
+    apart = (other.unsqueeze(1) - other).abs() > 1e-4
+    assert torch.equal((one.unsqueeze(1) > one)[apart], (other.unsqueeze(1) > other)[apart])
 
 
 def test_where_neighbors_say_nothing_the_model_and_the_history_decide() -> None:
     _, labels, predictions, history = evidence(2)
     found = judge(torch.zeros(300, 3), labels, predictions, history)
-    own = predictions.gather(1, labels.unsqueeze(1)).squeeze(1)
-    expected = 1 - (1 - own) * (1 - history)
-    torch.testing.assert_close(found.probabilities.gather(1, labels.unsqueeze(1)).squeeze(1), expected)
+    wrong, expected = 1 - of_given(found.probabilities, labels), 1 - of_given(predictions, labels)
+    assert float(wrong.sum()) == pytest.approx(float(expected.sum()), rel=1e-4)
+    doubt = expected * (1 - history)
+    factors = (wrong / (1 - wrong)) / (doubt / (1 - doubt))
+    torch.testing.assert_close(factors, factors[0].expand(300), rtol=1e-3, atol=0)
     assert torch.equal(found.transition, torch.eye(3))
     assert not torch.equal(found.probabilities, predictions)  # which are the caller's
 
 
 @given(values=st.lists(st.floats(0, 1), min_size=1, max_size=30), share=st.floats(0.01, 0.99))
-def test_the_bound_is_kept_and_the_order_is_what_it_was(values: list[float], share: float) -> None:
-    wrong, most = torch.tensor(values).clamp(0.001, 0.999), share * len(values)
-    found = at_most(wrong, most)
-    assert float(found.double().sum()) == pytest.approx(min(most, float(wrong.double().sum())), abs=1e-3)
+def test_the_total_is_kept_and_the_order_is_what_it_was(values: list[float], share: float) -> None:
+    wrong, total = torch.tensor(values).clamp(0.001, 0.999), share * len(values)
+    found = with_total(wrong, total)
+    assert float(found.double().sum()) == pytest.approx(total, abs=1e-3)
     assert (found[wrong.argsort(stable=True)].diff() >= 0).all()
-    torch.testing.assert_close(at_most(found, most + 1e-3), found)
+    torch.testing.assert_close(with_total(found, total), found, rtol=1e-4, atol=1e-6)
 
 
-def test_odds_change_by_one_factor() -> None:
+@pytest.mark.parametrize("total", [0.5, 1.5, 3.0])
+def test_odds_change_by_one_factor(total: float) -> None:
     wrong = torch.tensor([0.1, 0.4, 0.9, 0.99], dtype=torch.float64)
-    found = at_most(wrong, 1.5).double()
+    found = with_total(wrong, total).double()
     factors = (found / (1 - found)) / (wrong / (1 - wrong))
     torch.testing.assert_close(factors, factors[0].expand(4), rtol=1e-4, atol=0)
-    assert found.sum() == pytest.approx(1.5, abs=1e-5)
+    assert found.sum() == pytest.approx(total, abs=1e-5)
 
 
-@pytest.mark.parametrize(("values", "most"), [([0.0, 0.0], 0.0), ([1.0, 1.0], 0.5), ([1.0, 0.3], 0.0)])
-def test_probabilities_of_zero_and_one_stay_finite(values: list[float], most: float) -> None:
-    found = at_most(torch.tensor(values), most)
-    assert found.isfinite().all()
-    assert ((found >= 0) & (found <= 1)).all()
+@pytest.mark.parametrize(
+    ("values", "total", "expected"),
+    [
+        ([0.0, 0.0], 0.5, [0.0, 0.0]),
+        ([1.0, 1.0], 0.5, [0.25, 0.25]),
+        ([1.0, 0.0], 0.0, [0.0, 0.0]),
+        ([1.0, 0.0], 2.0, [1.0, 0.0]),
+    ],
+)
+def test_probabilities_of_zero_and_one(values: list[float], total: float, expected: list[float]) -> None:
+    torch.testing.assert_close(with_total(torch.tensor(values), total), torch.tensor(expected), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("rest", [[0.2, 0.1], [0.0, 0.0]])

@@ -46,7 +46,9 @@ def test_json_holds_everything_and_no_nan(tmp_path: Path) -> None:
     assert read["wrong_labels_interval"] == [1, 3]
     assert read["duplicates"] == [[10, 40]]
     assert [row["index"] for row in read["rows"]] == [10, 20, 30, 40, 50, 60]
-    assert read["rows"][0]["wrong_event_share"] is None
+    assert read["rows"][0]["wrong_event_share"] is read["rows"][0]["label_probability"] is None
+    assert read["rows"][1]["wrong_event_share"] == pytest.approx(0.8)
+    assert read["rows"][1]["label_probability"] == pytest.approx(0.1)
     assert read["rows"][0]["neighbors"] == [20, 30]
     assert read["rows"][1]["clean_probability"] == pytest.approx(0.2)
 

@@ -63,6 +63,8 @@ def test_what_stands_in_it(tmp_path: Path) -> None:
     first = data["rows"][0]
     assert (first["given"], first["suggested"], first["clean"], first["events"]) == (0, 1, 0, None)
     assert (first["agreeing"], first["asked"]) == (1, 2)
+    assert (first["events"], first["history"]) == (None, None)
+    assert (data["rows"][1]["events"], data["rows"][1]["history"]) == pytest.approx((0.8, 0.1))
     assert first["neighbors"] == [{"index": 20, "given": 1}, {"index": 30, "given": 2}]
     assert sorted(data["shows"]) == ["10", "20", "30", "40", "50", "60"]
     assert all(what["image"].startswith("data:image/webp;base64,") for what in data["shows"].values())

@@ -255,6 +255,28 @@ def test_a_state_that_is_broken_in_one_column_changes_nothing() -> None:
     assert_same(table.state_dict(), before)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"times_asked": None},
+        {"probability_sums": None},
+        {"probability_sums": torch.tensor([0.0, torch.inf, 0.0, 0.0])},
+        {"probability_sums": torch.tensor([0.0, torch.nan, 0.0, 0.0])},
+        {"probability_sums": torch.tensor([-0.1, 0.0, 0.0, 0.0])},
+        {"probability_sums": torch.tensor([0.0, 0.0, 3.1, 0.0])},
+        {"wrong_events": torch.tensor([4, 0, 0, 0], dtype=torch.int32)},
+        {"wrong_events": torch.tensor([-1, 0, 0, 0], dtype=torch.int32)},
+    ],
+)
+def test_a_history_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+    state = filled().state_dict() | {"times_asked": torch.full((4,), 3, dtype=torch.int32)}
+    load(sample_table(4, 2, 3), state | {"probability_sums": torch.full((4,), 3 + 1e-6)})
+    with pytest.raises(ValueError, match="times_asked, wrong_events, probability_sums do not belong together"):
+        load(sample_table(4, 2, 3), state | change)
+    nothing = dict.fromkeys(("times_asked", "wrong_events", "probability_sums"))
+    load(sample_table(4, 2, 3), state | nothing)
+
+
 def test_representations_are_left_out_where_they_are_not_needed() -> None:
     table = sample_table(4, 2)
     load(table, filled().state_dict(), keep_representations=False)

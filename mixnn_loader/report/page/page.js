@@ -167,8 +167,8 @@ function picture(index, size) {
 function reasons(row) {
   const found = [`${row.agreeing} of ${row.asked} neighbors say ${nameOf(row.suggested)}`];
   if (row.events !== null) {
-    found.push(`predicted otherwise in ${percent(row.events)} of all looks, which gave the label `
-      + `${percent(row.history)} on average`);
+    found.push(`predicted otherwise in ${percent(row.events)} of all looks; on average the label got `
+      + `${percent(row.history)}`);
   }
   found.push(`P(clean) ${number(row.clean)}, confidence ${number(row.confidence)}, loss ${number(row.loss)}`);
   return found;
