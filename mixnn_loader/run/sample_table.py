@@ -12,6 +12,7 @@ from mixnn_loader._utils.batch_indices import BatchIndices
 from mixnn_loader._utils.checks import check_count, check_floating_type
 from mixnn_loader._utils.memory import CHUNK_ROWS, announce
 from mixnn_loader._utils.transfer import to_device
+from mixnn_loader.run.saved_rows import HISTORY, check_kinds, check_numbers
 
 _CPU = torch.device("cpu")
 
@@ -77,13 +78,6 @@ class Layout:
     def __post_init__(self) -> None:
         check_floating_type("target_dtype", self.target_dtype)
         check_floating_type("representation_dtype", self.representation_dtype)
-
-
-HISTORY = ("times_asked", "wrong_events", "probability_sums")
-"""Columns of what the model has said of a sample in the course of the training."""
-
-HISTORY_ROUNDING = 1e-3
-"""A sum of float32 probabilities is above their number by this share at most."""
 
 
 class SampleTable:
@@ -389,7 +383,8 @@ class SampleTable:
             ValueError: they are of another dataset length, number of neighbors or classes, or not all such rows.
         """
         new = SampleTable(self._layout)
-        self._check_rows(state)
+        kinds = {column.name: (self._dtype(column), 1 + column.wide) for column in self.columns() if column.saved}
+        check_kinds(state, kinds)
         targets = state["soft_targets"]
         saved_classes = None if targets is None else targets.shape[1]
         # Where nothing has been searched, any width will do; older versions kept one where nothing ever was.
@@ -403,20 +398,12 @@ class SampleTable:
                 raise ValueError(f"the state is of a run over {saved} {what}, this loader has {own}")
         if targets is None and self.has("soft_targets"):
             new._add("soft_targets", self.num_classes, device=_CPU)
-        for name, what, stop in (
-            ("given_labels", "class indices or -1", saved_classes or 0),
-            ("neighbor_pool", "dataset indices or -1", len(self)),
-        ):
-            if ((state[name] < -1) | (state[name] >= stop)).any():
-                raise ValueError(f"the state's {name} must be {what}, below {stop}; is the checkpoint whole?")
-        self._check_history(state)
+        check_numbers(state, kinds, len(self), saved_classes or 0)
         for column in self.columns():
             rows = state.get(column.name)
             unused = {"representations": not keep_representations, "neighbor_pool": not is_searched}
             if rows is None or unused.get(column.name, False):
                 continue
-            if len(rows) != len(self):
-                raise ValueError(f"the state's {column.name} must have a row for each of the {len(self)} samples")
             # Wherever the file was loaded to; `to` brings the rows to their place.
             new._rows[column.name] = rows.detach().to("cpu", self._dtype(column), copy=True)
         latest_batch = int(new.last_batch.max()) if len(new) > 0 else -1
@@ -426,46 +413,6 @@ class SampleTable:
             self._latest_batch = latest_batch
 
         return take_over
-
-    def _check_rows(self, state: Mapping[str, Any]) -> None:
-        """Check that a state has every column, and each is of its kind.
-
-        Raises:
-            ValueError: one is missing or of another.
-        """
-        for column in filter(lambda column: column.saved, self.columns()):
-            if column.name not in state:
-                raise ValueError(f"the state has no {column.name!r} of the samples; is the checkpoint whole?")
-            rows, dtype = state[column.name], self._dtype(column)
-            if rows is None and column.name not in ("given_labels", "neighbor_pool"):
-                continue
-            dims = 1 + column.wide
-            kind = f"{'floating-point' if dtype.is_floating_point else dtype} tensor of {dims} dimensions"
-            is_float = isinstance(rows, Tensor) and rows.is_floating_point()
-            fits = is_float if dtype.is_floating_point else isinstance(rows, Tensor) and rows.dtype == dtype
-            if not fits or rows.dim() != dims:
-                raise ValueError(
-                    f"the state's {column.name} must be a {kind}, got {rows!r:.60}; is the checkpoint whole?"
-                )
-
-    def _check_history(self, state: Mapping[str, Any]) -> None:
-        """Check that none was counted more often than asked.
-
-        Raises:
-            ValueError: one was, or a column is missing.
-        """
-        columns = [state[name] for name in HISTORY]
-        if all(column is None for column in columns):
-            return
-        if all(column is not None and len(column) == len(self) for column in columns):
-            asked, wrong, sums = (column.cpu() for column in columns)
-            most = asked * (1 + HISTORY_ROUNDING)
-            if bool(((wrong >= 0) & (wrong <= asked) & (sums >= 0) & (sums <= most)).all()):
-                return
-        raise ValueError(
-            f"the state's {', '.join(HISTORY)} do not belong together: what was counted must be between 0 and how "
-            "often a sample was asked about; is the checkpoint whole?"
-        )
 
     def _add(self, name: str, width: int | None = None, *, device: torch.device | None = None) -> None:
         column = next(column for column in self.columns() if column.name == name)
