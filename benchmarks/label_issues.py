@@ -96,12 +96,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     cells = [("given", 0.0)] if args.noise == "given" else CELLS
     if args.noise in ("symmetric", "pair"):
         cells = [cell for cell in cells if cell[0] == args.noise]
+    rates = {rate for _, rate in cells}
+    if args.rates is not None and not rates.issuperset(args.rates):
+        parser.error(f"--rates of these cells are {', '.join(map(str, sorted(rates)))}, got {args.rates}")
     if args.rates is not None:
         cells = [cell for cell in cells if cell[1] in args.rates]
-    if not cells:
-        parser.error(
-            f"there is no such cell; of these there are {', '.join(f'{noise} {rate}' for noise, rate in CELLS)}"
-        )
     for noise, rate in cells:
         for seed in args.seeds:
             settings = RunSettings(

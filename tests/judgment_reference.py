@@ -18,9 +18,12 @@ def judgment(shares: Any, labels: Any, predictions: Any, label_probability: Any)
     doubt = 1 - pooled[everyone, labels]
     known = ~np.isnan(label_probability)
     usual = np.average(label_probability[known], weights=doubt[known]) if known.any() else 0.0
-    odds = doubt * (1 - np.where(known, label_probability, usual))
+    odds = doubt * (1 - np.where(known, label_probability, usual).clip(0, 0.99))
     odds = odds / (1 - odds)
-    total = min(doubt.sum(), (1 - readings[:, 1]).sum())
+    num_samples, most = len(labels), (1 - readings[:, 1]).sum()
+    num_sure = num_samples / 4
+    share = min(max(most / num_samples, 1 / num_sure), 0.5)
+    total = min(doubt.sum(), most + num_samples * np.sqrt(share * (1 - share) / num_sure))
 
     def excess(log_factor: float) -> float:
         scaled = odds * np.exp(log_factor)

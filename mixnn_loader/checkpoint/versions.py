@@ -64,9 +64,12 @@ def upgraded(state: Mapping[str, Any], num_batches: int | None = None) -> dict[s
 
 
 def _times_right(samples: Mapping[str, Any]) -> torch.Tensor | None:
-    """Return how often the given labels were predicted, which stands in for the sum of their probabilities."""
+    """Return how often the given labels were predicted, which stands in for the sum of their probabilities.
+
+    The share is Laplace's: nothing that was seen a few times is certain.
+    """
     asked, wrong = samples["times_asked"], samples["wrong_events"]
-    return None if asked is None or wrong is None else (asked - wrong).float()
+    return None if asked is None or wrong is None else asked * (asked - wrong + 1.0) / (asked + 2.0)
 
 
 def _from_2(state: dict[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,14 @@ apart, and a training that corrects labels makes the model agree with its own co
 
 - The order, by the history of the training. A network predicts the given label of a hard sample now and then, and a
   wrong label more seldom: the mean probability of the given label over the training tells them apart (the "confidence"
-  of Swayamdipta et al., Dataset cartography, EMNLP 2020). How often that is so depends on how far the network has
-  memorized wrong labels, so that the expected number of wrong labels stays that of the two opinions.
+  of Swayamdipta et al., Dataset cartography, EMNLP 2020). The probability that a label is wrong is multiplied by one
+  minus that mean. How low it is for wrong labels depends on how far the network has memorized them, so that the
+  expected number of wrong labels stays that of the two opinions.
 - This number, by a bound. However sure the model is, no more wrong labels are expected than the neighbors alone expect
-  where what their agreement lacks is put down to labels.
+  where what their agreement lacks is put down to labels, and a standard error.
 
-Either way all odds change by one factor, as if labels were wrong more or less often beforehand (Saerens, Latinne and
-Decaestecker, Neural Computation 2002).
+The number is set by one factor for the odds of all, as if labels were wrong more or less often beforehand (Saerens,
+Latinne and Decaestecker, Neural Computation 2002). It changes no order.
 """
 
 import math
@@ -23,7 +24,7 @@ from torch import Tensor
 from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.method.opinions import combined
-from mixnn_loader.method.posterior import label_posterior
+from mixnn_loader.method.posterior import SURE_SHARE, label_posterior
 
 MOST_CERTAIN = 1 - 1e-9
 """The largest probability whose odds are scaled."""
@@ -32,9 +33,13 @@ MOST_LOG_FACTOR = 30.0
 """Odds change by e to plus or minus this at most."""
 
 HALVINGS = 60
+"""Of the interval in which that factor is looked for."""
+
+MOST_PROBABLE = 0.99
+"""No history makes a label certain."""
 
 LEAST_DOUBT = 1e-12
-"""Where nobody is doubted, no mean is taken."""
+"""Where nobody is doubted, the mean over the doubted comes out as 0."""
 
 
 class Judgment(NamedTuple):
@@ -42,12 +47,15 @@ class Judgment(NamedTuple):
 
     Attributes:
         probabilities: (n, C) float32, of each class, rows summing to one.
+        suspicion: (n,) float32, by which to order: the larger, the less likely the given label is right. Unlike a
+            probability close to one it tells small doubts apart.
         readings: (n, 3) float32, the probability that the given label is right by one opinion alone: by the neighbors'
             votes, where these are to blame for what their agreement lacks; by votes, where labels are; by the model.
         transition: (C, C) float32, how often a true class (row) was given as a class (column), by the neighbors.
     """
 
     probabilities: Tensor
+    suspicion: Tensor
     readings: Tensor
     transition: Tensor
 
@@ -71,19 +79,47 @@ def judge(shares: Tensor, labels: Tensor, predictions: Tensor, label_probability
     says_nothing = noise_rate == 0
     opinion = predictions.to(torch.float32, copy=True) if says_nothing else combined(votes, predictions)
     del votes
-    pooled = 1 - of_given(opinion, labels)
+    pooled = of_others(opinion, labels)
     known = label_probability.isfinite()
     doubted = float((pooled[known] * label_probability[known]).sum() / pooled[known].sum().clamp_min(LEAST_DOUBT))
-    wrong = pooled * (1 - label_probability.where(known, doubted))
+    suspicion = pooled * (1 - label_probability.where(known, doubted).clamp(0, MOST_PROBABLE))
     expected = float(pooled.cpu().double().sum())
     if not says_nothing:
-        expected = min(expected, float((1 - most).cpu().double().sum()))
-    return Judgment(with_doubt(opinion, labels, with_total(wrong, expected)), readings, transition)
+        expected = min(expected, with_error(float((1 - most).cpu().double().sum()), len(labels)))
+    wrong = with_total(suspicion, expected)
+    return Judgment(with_doubt(opinion, labels, wrong), suspicion, readings, transition)
+
+
+def with_error(number: float, num_samples: int) -> float:
+    """Add a standard error to the number of wrong labels that the neighbors expect.
+
+    It is that of a share which was seen in the `SURE_SHARE` of the samples of which they are surest, and at the least
+    that of a single wrong label among these.
+
+    Example:
+        >>> round(with_error(100.0, 1000)), round(with_error(0.0, 1000))
+        (119, 4)
+    """
+    num_sure = max(SURE_SHARE * num_samples, 1.0)
+    share = min(max(number / num_samples, 1 / num_sure), 0.5)
+    return number + num_samples * math.sqrt(share * (1 - share) / num_sure)
 
 
 def of_given(probabilities: Tensor, labels: Tensor) -> Tensor:
     """Return what probabilities (n, C) say of the given labels (n,), (n,) float32."""
     return probabilities.gather(1, labels.unsqueeze(1)).squeeze(1).float()
+
+
+def of_others(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Return what probabilities (n, C) leave for other labels than the given ones (n,), (n,) float32.
+
+    One minus that of the given label would be zero for small doubts.
+    """
+    left = torch.empty(len(labels), dtype=torch.float32, device=labels.device)
+    parts = (torch.split(tensor, CHUNK_ROWS) for tensor in (left, probabilities, labels))
+    for rows, some, own in zip(*parts, strict=True):
+        rows.copy_(some.float().scatter(1, own.unsqueeze(1), 0).sum(dim=1))
+    return left
 
 
 def with_total(wrong: Tensor, total: float) -> Tensor:

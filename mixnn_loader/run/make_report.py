@@ -57,7 +57,7 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
     expected = len(rows) - float(clean.cpu().double().sum())
     otherwise = (len(rows) - judgment.readings.cpu().double().sum(dim=0)).tolist()
     neighbors, near = rows.numpy()[listed.cpu().numpy()], labels[listed.cpu()]
-    order = np.lexsort((-table.losses[rows].cpu().numpy(), clean.cpu().numpy()))
+    order = np.lexsort((-table.losses[rows].cpu().numpy(), -judgment.suspicion.cpu().numpy()))
     dataset = parts.wrapped.dataset
     paths = sample_paths(dataset)
     agreement = (near == suggested.cpu().unsqueeze(1)).float().sum(dim=1) / max(num_listed, 1)

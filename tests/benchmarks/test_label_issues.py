@@ -71,4 +71,4 @@ def test_some_cells_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert measured == [("pair", 0.2), ("symmetric", 0.2), ("symmetric", 0.4), ("pair", 0.2), *every]
     with pytest.raises(SystemExit):
         main(["--noise", "pair", "--rates", "0.4"])
-    assert "there is no such cell" in capsys.readouterr().err
+    assert "--rates of these cells are 0.2, got [0.4]" in capsys.readouterr().err

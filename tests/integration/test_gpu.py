@@ -163,7 +163,7 @@ def test_label_report_is_that_of_the_cpu(mode: dict[str, Any], representations: 
         ("confidence", 1e-3),
         ("suggested_labels", 0),
         ("wrong_event_share", 0),
-        ("label_probability", 1e-6),
+        ("label_probability", 1e-4),
         ("neighbors", 0),
     ):
         own, expected = (getattr(report, name)[order] for report, order in zip(reports, orders, strict=True))

@@ -285,7 +285,11 @@ def _trained_by_two(rank: int, size: int, num_batches: int = 12) -> tuple[dict[s
         optimizer.step()
     with torch.no_grad():
         other = model.eval()(points.inputs).argmax(dim=1) != points.labels
-    return columns(loader.label_report()), int(other.sum())
+    before = loader.state_dict()["samples"]
+    report = loader.label_report()
+    for name, rows in loader.state_dict()["samples"].items():
+        torch.testing.assert_close(rows, before[name], rtol=0, atol=0, equal_nan=True, msg=name)
+    return columns(report), int(other.sum())
 
 
 @pytest.mark.parametrize("num_batches", [12, 10], ids=["after an epoch", "within an epoch"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from judgment_reference import judgment
 from torch import Tensor
 
-from mixnn_loader.method.judgment import judge, with_doubt, with_total
+from mixnn_loader.method.judgment import judge, with_doubt, with_error, with_total
 
 
 def evidence(seed: int, sure: float = 4.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -47,8 +47,12 @@ def test_no_more_wrong_labels_are_expected_than_the_neighbors_expect() -> None:
     against = torch.roll(predictions, 1, dims=1)  # sure, and wrong of everyone
     found = judge(shares, labels, against, torch.zeros(300))
     assert found.readings[:, 2].mean() < 0.3
-    wrong = 300 - of_given(found.probabilities, labels).sum()
-    assert float(wrong) == pytest.approx(float(300 - found.readings[:, 1].sum()), abs=0.1)
+    wrong, by_neighbors = (
+        float(300 - right.sum()) for right in (of_given(found.probabilities, labels), found.readings[:, 1])
+    )
+    assert wrong == pytest.approx(with_error(by_neighbors, 300), abs=0.1)
+    share = by_neighbors / 300
+    assert wrong == pytest.approx(by_neighbors + 300 * (share * (1 - share) / 75) ** 0.5, abs=0.1)
 
 
 def test_labels_that_the_model_has_gone_for_are_doubted_less_and_the_others_more() -> None:
@@ -78,12 +82,51 @@ def test_who_was_never_asked_is_doubted_as_others_are() -> None:
     assert torch.equal((one.unsqueeze(1) > one)[apart], (other.unsqueeze(1) > other)[apart])
 
 
+@pytest.mark.parametrize("rest", [1.0, 0.95])
+def test_no_history_makes_a_label_certain(rest: float) -> None:
+    shares, labels, predictions, nothing = (*evidence(3)[:3], torch.zeros(300))
+    history = torch.full((300,), rest)
+    history[0] = 0.95
+    found, without = (
+        float(300 - of_given(judge(shares, labels, predictions, said).probabilities, labels).sum())
+        for said in (history, nothing)
+    )
+    assert found == pytest.approx(without, abs=0.01)
+
+
+def test_small_doubts_are_told_apart() -> None:
+    predictions = evidence(0, 30.0)[2]
+    true = predictions.argmax(dim=1)  # no label is wrong
+    found = judge(torch.nn.functional.one_hot(true, 3).float(), true, predictions, torch.linspace(0, 0.9, 300))
+    assert len(set(of_given(found.probabilities, true).tolist())) < 250
+    assert len(set(found.suspicion.tolist())) > 290
+    # In the order of the probabilities, as far as these tell.
+    assert (of_given(found.probabilities, true)[found.suspicion.argsort(descending=True)].diff() >= 0).all()
+
+
+def test_few_wrong_labels_among_few_are_not_bounded_away() -> None:
+    """Six of five hundred, of which the sure quarter has none by chance."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.arange(500) % 5
+    labels = true.clone()
+    labels[:6] = (true[:6] + 1) % 5
+    one_hot = torch.nn.functional.one_hot(true, 5).float()
+    shares = 0.6 * one_hot + 0.08
+    shares[6:] += 0.2 * one_hot[6:] * torch.rand(494, 1, generator=generator)
+    shares /= shares.sum(dim=1, keepdim=True)
+    predictions = (9 * one_hot + torch.randn(500, 5, generator=generator)).softmax(dim=1)
+    found = judge(shares, labels, predictions, torch.full((500,), torch.nan))
+    assert float(500 - found.readings[:, 1].sum()) < 3
+    assert (found.probabilities.argmax(dim=1) != labels).nonzero().flatten().tolist() == list(range(6))
+
+
 def test_where_neighbors_say_nothing_the_model_and_the_history_decide() -> None:
     _, labels, predictions, history = evidence(2)
     found = judge(torch.zeros(300, 3), labels, predictions, history)
     wrong, expected = 1 - of_given(found.probabilities, labels), 1 - of_given(predictions, labels)
     assert float(wrong.sum()) == pytest.approx(float(expected.sum()), rel=1e-4)
-    doubt = expected * (1 - history)
+    doubt = found.suspicion
+    torch.testing.assert_close(doubt, expected * (1 - history.clamp(max=0.99)), rtol=1e-4, atol=1e-6)
     factors = (wrong / (1 - wrong)) / (doubt / (1 - doubt))
     torch.testing.assert_close(factors, factors[0].expand(300), rtol=1e-3, atol=0)
     assert torch.equal(found.transition, torch.eye(3))

@@ -167,7 +167,7 @@ function picture(index, size) {
 function reasons(row) {
   const found = [`${row.agreeing} of ${row.asked} neighbors say ${nameOf(row.suggested)}`];
   if (row.events !== null) {
-    found.push(`predicted otherwise in ${percent(row.events)} of all looks; on average the label got `
+    found.push(`predicted otherwise in ${percent(row.events)} of all looks, mean probability of the given label `
       + `${percent(row.history)}`);
   }
   found.push(`P(clean) ${number(row.clean)}, confidence ${number(row.confidence)}, loss ${number(row.loss)}`);
