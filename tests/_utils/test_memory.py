@@ -53,13 +53,13 @@ KEPT: list[Any] = [
 def test_bytes_a_sample(arguments: dict[str, Any], pool: int, representation: int, num_classes: int) -> None:
     model = mlp(num_classes=num_classes)
     loader = run(MixNNDataLoader(Points(), model, warmup_epochs=1, batch_size=8, **arguments), 3)
-    assert num_bytes(loader) == 40 * (4 * (num_classes + 2 * pool + 7) + representation)
+    assert num_bytes(loader) == 40 * (4 * (num_classes + 2 * pool + 8) + representation)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_bytes_of_targets_in_another_type(dtype: torch.dtype) -> None:
     loader = run(MixNNDataLoader(Points(), mlp(), batch_size=8, target_dtype=dtype), 1)
-    assert num_bytes(loader) == 40 * (NUM_CLASSES * dtype.itemsize + 4 * (2 + 7))
+    assert num_bytes(loader) == 40 * (NUM_CLASSES * dtype.itemsize + 4 * (2 + 8))
 
 
 @pytest.mark.parametrize(
