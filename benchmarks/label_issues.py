@@ -93,9 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     done = args.output.read_text().splitlines() if args.output.exists() else []
     keys = {json.loads(line)["key"] for line in done}
-    cells = [("given", 0.0)] if args.noise == "given" else CELLS
-    if args.noise in ("symmetric", "pair"):
-        cells = [cell for cell in cells if cell[0] == args.noise]
+    cells = [("given", 0.0)] if args.noise == "given" else [cell for cell in CELLS if args.noise in ("all", cell[0])]
     rates = {rate for _, rate in cells}
     if args.rates is not None and not rates.issuperset(args.rates):
         parser.error(f"--rates of these cells are {', '.join(map(str, sorted(rates)))}, got {args.rates}")

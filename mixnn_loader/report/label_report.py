@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 class LabelReport:
     """Which labels look wrong, what they should be, and why.
 
-    A row is a sample. Rows are sorted by suspicion: by P(clean), to more digits than it has. Probabilities are of
+    A row is a sample. Rows are sorted by suspicion: by P(clean), before it is rounded. Probabilities are of
     two opinions combined, what the neighbors' labels say and what the model predicts. A label that the model has gone
     for in training is doubted less than others, and hardly more wrong labels are expected than by the neighbors' votes,
     where these say anything and labels are to blame for what their agreement lacks; see `mixnn_loader.method.judgment`.

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler, Subset, Su
 from toy import MLP, NUM_CLASSES, Points, mlp
 
 from mixnn_loader import CorrectedLabels, LabelReport, MixNNDataLoader, MixNNLoss, recipes
+from mixnn_loader.method.judgment import Judgment, judge
 from mixnn_loader.method.votes import num_voters
 
 EPOCHS = 6
@@ -123,6 +124,20 @@ def test_finds_the_wrong_labels() -> None:
     # A fifth of the labels was made the next one.
     off_diagonal = report.transition - np.diag(report.transition.diagonal())
     assert off_diagonal.argmax(axis=1).tolist() == [1, 2, 0]
+
+
+def test_labels_whose_probability_is_the_same_are_in_the_order_of_suspicion(monkeypatch: pytest.MonkeyPatch) -> None:
+    suspicion = torch.rand(60, generator=torch.Generator().manual_seed(0))
+
+    def rounded(*evidence: torch.Tensor) -> Judgment:
+        found = judge(*evidence)
+        return found._replace(probabilities=torch.full_like(found.probabilities, 1 / NUM_CLASSES), suspicion=suspicion)
+
+    monkeypatch.setattr("mixnn_loader.run.make_report.judge", rounded)
+    training = Training(KINDS["robust"])
+    training.epochs(1)
+    report = training.loader.label_report()
+    assert report.indices.tolist() == suspicion.argsort(descending=True).tolist()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -108,6 +108,9 @@ def test_opens_with_the_issues_and_draws_a_page_of_them(page: Any) -> None:
     assert f"cat → {EVIL}?" in first
     assert '#1, index 10, a,"0"' in first
     assert f"1 of 2 neighbors say {EVIL}" in first
+    assert "predicted otherwise" not in first  # it was never asked about
+    history = "predicted otherwise in 75 % of all looks, mean probability of the given label 13 %"
+    assert history in page.find_element("id", "suspect-310").text
     wrong = sum(1 - row / (NUM_SUSPECTS - 1) for row in range(40))
     # One reading is the root of P(clean), another its square.
     clean = [row / (NUM_SUSPECTS - 1) for row in range(40)]
