@@ -18,10 +18,8 @@ def judgment(shares: Any, labels: Any, predictions: Any, label_probability: Any)
     doubt = 1 - pooled[everyone, labels]
     known = ~np.isnan(label_probability)
     usual = np.average(label_probability[known], weights=doubt[known]) if known.any() else 0.0
-    never = 1 - np.where(known, label_probability, usual).clip(0, 0.99)
-    places = (doubt * never).argsort()
-    sizes = np.sort((1 - readings).mean(axis=1) * never)
-    odds = sizes / (1 - sizes)
+    odds = doubt * (1 - np.where(known, label_probability, usual).clip(0, 0.99))
+    odds = odds / (1 - odds)
     num_samples, most = len(labels), (1 - readings[:, 1]).sum()
     num_sure = num_samples / 4
     share = min(max(most / num_samples, 1 / num_sure), 0.5)
@@ -32,8 +30,7 @@ def judgment(shares: Any, labels: Any, predictions: Any, label_probability: Any)
         return float((scaled / (1 + scaled)).sum() - total)
 
     scaled = odds * np.exp(brentq(excess, -30, 30, xtol=1e-12))
-    wrong = np.empty(num_samples)
-    wrong[places] = scaled / (1 + scaled)
+    wrong = scaled / (1 + scaled)
     pooled[everyone, labels] = 0
     pooled *= (wrong / pooled.sum(axis=1))[:, None]
     pooled[everyone, labels] = 1 - wrong

@@ -1,7 +1,7 @@
 """What neighbors, the model and the training say of a label, put together: what a report tells.
 
 Neighbors and the model are two opinions (see `mixnn_loader.method.opinions`). Both err where samples are hard to tell
-apart, and a training that corrects labels makes the model agree with its own corrections. Three things set that right:
+apart, and a training that corrects labels makes the model agree with its own corrections. Two things set that right:
 
 - The order, by the history of the training. A network predicts the given label of a hard sample now and then, and a
   wrong label more seldom: the mean probability of the given label over the training tells them apart (the "confidence"
@@ -10,10 +10,6 @@ apart, and a training that corrects labels makes the model agree with its own co
   expected number of wrong labels stays that of the two opinions.
 - This number, by a bound. However sure the model is, no more wrong labels are expected than the neighbors alone expect
   where what their agreement lacks is put down to labels, and a standard error.
-- How sure it is, by an average. Where two opinions agree, their product is surer than either, as if they were
-  independent; they learned from the same labels. The probabilities are those that the average of the readings gives,
-  handed out in the order above: the largest to the most suspicious sample, and so on. An average of opinions errs on
-  the other side (Ranjan and Gneiting, Combining probability forecasts, JRSS B 2010), and less.
 
 The number is set by one factor for the odds of all, as if labels were wrong more or less often beforehand (Saerens,
 Latinne and Decaestecker, Neural Computation 2002). It changes no order.
@@ -76,9 +72,9 @@ def judge(shares: Tensor, labels: Tensor, predictions: Tensor, label_probability
     """
     # One after the other: (n, C) may be large.
     least, most = (
-        of_others(label_posterior(shares, labels, blame_labels=blame).probabilities, labels) for blame in (0, 1)
+        of_given(label_posterior(shares, labels, blame_labels=blame).probabilities, labels) for blame in (0, 1)
     )
-    doubts = torch.stack([least, most, of_others(predictions, labels)], dim=1)
+    readings = torch.stack([least, most, of_given(predictions, labels)], dim=1)
     votes, noise_rate, transition, _ = label_posterior(shares, labels)
     says_nothing = noise_rate == 0
     opinion = predictions.to(torch.float32, copy=True) if says_nothing else combined(votes, predictions)
@@ -86,15 +82,12 @@ def judge(shares: Tensor, labels: Tensor, predictions: Tensor, label_probability
     pooled = of_others(opinion, labels)
     known = label_probability.isfinite()
     doubted = float((pooled[known] * label_probability[known]).sum() / pooled[known].sum().clamp_min(LEAST_DOUBT))
-    never = 1 - label_probability.where(known, doubted).clamp(0, MOST_PROBABLE)
-    suspicion = pooled * never
+    suspicion = pooled * (1 - label_probability.where(known, doubted).clamp(0, MOST_PROBABLE))
     expected = float(pooled.cpu().double().sum())
-    if says_nothing:
-        wrong = with_total(suspicion, expected)
-    else:
-        expected = min(expected, with_error(float(most.cpu().double().sum()), len(labels)))
-        wrong = in_order(with_total(doubts.mean(dim=1) * never, expected), suspicion)
-    return Judgment(with_doubt(opinion, labels, wrong), suspicion, 1 - doubts, transition)
+    if not says_nothing:
+        expected = min(expected, with_error(float((1 - most).cpu().double().sum()), len(labels)))
+    wrong = with_total(suspicion, expected)
+    return Judgment(with_doubt(opinion, labels, wrong), suspicion, readings, transition)
 
 
 def with_error(number: float, num_samples: int) -> float:
@@ -152,16 +145,6 @@ def with_total(wrong: Tensor, total: float) -> Tensor:
         probabilities = scaled / (1 + scaled)
         low, high = (middle, high) if float(probabilities.sum()) < total else (low, middle)
     return to_device(probabilities, wrong.device, torch.float32)
-
-
-def in_order(values: Tensor, keys: Tensor) -> Tensor:
-    """Hand out values (n,) in the order of keys (n,): the largest to the largest.
-
-    Example:
-        >>> in_order(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([5.0, 9.0, 1.0]))
-        tensor([0.2000, 0.3000, 0.1000])
-    """
-    return torch.empty_like(values).scatter_(0, keys.argsort(stable=True), values.sort().values)
 
 
 def with_doubt(probabilities: Tensor, labels: Tensor, wrong: Tensor) -> Tensor:

@@ -26,9 +26,8 @@ class LabelReport:
 
     A row is a sample. Rows are sorted by suspicion: by P(clean), before it is rounded. Probabilities are of
     two opinions combined, what the neighbors' labels say and what the model predicts. A label that the model has gone
-    for in training is doubted less than others. Probabilities are as sure as the opinions are on average, and hardly
-    more wrong labels are expected than by the neighbors' votes, where these say anything and labels are to blame for
-    what their agreement lacks; see `mixnn_loader.method.judgment`.
+    for in training is doubted less than others, and hardly more wrong labels are expected than by the neighbors' votes,
+    where these say anything and labels are to blame for what their agreement lacks; see `mixnn_loader.method.judgment`.
 
     Attributes:
         indices: (n,) int64, the sample's row in the dataset.
