@@ -94,6 +94,35 @@ def test_no_history_makes_a_label_certain(rest: float) -> None:
     assert found == pytest.approx(without, abs=0.01)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_said_of_a_sample_does_not_depend_on_where_it_stands(seed: int) -> None:
+    evidences = evidence(seed)
+    twice = [torch.cat([part, part]) for part in evidences]
+    order = torch.randperm(600, generator=torch.Generator().manual_seed(seed))
+    found, shuffled = (judge(*parts) for parts in (twice, [part[order] for part in twice]))
+    torch.testing.assert_close(shuffled.probabilities, found.probabilities[order], rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        found.probabilities[:300], found.probabilities[300:], rtol=0, atol=0
+    )  # the same evidence
+
+
+def test_what_all_agree_upon_is_found_where_the_model_is_unsure_of_the_others() -> None:
+    """Of two thousand samples a fifth is hard: there the model says nothing, and the votes little."""
+    generator = torch.Generator().manual_seed(0)
+    true = torch.arange(2000) % 5
+    labels = torch.where(torch.arange(2000) < 40, (true + 1) % 5, true)
+    hard = torch.arange(2000) >= 1600
+    one_hot = torch.nn.functional.one_hot(true, 5).float()
+    noise = torch.randn(2000, 5, generator=generator)
+    shares = (torch.where(hard, 1.0, 4.0).unsqueeze(1) * one_hot + 0.5 * noise).softmax(dim=1)
+    predictions = (torch.where(hard, 0.0, 6.0).unsqueeze(1) * one_hot + 0.1 * noise).softmax(dim=1)
+    found = judge(shares, labels, predictions, torch.full((2000,), torch.nan))
+    against, of_them = found.readings < 0.5, of_given(found.probabilities, labels) < 0.5
+    assert against.all(dim=1).nonzero().flatten().tolist() == list(range(40))
+    assert of_them[:40].all()
+    assert not (of_them & ~against.any(dim=1)).any()
+
+
 def test_small_doubts_are_told_apart() -> None:
     predictions = evidence(0, 30.0)[2]
     true = predictions.argmax(dim=1)  # no label is wrong
