@@ -147,5 +147,5 @@ def _every(epochs: int, scans: int) -> int:
 
 
 def _within(epochs: int, share: float) -> int:
-    """Return a share of a training in whole epochs, at least one, that leaves one."""
+    """Return a share of a training in whole epochs: at least one, and one less than all of them at the most."""
     return min(in_proportion(epochs, share), epochs - 1)

@@ -18,6 +18,7 @@ from mixnn_loader.command.samples import (
     UsageError,
     demo_samples,
     in_memory,
+    read_image,
     read_samples,
 )
 from mixnn_loader.command.training import train_and_report
@@ -97,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
     _check_flags(samples, args)
     _tell_unreadable(samples, args.output)
     torch.manual_seed(args.seed)
-    data, scan_data, shown = _datasets(samples, args)
+    data, scan_data, shown = datasets(samples, args)
     model = _network(samples, data, args)
     rows = samples.readable if isinstance(samples, ImageFiles) else range(len(samples.labels))
     num_classes = len(samples.class_names)
@@ -147,7 +148,7 @@ def summary(report: LabelReport, samples: ImageFiles | Rows, page: Path, table: 
     return "\n".join(lines)
 
 
-def _datasets(samples: ImageFiles | Rows, args: argparse.Namespace) -> tuple[Any, Any, Any]:
+def datasets(samples: ImageFiles | Rows, args: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Return the samples with augmentation, without it, and as a person looks at them."""
     if _are_features(samples):
         plain = InMemoryDataset(samples.inputs, samples.labels)
@@ -155,7 +156,7 @@ def _datasets(samples: ImageFiles | Rows, args: argparse.Namespace) -> tuple[Any
     if isinstance(samples, Rows):
         images, shown = InMemoryDataset(samples.inputs, samples.labels), None
     else:
-        shown = ImageList([samples.root / name for name in samples.names], samples.labels)
+        shown = ImageList([samples.root / name for name in samples.names], samples.labels, loader=read_image)
         if args.model is not None:
             return *_from_files(shown, args.size or LARGE, flip=args.flip), shown
         images = in_memory(samples, args.size or SMALL)

@@ -5,9 +5,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -16,6 +17,9 @@ from mixnn_loader.datasets.digits import digits
 from mixnn_loader.datasets.in_memory import InMemoryDataset
 from mixnn_loader.datasets.noise import symmetric
 from mixnn_loader.report.pictures import as_rgb
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 IMAGE_ENDINGS = frozenset(IMG_EXTENSIONS)
 """What torchvision's ImageFolder takes for images: its indices are then the command's."""
@@ -207,7 +211,7 @@ def _features(path: Path) -> Rows:
     if not isinstance(content, dict) or "features" not in content or "labels" not in content:
         keys = list(content) if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path} must hold features (N, d) and labels (N,) under these names, got {keys}")
-    features, labels = (np.asarray(content[name]) for name in ("features", "labels"))
+    features, labels = (_as_array(content[name]) for name in ("features", "labels"))
     fits = features.ndim == 2 and labels.shape == features.shape[:1] and len(labels) > 0
     if not fits or labels.dtype.kind not in "iu" or features.dtype.kind not in "fiu":
         raise UsageError(
@@ -236,6 +240,22 @@ def _features(path: Path) -> Rows:
     return Rows(inputs=inputs, labels=torch.from_numpy(labels), class_names=class_names)
 
 
+def _as_array(values: Any) -> npt.NDArray[Any]:
+    """Return an array of a tensor, or of what NumPy takes; NumPy has no bfloat16."""
+    if isinstance(values, Tensor):
+        values = values.detach()
+        return np.asarray((values.float() if values.is_floating_point() else values).numpy())
+    return np.asarray(values)
+
+
+def read_image(path: str | Path) -> "Picture":
+    """Read an image upright and as RGB; more than 8 bits are brought to what 8 bits hold."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return as_rgb(image).convert("RGB")
+
+
 def in_memory(files: ImageFiles, size: int) -> InMemoryDataset:
     """Read images as squares of ``size`` pixels into one tensor; unreadable ones are black."""
     from PIL import Image
@@ -243,7 +263,6 @@ def in_memory(files: ImageFiles, size: int) -> InMemoryDataset:
 
     images = torch.zeros(len(files.names), 3, size, size, dtype=torch.uint8, device="cpu")
     for row in files.readable:
-        with Image.open(files.root / files.names[row]) as image:
-            upright = as_rgb(image).convert("RGB")
-            images[row] = pil_to_tensor(upright.resize((size, size), Image.Resampling.BILINEAR))
+        image = read_image(files.root / files.names[row])
+        images[row] = pil_to_tensor(image.resize((size, size), Image.Resampling.BILINEAR))
     return InMemoryDataset(images, torch.as_tensor(files.labels))

@@ -1,6 +1,7 @@
 """A dataset seen with other labels, and without some of its samples: to train anew on what was found out."""
 
 import csv
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
@@ -19,6 +20,9 @@ DECISIONS = ("accept", "keep", "other", "unsure")
 """What a person has made of a suspect: the suggested label, the given one, another one, or nothing."""
 
 _NEEDED = ("index", "new", "decision")
+
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+"""Bytes of a file's name that are no UTF-8, as Python has them."""
 
 
 class CorrectedLabels(Dataset[Any]):
@@ -190,8 +194,11 @@ def _decisions(file: Path, count: int, paths: list[str] | None) -> list[tuple[in
 
 
 def _same_file(one: str, other: str) -> bool:
-    """Whether two paths may be of one file, relative to different folders."""
-    ends = [PurePath(path).parts[::-1] for path in (one, other)]
+    """Whether two paths may be of one file, relative to different folders.
+
+    What is no text in a name, a browser writes as the replacement character.
+    """
+    ends = [PurePath(_NO_TEXT.sub("\ufffd", path)).parts[::-1] for path in (one, other)]
     return all(mine == theirs for mine, theirs in zip(*ends, strict=False))
 
 

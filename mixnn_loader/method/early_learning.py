@@ -16,6 +16,9 @@ from mixnn_loader.method.soft_targets import moving_average
 CLIP = 1e-4
 """Probabilities stay this far from 0 and 1, so that the logarithm has an end."""
 
+MOST_CLIPPED = 0.01
+"""What all classes together may take from a certain prediction by this; it counts for more than a hundred classes."""
+
 
 @dataclass(frozen=True, eq=False)
 class EarlyLearning:
@@ -71,7 +74,9 @@ def changed_predictions(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _clipped(logits: Tensor) -> Tensor:
-    return logits.softmax(dim=1).clamp(CLIP, 1 - CLIP)
+    # Of many classes it would take most of a certain prediction away: of 10,000 a half.
+    least = min(CLIP, MOST_CLIPPED / logits.shape[1])
+    return logits.softmax(dim=1).clamp(least, 1 - least)
 
 
 def _summing_to_one(probabilities: Tensor) -> Tensor:

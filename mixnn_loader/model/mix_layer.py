@@ -125,7 +125,7 @@ class MixLayers:
         for tensor in inputs:
             weakref.finalize(tensor, _let_go, weakref.ref(out)).atexit = False
         if not out.handles and model is not None:
-            out.handles.append(model.register_forward_pre_hook(_Arrival(self._model, out), with_kwargs=True))
+            out.handles.append(model.register_forward_pre_hook(_Arrival(out), with_kwargs=True))
             out.handles.append(model.register_forward_hook(_Departure(out), always_call=True))
             for number, (name, layer) in enumerate(self.modules.items()):
                 out.handles.append(layer.register_forward_hook(_Hook(self._model, number, name, out)))
@@ -194,8 +194,8 @@ class _Inert:
 class _Arrival:
     """Finds out which batch the model gets."""
 
-    def __init__(self, model: Callable[[], nn.Module | None], out: _Out) -> None:
-        self._model, self._out = model, out
+    def __init__(self, out: _Out) -> None:
+        self._out = out
 
     def __call__(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         if model.training and not torch.compiler.is_compiling():

@@ -42,7 +42,8 @@ def write_html(data: dict[str, Any], path: Path, title: str) -> None:
         num_samples=data["numSamples"],
         num_issues=data["numIssues"],
         num_rows=num_rows,
-        start=min(max(data["numIssues"], 1), num_rows),
+        num_issues_here=data["numIssuesHere"],
+        start=max(data["lastIssue"], 1),
         date=dt.date.today().isoformat(),
         version=own_version(),
         data=Markup(as_json(data)),  # escaped for where it stands

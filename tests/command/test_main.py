@@ -16,8 +16,10 @@ from PIL import Image
 
 from mixnn_loader import LabelReport
 from mixnn_loader.command import main as command
-from mixnn_loader.command.main import main
+from mixnn_loader.command.main import build_parser, main
+from mixnn_loader.command.main import datasets as datasets_of
 from mixnn_loader.command.networks import from_timm
+from mixnn_loader.command.samples import read_samples
 from mixnn_loader.command.training import train_and_report
 
 COLORS = {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}
@@ -67,6 +69,21 @@ def test_finds_images_in_the_wrong_folder(colors: Path, tmp_path: Path, capsys: 
     data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
     assert {row["path"] for row in data["rows"][:12]} == wrong
     assert data["classes"] == sorted(COLORS)
+
+
+def test_a_person_sees_of_images_with_sixteen_bits_what_the_network_sees(tmp_path: Path) -> None:
+    for number in range(4):
+        pixels = np.linspace(2000, 60_000, 32 * 32).reshape(32, 32).astype(np.uint16)
+        file = tmp_path / "rays" / f"{number % 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    samples = read_samples(tmp_path / "rays")
+    arguments = build_parser().parse_args([str(tmp_path / "rays")])
+    data, _, shown = datasets_of(samples, arguments)
+    seen = np.asarray(shown[0][0])
+    assert seen.shape == (32, 32, 3)
+    assert (int(seen.min()), int(seen.max())) == (7, 233)  # 255 / 65,535 of the pixels
+    np.testing.assert_array_equal(seen, data.inputs[0].permute(1, 2, 0).numpy())
 
 
 def test_neighbors_among_features_are_by_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

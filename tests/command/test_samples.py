@@ -126,6 +126,15 @@ def test_features(tmp_path: Path, ending: str) -> None:
     torch.testing.assert_close(found.inputs.std(dim=0, unbiased=False), torch.ones(3), atol=1e-4, rtol=0)
 
 
+def test_features_in_the_types_of_networks(tmp_path: Path) -> None:
+    features = torch.arange(40.0).reshape(20, 2)
+    for kept in (features.bfloat16(), features.half(), features.clone().requires_grad_()):
+        torch.save({"features": kept, "labels": torch.arange(20) % 2}, tmp_path / "features.pt")
+        found = read_samples(tmp_path / "features.pt")
+        assert isinstance(found, Rows)
+        torch.testing.assert_close(found.inputs, (features - features.mean(0)) / features.std(0, unbiased=False))
+
+
 def refused(path: Path) -> str:
     with pytest.raises(UsageError) as caught:
         read_samples(path)

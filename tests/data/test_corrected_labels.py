@@ -137,6 +137,18 @@ def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
         CorrectedLabels.from_csv(PAIRS, decisions(tmp_path, text))
 
 
+def test_names_that_are_no_text_come_back_from_a_browser(tmp_path: Path) -> None:
+    class Files(list[tuple[str, int]]):
+        paths = (Path("caf\udce9.png"), Path("b.png"))  # texts are taken for files where there are such files
+
+    dataset = Files([("x", 0), ("y", 0)])
+    file = decisions(tmp_path, "index,path,new,decision\n0,caf\ufffd.png,1,accept\n")
+    assert samples_of(CorrectedLabels.from_csv(dataset, file)) == [("x", 1), ("y", 0)]
+    file = decisions(tmp_path, "index,path,new,decision\n0,tea\ufffd.png,1,accept\n")
+    with pytest.raises(ValueError, match="sample 0 is caf"):
+        CorrectedLabels.from_csv(dataset, file)
+
+
 def test_wrong_choice(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unsure must be"):
         CorrectedLabels.from_csv(PAIRS, tmp_path / "none.csv", unsure="forget")  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mixnn_loader.method.early_learning import EarlyLearning, changed_predictions
+from mixnn_loader.method.early_learning import EarlyLearning, changed_predictions, prediction
 
 B, K, C = 6, 2, 4
 
@@ -26,6 +26,17 @@ def test_the_gradient_takes_the_average_as_given(momentum: float | None) -> None
     np.testing.assert_allclose(term.detach().numpy(), 3.0 * np.log(1 - product[:, 0]), rtol=1e-9)
     [gradient] = torch.autograd.grad(term.sum(), logits)
     np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("num_classes", "least"), [(4, 1e-4), (100, 1e-4), (1000, 1e-5), (20_000, 5e-7)])
+def test_clipping_leaves_a_certain_prediction_nearly_certain(num_classes: int, least: float) -> None:
+    logits = torch.zeros(1, num_classes)
+    logits[0, 0] = 50
+    found = prediction(logits)[0]
+    total = 1 - least + (num_classes - 1) * least
+    torch.testing.assert_close(found[0], torch.tensor((1 - least) / total))
+    torch.testing.assert_close(found[1:], torch.full((num_classes - 1,), least / total))
+    assert found[0] > 0.989
 
 
 def test_changed_predictions_are_those_of_samples_of_which_one_was_known() -> None:

@@ -73,6 +73,22 @@ def test_what_stands_in_it(tmp_path: Path) -> None:
     assert [member["path"] for member in data["duplicates"][0]] == ["folder/0.png", "folder/3.png"]
 
 
+def test_issues_are_counted_as_far_as_they_are_on_the_page(tmp_path: Path) -> None:
+    # The third of them stands behind one that is none.
+    suggested = np.array([1, 2, 2, 1, 1, 2])
+    text, data = written(label_report(6, suggested_labels=suggested), images(70), tmp_path)
+    assert data["pairs"] == [[0, 1, 2], [1, 2, 1]]
+    assert 'max="6" value="4"' in text
+    assert "most suspicious samples." in text
+    text, data = written(label_report(6, suggested_labels=suggested), images(70), tmp_path, top=2)
+    assert data["pairs"] == [[0, 1, 1], [1, 2, 1]]
+    assert 'max="2" value="2"' in text
+    assert "<strong>3</strong> are worth a look" in text
+    assert "has the 2 most suspicious samples, and 2 of these labels." in text
+    text, _ = written(label_report(6, suggested_labels=np.array([0, 1, 2, 0, 1, 2])), images(70), tmp_path)
+    assert 'max="6" value="1"' in text
+
+
 def test_asks_nothing_of_anybody(tmp_path: Path) -> None:
     text, _ = written(label_report(6), images(70), tmp_path)
     elements = Parsed(text).elements

@@ -151,6 +151,52 @@ def test_a_pair_of_classes(page: Any) -> None:
     assert len(cards(page)) == 40
 
 
+def test_a_pair_of_classes_shows_as_many_as_its_number_says_however_many_are_shown(page: Any) -> None:
+    set_value(page, "top", 3)
+    page.find_element("css selector", "details summary").click()
+    button = page.find_element("css selector", "#pairs button")
+    assert int(button.text) > 3
+    button.click()
+    assert len(cards(page)) == int(button.text)
+
+
+def test_the_list_of_classes_is_one_decision(page: Any) -> None:
+    from selenium.webdriver import Keys
+
+    press(page, ">k")
+    press(page, "<o")
+    select = page.switch_to.active_element
+    select.send_keys(Keys.ARROW_DOWN)
+    select.send_keys(Keys.ARROW_DOWN)
+    assert verdict(page, 10) == f"changed: {EVIL}"
+    select.send_keys(Keys.ESCAPE)
+    assert verdict(page, 10) == "kept: cat"
+    assert page.switch_to.active_element.get_attribute("id") == "suspect-10"
+    press(page, "o")
+    for key in (Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER):
+        page.switch_to.active_element.send_keys(key)
+    assert verdict(page, 10) == "changed: dog"
+    press(page, "z")
+    assert verdict(page, 10) == "kept: cat"
+    press(page, "z")
+    assert text_of(page, "done") == "0 decided"
+
+
+def test_tall_and_wide_pictures_keep_their_shape_and_fit(browser: Any, tmp_path: Path) -> None:
+    shapes = [(200, 28), (28, 200), (20, 20)]
+    dataset = [(np.zeros(shapes[i // 10 % 3], dtype=np.uint8), 0) for i in range(70)]
+    label_report(6).to_html(tmp_path / "labels.html", dataset)
+    browser.get(f"file://{tmp_path / 'labels.html'}")
+    set_value(browser, "top", 6)
+    script = "return [...document.querySelectorAll(arguments[0])].map(i => [i.width, i.height, i.naturalWidth])"
+    for place, most in ((".top > img", 112), (".near img", 56)):
+        sizes = browser.execute_script(script, place)
+        assert sizes
+        assert all(max(width, height) <= most and natural > 0 for width, height, natural in sizes)
+        assert any(height > 5 * width for width, height, _ in sizes)
+        assert any(width > 5 * height for width, height, _ in sizes)
+
+
 def test_decides_by_keyboard_and_remembers(page: Any, tmp_path: Path) -> None:
     press(page, ">aku")
     assert [verdict(page, index) for index in (10, 20, 30)] == [f"accepted: {EVIL}", f"kept: {EVIL}", "unsure"]

@@ -62,10 +62,11 @@ function recall() {
   }
 }
 
-function decide(index, decision, label) {
+// With the arrow keys one goes through several classes until the one that is meant: that is one decision to undo.
+function decide(index, decision, label, goesOn = false) {
   const row = rowOf.get(index);
   const chosen = {accept: row.suggested, keep: row.given, other: label, unsure: null}[decision];
-  done.push([index, decisions.get(index)]);
+  if (!goesOn) done.push([index, decisions.get(index)]);
   decisions.set(index, {decision, new: chosen});
   refresh(index);
   if (remember(index)) tell(`index ${index}: ${verdictOf(index)}`);
@@ -161,7 +162,7 @@ function takeOver(text) {
 function picture(index, size) {
   const what = data.shows[index] || {};
   if (what.image === undefined) return element("span", {class: "text", text: what.text || ""});
-  return element("img", {src: what.image, alt: `sample ${index}`, width: size, loading: "lazy"});
+  return element("img", {src: what.image, alt: `sample ${index}`, class: size > 56 ? "large" : "small", loading: "lazy"});
 }
 
 function reasons(row) {
@@ -187,12 +188,19 @@ function card(row) {
     choice.value = made !== undefined && made.decision === "other" ? String(made.new) : "";
   };
   choice.addEventListener("pointerdown", fill);
-  choice.addEventListener("focus", fill);
+  let hasChosen = false;  // since the list got the focus
+  choice.addEventListener("focus", () => {
+    fill();
+    hasChosen = false;
+  });
   choice.addEventListener("change", () => {
-    if (choice.value !== "") decide(index, "other", Number(choice.value));
+    if (choice.value === "") return;
+    decide(index, "other", Number(choice.value), hasChosen);
+    hasChosen = true;
   });
   choice.addEventListener("keydown", (event) => {
     if (event.key === "Enter") move(1, index);
+    else if (event.key === "Escape" && hasChosen) undo();
     else if (event.key === "Escape") focusOn(index);
     else return;
     event.preventDefault();
@@ -245,7 +253,8 @@ function choose() {
     given: (row) => row.given, index: (row) => row.index,
   };
   const keyOf = keys[byId("sort").value];
-  shown = data.rows.slice(0, top).filter((row) =>
+  // A pair of classes shows as many as its number says.
+  shown = (pair === null ? data.rows.slice(0, top) : data.rows).filter((row) =>
     row.confidence >= least
     && (pair === null || (row.given === pair[0] && row.suggested === pair[1]))
     && (state === "all" || (state === "decided") === decisions.has(row.index)));
