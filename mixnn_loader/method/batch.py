@@ -37,6 +37,10 @@ class MixNNBatch(_Pair):
             raise TypeError("MixNNBatch takes inputs and targets, or an iterable of both, and got no MixNNTargets")
         return tuple.__new__(cls, parts)
 
+    def _replace(self, **parts: Any) -> "MixNNBatch":
+        """Return the batch with other ``inputs`` or ``targets``, as `collections.namedtuple` has it, and its extras."""
+        return type(self)(*super()._replace(**parts), *self.extras)
+
     @property
     def extras(self) -> tuple[Any, ...]:
         """What the dataset gives besides inputs and label."""

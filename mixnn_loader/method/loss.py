@@ -30,6 +30,11 @@ _SURPRISES: dict[Surprise, str] = {
         "MixNNLoss got a batch of a pass that was started with gradients off: nothing in it is mixed, and the schedule "
         "stands still. Start the pass, and ask for its first batch, outside of torch.no_grad()"
     ),
+    "late": (
+        "MixNNLoss got a batch of a pass that was over before: it does not count, and the schedule stands still. A "
+        "pass is over when nothing holds its iterator any more, as in next(iter(loader)): keep it, "
+        "batches = iter(loader), and start another one where it ends"
+    ),
 }
 
 
@@ -112,8 +117,8 @@ class MixNNLoss(nn.Module):
 
         Warns:
             UserWarning: once, for plain class indices where a MixNN loader has been built that has given no batch;
-                and once a loader each, for a batch that is trained on again after a later one, and for one of a pass
-                that was started with gradients off.
+                and once a loader each, for a batch that is trained on again after a later one, for one of a pass that
+                was started with gradients off, and for one of a pass that was over before.
 
         Returns:
             A scalar for ``reduction="mean"`` and ``"sum"``, (B,) for ``"none"``.

@@ -5,8 +5,8 @@ from typing import Literal
 
 from torch import Tensor
 
-Surprise = Literal["replayed", "plain"]
-"""What is wrong with a batch that is trained on: it was before, or it is of a pass in which nothing is mixed."""
+Surprise = Literal["replayed", "plain", "late"]
+"""What is wrong with a batch that is trained on: it was before, or in its pass nothing is mixed, or that was over."""
 
 
 class Journal:
@@ -46,6 +46,8 @@ class Journal:
             self.loss_is_used = True
             if receipt.trained_on and self._last is not receipt:
                 found = "replayed"
+            elif receipt.is_late:
+                found = "late"
             self._last = receipt
         if found is None or found in self._told:
             return None
@@ -60,12 +62,14 @@ class Receipt:
         trained_on: whether the loss was taken of it, with gradients.
         logits: (B, C), what the loss got when it was first taken; None before.
         plain: whether it is of a pass in which nothing is trained.
+        is_late: whether its pass was over before the loss was taken: then it does not count.
     """
 
     def __init__(self, journal: Journal | None = None, *, plain: bool = False) -> None:
         self.trained_on = False
         self.logits: Tensor | None = None
         self.plain = plain
+        self.is_late = False
         self._journal = journal
 
     def sign(self, logits: Tensor) -> Surprise | None:

@@ -1,6 +1,5 @@
 """The buffers that a forward pass in eval mode writes, such as a running mean or an observer's range: put back."""
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mixnn_loader._utils.log import logger
+from mixnn_loader._utils.warn import warn_user
 
 
 class Missing(Enum):
@@ -130,11 +130,10 @@ class WrittenBuffers:
         new = sorted(written - self._named)
         self._named |= written
         if lost:
-            warnings.warn(
+            warn_user(
                 f"the model's forward pass has written its buffers {', '.join(map(repr, sorted(lost)))} in eval mode, "
                 "as no pass before has: they keep what the loader's own pass wrote, and are put back from now on",
                 RuntimeWarning,
-                stacklevel=2,
             )
         elif new:
             logger.info(

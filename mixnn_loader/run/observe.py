@@ -63,6 +63,11 @@ class Observer:
         if (message := difference_message(seen)) is not None:
             warn_user(message)
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether the model was seen to change within an epoch."""
+        return self._has_changed
+
     def fingerprint(self) -> Tensor:
         """Return a few numbers that change when the model is trained."""
         return fingerprint(self._model)

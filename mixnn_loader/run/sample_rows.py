@@ -51,5 +51,8 @@ class SampleRows(ABC):
 
     @property
     def neighbor_indices(self) -> Tensor:
-        """(N, K) int64 on the CPU, each sample's K nearest neighbors, nearest first; -1 where no search was made."""
+        """(N, K) int64 on the CPU, each sample's K nearest neighbors, nearest first; -1 before the first search.
+
+        Where a search has found fewer, and for a sample that takes no part, the rest is the sample itself.
+        """
         return self._table_now().neighbor_pool[:, : self._num_neighbors()]

@@ -85,7 +85,7 @@ class SampleTable:
 
     Columns:
         given_labels: (N,), as the dataset gives them; -1 where none has been seen yet.
-        neighbor_pool: (N, M), nearest first; -1 where no search was made.
+        neighbor_pool: (N, M), nearest first, the sample itself where there are no more; -1 before the first search.
         losses: (N,), NaN where no loss was taken.
         times_asked: (N,), how often the model has said something of the sample from which its loss was taken.
         wrong_events: (N,), how often of these it has predicted another class than the given one.

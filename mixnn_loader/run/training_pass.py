@@ -120,6 +120,8 @@ class TrainingPass:
             return
         self.settle(only_if_seen=True)
         at_end = exhausted or self.is_at_end
+        if self._pending is not None:
+            self._pending.receipt.is_late = True
         self._pending, self.is_over = None, True
         parts, epoch = self._parts, self._parts.schedule.epoch
         parts.observer.end()
@@ -267,6 +269,23 @@ class TrainingPass:
         if parts.schedule.epoch is not None and parts.settings.keeps_averages_in(parts.schedule.epoch.phase):
             warn_user(AVERAGES_NOT_TOLD)
 
+    def _check_told_in_epoch(self, epoch: Epoch) -> None:
+        """Find out the same after an epoch: of a step that is compiled nothing is seen but that the model has changed.
+
+        Warns:
+            UserWarning: as above, after the first epoch.
+
+        Raises:
+            RuntimeError: likewise.
+        """
+        parts = self._parts
+        if parts.journal.loss_is_used or not parts.observer.has_changed:
+            return
+        if parts.settings.scan == "training":
+            raise RuntimeError(NOT_TOLD)
+        if parts.schedule.finished == 1 and parts.settings.keeps_averages_in(epoch.phase):
+            warn_user(AVERAGES_NOT_TOLD)
+
     def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:
         parts = self._parts
         parts.members.check_drawn(received.loaded.groups[:, 0].numpy())
@@ -329,6 +348,7 @@ class TrainingPass:
         self._parts.synchronizer.note_shares(epoch)
         self._parts.schedule.finish(epoch)
         self._parts.observer.compare(epoch)
+        self._check_told_in_epoch(epoch)
 
     def _is_trained_for(self, epoch: Epoch, length: float) -> bool:
         """Whether a pass counts as an epoch: half of its batches, or several parts that make a whole one."""

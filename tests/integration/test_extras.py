@@ -82,3 +82,12 @@ def test_without_them_a_batch_is_a_pair() -> None:
     assert type(more)(part for part in more).extras == ("path",)
     assert "extras=('path',)" in repr(more)
     assert "extras" not in repr(batch)
+
+
+def test_a_batch_with_another_part_keeps_them() -> None:
+    batch: Any = next(iter(MixNNDataLoader(Named(), mlp(), batch_size=4, extras=True)))
+    other = batch._replace(inputs=2 * batch.inputs)
+    assert torch.equal(other.inputs, 2 * batch.inputs)
+    assert other.targets is batch.targets
+    assert len(other) == len(batch) == 5
+    assert all(mine is theirs for mine, theirs in zip(other.extras, batch.extras, strict=True))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from integration.like_sized import Buckets, MeanModel, Sequences, Unreadable
 from torch.utils.data import DataLoader
+from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 
@@ -85,6 +86,18 @@ def test_neighbors_that_collate_fn_pads_are_welcome() -> None:
     loader = MixNNDataLoader(Sequences(), model, batch_sampler=Buckets(), collate_fn=pad, warmup_epochs=0)
     train(loader, model, 2)
     assert bool((loader.neighbor_indices >= 0).all())
+
+
+def test_a_neighbor_that_cannot_be_loaded_at_all_says_so_itself() -> None:
+    class HalfBroken(Points):
+        def __getitem__(self, index: int) -> Any:
+            if index >= 20:
+                raise OSError(f"no file {index}")
+            return super().__getitem__(index)
+
+    loader = MixNNDataLoader(HalfBroken(40), mlp(), batch_size=8, neighbors="random", warmup_epochs=1)
+    with pytest.raises(OSError, match="no file"):
+        next(iter(loader))
 
 
 def test_another_error_in_the_first_batch_stays_what_it_is() -> None:

@@ -1,6 +1,7 @@
 """A loader that goes by the training step itself, against NumPy: it makes no forward pass of its own."""
 
 import io
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from integration.reference import Floats, Integers, Reference, cross_entropies, one_hot, softmax
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
-from toy import NUM_CLASSES, Points, mlp
+from toy import NUM_CLASSES, NUM_FEATURES, Points, mlp
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss
 
@@ -179,6 +180,37 @@ def test_a_loss_of_ones_own_is_found_out() -> None:
     torch.autograd.backward(nn.functional.cross_entropy(model(inputs), targets.mixed))
     with pytest.raises(RuntimeError, match=r"scan='training' goes by the logits that MixNNLoss is given.*'running'"):
         next(batches)
+
+
+def two_layers() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(NUM_FEATURES, 8), nn.ReLU(), nn.Linear(8, NUM_CLASSES))
+
+
+def by_hand(loader: MixNNDataLoader, model: nn.Sequential, epochs: int = 1) -> None:
+    """Train without a call of the model or of MixNNLoss: as of a compiled step, nothing is seen of it."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(epochs):
+        for inputs, targets in loader:
+            hidden = inputs
+            for layer in model:
+                hidden = layer(hidden)
+            torch.autograd.backward(nn.functional.cross_entropy(hidden, targets.mixed))
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+def test_a_step_that_is_not_seen_and_does_not_tell_is_found_out_after_an_epoch() -> None:
+    model = two_layers()
+    with pytest.raises(RuntimeError, match="scan='training' goes by the logits that MixNNLoss is given"):
+        by_hand(make(model, **BY_AGREEMENT), model)
+    model = two_layers()
+    loader = MixNNDataLoader(Points(), model, batch_size=8, early_learning=3.0)
+    with pytest.warns(UserWarning, match=r"averages of predictions are wanted, .* MixNNLoss") as caught:
+        by_hand(loader, model, epochs=2)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "averages")
+        by_hand(make(model), model)  # does not need to be told
 
 
 def test_where_nothing_was_told_the_next_epoch_scans() -> None:

@@ -1,6 +1,7 @@
 """Where MixNN does not happen, or what is set has no effect, the user is told."""
 
 import gc
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -163,6 +164,38 @@ def test_a_pass_that_is_fetched_with_gradients_off_and_trained_on_is_warned_of_o
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train()
+
+
+def test_an_iterator_for_every_step_is_warned_of_once() -> None:
+    model, criterion = mlp(), MixNNLoss()
+    loader = MixNNDataLoader(Points(), model, batch_size=8)
+
+    def train() -> None:
+        for _ in range(3):
+            inputs, targets = next(iter(loader))
+            criterion(model(inputs), targets).backward()
+
+    with pytest.warns(UserWarning, match=r"a pass that was over before: it does not count.*batches = iter") as caught:
+        train()
+    assert len(caught) == 1
+    assert loader.history == []
+
+
+@pytest.mark.filterwarnings("error:MixNNLoss got")
+def test_an_iterator_that_is_kept_or_left_is_not_warned_of() -> None:
+    model, criterion = mlp(), MixNNLoss()
+    loader = MixNNDataLoader(Points(), model, batch_size=8)
+    batches = iter(loader)
+    for _ in range(2):
+        inputs, targets = next(batches)
+        criterion(model(inputs), targets).backward()
+    del batches
+    criterion(model(inputs), targets).backward()  # once more, as a closure does
+    for inputs, targets in itertools.islice(loader, 2):
+        criterion(model(inputs), targets).backward()
+    ahead = list(loader)
+    for inputs, targets in ahead[-2:]:
+        criterion(model(inputs), targets).backward()
 
 
 def test_the_loss_of_a_plain_pass_is_not_warned_of() -> None:
