@@ -118,7 +118,7 @@ class MixNNLoss(nn.Module):
         Warns:
             UserWarning: once, for plain class indices where a MixNN loader has been built that has given no batch;
                 and once a loader each, for a batch that is trained on again after a later one, for one of a pass that
-                was started with gradients off, and for one of a pass that was over before.
+                was started with gradients off, and for a second one of passes that were over before.
 
         Returns:
             A scalar for ``reduction="mean"`` and ``"sum"``, (B,) for ``"none"``.

@@ -191,6 +191,9 @@ def test_an_iterator_that_is_kept_or_left_is_not_warned_of() -> None:
         criterion(model(inputs), targets).backward()
     del batches
     criterion(model(inputs), targets).backward()  # once more, as a closure does
+    inputs, targets = next(iter(loader))
+    for _ in range(3):  # to see whether the model can learn a batch
+        criterion(model(inputs), targets).backward()
     for inputs, targets in itertools.islice(loader, 2):
         criterion(model(inputs), targets).backward()
     ahead = list(loader)
