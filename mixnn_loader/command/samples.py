@@ -244,7 +244,7 @@ def _as_array(values: Any) -> npt.NDArray[Any]:
     """Return an array of a tensor, or of what NumPy takes; NumPy has no bfloat16."""
     if isinstance(values, Tensor):
         values = values.detach()
-        return np.asarray((values.float() if values.is_floating_point() else values).numpy())
+        return np.asarray((values.double() if values.is_floating_point() else values).numpy())
     return np.asarray(values)
 
 

@@ -41,6 +41,8 @@ class MixNNBatch(_Pair):
         """Return the batch with other ``inputs`` or ``targets``, as `collections.namedtuple` has it, and its extras."""
         return type(self)(*super()._replace(**parts), *self.extras)
 
+    __replace__ = _replace  # of copy.replace
+
     @property
     def extras(self) -> tuple[Any, ...]:
         """What the dataset gives besides inputs and label."""

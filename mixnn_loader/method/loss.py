@@ -31,9 +31,9 @@ _SURPRISES: dict[Surprise, str] = {
         "stands still. Start the pass, and ask for its first batch, outside of torch.no_grad()"
     ),
     "late": (
-        "MixNNLoss got a batch of a pass that was over before: it does not count, and the schedule stands still. A "
-        "pass is over when nothing holds its iterator any more, as in next(iter(loader)): keep it, "
-        "batches = iter(loader), and start another one where it ends"
+        "MixNNLoss got a batch of a pass that was over before: it does not count, and where all are such, the "
+        "schedule stands still. A pass is over when nothing holds its iterator any more, as in next(iter(loader)): "
+        "keep it, batches = iter(loader), and start another one where it ends"
     ),
 }
 

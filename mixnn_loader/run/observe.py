@@ -18,6 +18,9 @@ class Observer:
     Args:
         model: as the user has passed it.
         prepare: what the user says is done to a batch before the model.
+
+    Attributes:
+        changed_in_last_epoch: whether the model was seen to change between batches of the epoch that was compared last.
     """
 
     def __init__(self, model: nn.Module, prepare: Prepare | None) -> None:
@@ -29,6 +32,7 @@ class Observer:
         self._is_in_loop = False
         self._has_changed = False
         self._unchanged = 0
+        self.changed_in_last_epoch = False
 
     def begin(self, inputs: Any) -> None:
         """Start to watch the training step of a batch, unless one has been seen.
@@ -63,11 +67,6 @@ class Observer:
         if (message := difference_message(seen)) is not None:
             warn_user(message)
 
-    @property
-    def has_changed(self) -> bool:
-        """Whether the model was seen to change within an epoch."""
-        return self._has_changed
-
     def fingerprint(self) -> Tensor:
         """Return a few numbers that change when the model is trained."""
         return fingerprint(self._model)
@@ -94,6 +93,7 @@ class Observer:
             UserWarning: once, if nothing has changed. Of a model that was seen in the first step, and has not changed
                 as yet, one such epoch is let pass: its learning rate may have started at 0.
         """
+        self.changed_in_last_epoch = epoch.changed
         if epoch.changed or epoch.start is None or epoch.start.numel() == 0:
             return
         if not same(epoch.start, self.fingerprint()):

@@ -199,8 +199,9 @@ class Rehearsal:
             if elsewhere is within:
                 raise
             self._receive(indices, within, seed)
-            for index in np.unique(elsewhere):  # a sample that cannot be loaded at all says so itself
-                self._receive(np.array([index]), np.empty((1, 0), dtype=np.int64), seed)
+            # A sample that cannot be loaded at all says so itself. Twice, as a collate_fn may want more than one.
+            alone = [np.array([[index], [index]]) for index in np.unique(elsewhere)]
+            load_once(self._loader, self._loader.dataset, alone, seed)
             raise _not_together(error) from error
 
     def check_alone(self, error: Exception, batches: Iterable[np.ndarray]) -> None:

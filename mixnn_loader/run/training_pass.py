@@ -177,6 +177,7 @@ class TrainingPass:
             parts.table.forget(keep_drawn=parts.schedule.number > 0)
         epoch = parts.schedule.open()
         try:
+            self._check_told_before(epoch)
             parts.synchronizer.start(epoch)
             parts.table.to(parts.view.device)
             if not parts.settings.keeps_averages_in(epoch.phase):
@@ -269,17 +270,19 @@ class TrainingPass:
         if parts.schedule.epoch is not None and parts.settings.keeps_averages_in(parts.schedule.epoch.phase):
             warn_user(AVERAGES_NOT_TOLD)
 
-    def _check_told_in_epoch(self, epoch: Epoch) -> None:
-        """Find out the same after an epoch: of a step that is compiled nothing is seen but that the model has changed.
+    def _check_told_before(self, epoch: Epoch) -> None:
+        """Find out the same of the epoch before: of a step that is compiled nothing is seen but that the model changes.
+
+        Not at the end of that epoch: a loop that leaves it by ``break`` would not hear of it.
 
         Warns:
-            UserWarning: as above, after the first epoch.
+            UserWarning: as above, of the first epoch.
 
         Raises:
             RuntimeError: likewise.
         """
         parts = self._parts
-        if parts.journal.loss_is_used or not parts.observer.has_changed:
+        if parts.journal.loss_is_used or not parts.observer.changed_in_last_epoch:
             return
         if parts.settings.scan == "training":
             raise RuntimeError(NOT_TOLD)
@@ -348,7 +351,6 @@ class TrainingPass:
         self._parts.synchronizer.note_shares(epoch)
         self._parts.schedule.finish(epoch)
         self._parts.observer.compare(epoch)
-        self._check_told_in_epoch(epoch)
 
     def _is_trained_for(self, epoch: Epoch, length: float) -> bool:
         """Whether a pass counts as an epoch: half of its batches, or several parts that make a whole one."""

@@ -202,7 +202,7 @@ def by_hand(loader: MixNNDataLoader, model: nn.Sequential, epochs: int = 1) -> N
 def test_a_step_that_is_not_seen_and_does_not_tell_is_found_out_after_an_epoch() -> None:
     model = two_layers()
     with pytest.raises(RuntimeError, match="scan='training' goes by the logits that MixNNLoss is given"):
-        by_hand(make(model, **BY_AGREEMENT), model)
+        by_hand(make(model, **BY_AGREEMENT), model, epochs=2)
     model = two_layers()
     loader = MixNNDataLoader(Points(), model, batch_size=8, early_learning=3.0)
     with pytest.warns(UserWarning, match=r"averages of predictions are wanted, .* MixNNLoss") as caught:
@@ -210,7 +210,15 @@ def test_a_step_that_is_not_seen_and_does_not_tell_is_found_out_after_an_epoch()
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "averages")
-        by_hand(make(model), model)  # does not need to be told
+        by_hand(make(model), model, epochs=2)  # does not need to be told
+
+
+def test_a_model_that_others_change_is_no_sign_of_a_step() -> None:
+    model = mlp()
+    loader = make(model, **BY_AGREEMENT)
+    list(loader)  # a look
+    model.load_state_dict(mlp(seed=3).state_dict())
+    assert len(list(steps(loader, model, 2))) == 8
 
 
 def test_where_nothing_was_told_the_next_epoch_scans() -> None:

@@ -84,7 +84,7 @@ def test_issues_are_counted_as_far_as_they_are_on_the_page(tmp_path: Path) -> No
     assert data["pairs"] == [[0, 1, 1], [1, 2, 1]]
     assert 'max="2" value="2"' in text
     assert "<strong>3</strong> are worth a look" in text
-    assert "has the 2 most suspicious samples, and 2 of these labels." in text
+    assert "has the 2 most suspicious samples; 2 of those worth a look are among them." in text
     text, _ = written(label_report(6, suggested_labels=np.array([0, 1, 2, 0, 1, 2])), images(70), tmp_path)
     assert 'max="6" value="1"' in text
 

@@ -180,7 +180,7 @@ function card(row) {
   const same = row.given === row.suggested;
   const title = same ? `${nameOf(row.given)}, which seems right` : `${nameOf(row.given)} \u2192 ${nameOf(row.suggested)}?`;
   const choice = element("select", {"aria-label": `another class for index ${index}`},
-    element("option", {value: "", text: "another class \u2026"}));
+    element("option", {value: "", text: "another class \u2026", disabled: "", selected: ""}));
   const fill = () => {  // when it is wanted: fifty cards of a thousand classes would be slow
     if (choice.options.length > 1) return;
     const made = decisions.get(index);
@@ -350,6 +350,7 @@ function filterBy(chosen, button) {
   for (const other of byId("pairs").querySelectorAll("button")) other.setAttribute("aria-pressed", "false");
   if (pair !== null) button.setAttribute("aria-pressed", "true");
   byId("all-pairs").hidden = pair === null;
+  byId("top").disabled = pair !== null;  // all of a pair are shown
   change();
   tell(`${shown.length} suspects`);
 }
