@@ -106,6 +106,21 @@ def test_what_is_said_of_a_sample_does_not_depend_on_where_it_stands(seed: int) 
     )  # the same evidence
 
 
+def test_the_same_evidence_is_judged_the_same() -> None:
+    groups = [(1000, 0.05, 0.01), (200, 0.8, 0.4), (60, 0.97, 0.001), (100, 0.97, 0.95)]
+    against = torch.cat([torch.tensor([votes, model]).expand(count, 2) for count, votes, model in groups])
+    labels = torch.where(torch.arange(1360) % 2 == 0, 0, 1)
+    by_neighbors, by_model = (
+        torch.stack([1 - share, share], dim=1).gather(1, torch.stack([labels, 1 - labels], dim=1))
+        for share in against.T
+    )
+    found = judge(by_neighbors, labels, by_model, torch.full((1360,), torch.nan))
+    right = of_given(found.probabilities, labels)
+    for group in torch.split(right, [count for count, _, _ in groups]):
+        for given_as in (0, 1):
+            torch.testing.assert_close(group[given_as::2], group[given_as].expand(len(group) // 2), rtol=0, atol=1e-5)
+
+
 def test_what_all_agree_upon_is_found_where_the_model_is_unsure_of_the_others() -> None:
     """Of two thousand samples half are hard: there the model says nothing, and the votes little."""
     generator = torch.Generator().manual_seed(0)
