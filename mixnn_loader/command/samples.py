@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -16,7 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from mixnn_loader.datasets.digits import digits
 from mixnn_loader.datasets.in_memory import InMemoryDataset
 from mixnn_loader.datasets.noise import symmetric
-from mixnn_loader.report.pictures import as_rgb
+from mixnn_loader.report.pictures import as_array, as_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -211,7 +210,7 @@ def _features(path: Path) -> Rows:
     if not isinstance(content, dict) or "features" not in content or "labels" not in content:
         keys = list(content) if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path} must hold features (N, d) and labels (N,) under these names, got {keys}")
-    features, labels = (_as_array(content[name]) for name in ("features", "labels"))
+    features, labels = (as_array(content[name]) for name in ("features", "labels"))
     fits = features.ndim == 2 and labels.shape == features.shape[:1] and len(labels) > 0
     if not fits or labels.dtype.kind not in "iu" or features.dtype.kind not in "fiu":
         raise UsageError(
@@ -238,14 +237,6 @@ def _features(path: Path) -> Rows:
     scaled = np.where(says_something, (features - means) / np.where(says_something, spreads, 1), 0)
     inputs = torch.from_numpy(scaled.astype(np.float32))
     return Rows(inputs=inputs, labels=torch.from_numpy(labels), class_names=class_names)
-
-
-def _as_array(values: Any) -> npt.NDArray[Any]:
-    """Return an array of a tensor, or of what NumPy takes; NumPy has no bfloat16."""
-    if isinstance(values, Tensor):
-        values = values.detach()
-        return np.asarray((values.double() if values.is_floating_point() else values).numpy())
-    return np.asarray(values)
 
 
 def read_image(path: str | Path) -> "Picture":

@@ -62,7 +62,7 @@ def as_image(inputs: Any, statistics: Statistics | None = None) -> "Picture | No
         return as_rgb(inputs)
     if not isinstance(inputs, (Tensor, np.ndarray)):
         return None
-    values = _as_array(inputs)
+    values = as_array(inputs)
     if values.ndim == 2:
         values = values[None]
     if values.ndim != 3:
@@ -89,6 +89,15 @@ def as_rgb(image: "Picture") -> "Picture":
         low, high = (0, 65_535) if upright.mode.startswith("I;16") else (values.min(), values.max())
         return Image.fromarray((255 * (values - low) / max(high - low, 1e-12)).clip(0, 255).astype(np.uint8))
     return upright.convert("RGB")
+
+
+def as_array(values: Any) -> npt.NDArray[Any]:
+    """Return an array of a tensor, floating point as float64, or of what NumPy takes."""
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()  # NumPy has no bfloat16
+    array: npt.NDArray[Any] = (values.double() if values.is_floating_point() else values).numpy()
+    return array
 
 
 def as_text(inputs: Any) -> str:
@@ -160,14 +169,6 @@ def _to_bytes(values: npt.NDArray[np.float64], statistics: Statistics | None) ->
         low, high = values.min(), values.max()
         values = (values - low) / max(high - low, 1e-12)
     return (values.clip(0, 1) * 255).round().astype(np.uint8)
-
-
-def _as_array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    if isinstance(values, np.ndarray):
-        return values
-    values = values.detach().cpu()  # NumPy has no bfloat16
-    array: npt.NDArray[Any] = (values.float() if values.is_floating_point() else values).numpy()
-    return array
 
 
 def _are_numbers(values: Any) -> bool:

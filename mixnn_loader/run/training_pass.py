@@ -263,12 +263,8 @@ class TrainingPass:
             RuntimeError: nothing is told, and there is nothing else to go by.
         """
         pending, parts = self._pending, self._parts
-        if pending is None or parts.journal.loss_is_used or not parts.observer.has_seen_step:
-            return
-        if parts.settings.scan == "training":
-            raise RuntimeError(NOT_TOLD)
-        if parts.schedule.epoch is not None and parts.settings.keeps_averages_in(parts.schedule.epoch.phase):
-            warn_user(AVERAGES_NOT_TOLD)
+        if pending is not None and not parts.journal.loss_is_used and parts.observer.has_seen_step:
+            self._tell_of_untold(parts.schedule.epoch)
 
     def _check_told_before(self, epoch: Epoch) -> None:
         """Find out the same of the epoch before: of a step that is compiled nothing is seen but that the model changes.
@@ -282,11 +278,15 @@ class TrainingPass:
             RuntimeError: likewise.
         """
         parts = self._parts
-        if parts.journal.loss_is_used or not parts.observer.changed_in_last_epoch:
-            return
-        if parts.settings.scan == "training":
+        if not parts.journal.loss_is_used and parts.observer.changed_in_last_epoch:
+            self._tell_of_untold(epoch if parts.schedule.finished == 1 else None)
+
+    def _tell_of_untold(self, epoch: Epoch | None) -> None:
+        """Raise where there is nothing else to go by; or else warn, if averages are kept in the epoch."""
+        settings = self._parts.settings
+        if settings.scan == "training":
             raise RuntimeError(NOT_TOLD)
-        if parts.schedule.finished == 1 and parts.settings.keeps_averages_in(epoch.phase):
+        if epoch is not None and settings.keeps_averages_in(epoch.phase):
             warn_user(AVERAGES_NOT_TOLD)
 
     def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:

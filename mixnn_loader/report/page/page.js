@@ -159,10 +159,10 @@ function takeOver(text) {
 
 // ------------------------------------------------------------------------------------------------ cards
 
-function picture(index, size) {
+function picture(index, size) {  // a class of the style sheet
   const what = data.shows[index] || {};
   if (what.image === undefined) return element("span", {class: "text", text: what.text || ""});
-  return element("img", {src: what.image, alt: `sample ${index}`, class: size > 56 ? "large" : "small", loading: "lazy"});
+  return element("img", {src: what.image, alt: `sample ${index}`, class: size, loading: "lazy"});
 }
 
 function reasons(row) {
@@ -211,13 +211,13 @@ function card(row) {
     return made;
   };
   const near = row.neighbors.map((neighbor) => element("li", {title: `dataset index ${neighbor.index}`},
-    picture(neighbor.index, 56),
+    picture(neighbor.index, "small"),
     element("span", {class: neighbor.given === row.suggested ? "agrees" : "", text: nameOf(neighbor.given)})));
   const made = element("article", {
     class: "card", tabindex: "-1", id: `suspect-${index}`,
     "aria-label": `suspect ${rankOf.get(index)}, dataset index ${index}: ${title}`,
   },
-    element("div", {class: "top"}, picture(index, 112), element("div", {},
+    element("div", {class: "top"}, picture(index, "large"), element("div", {},
       element("h2", {text: title}),
       element("div", {class: "path", text: `#${rankOf.get(index)}, index ${index}${row.path === null ? "" : ", " + row.path}`}),
       element("ul", {}, ...reasons(row).map((reason) => element("li", {text: reason}))))),
