@@ -12,10 +12,9 @@ from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.checks import as_device, check_count
 from mixnn_loader._utils.warn import warn_user
-from mixnn_loader.checkpoint.entries import check_state
+from mixnn_loader.checkpoint.entries import STATE_VERSION, check_state
 from mixnn_loader.checkpoint.position import Position
 from mixnn_loader.checkpoint.samplers import SamplerState, put_back_on_error
-from mixnn_loader.checkpoint.versions import STATE_VERSION, upgraded
 from mixnn_loader.data.members import given_members
 from mixnn_loader.data.unpack import Unpack
 from mixnn_loader.data.user_loader import as_data_loader, check_map_style, length_of, num_samples, samplers_of
@@ -461,11 +460,10 @@ class MixNNDataLoader(SampleRows):
 
         Raises:
             TypeError: it is no mapping.
-            ValueError: it is no state of a loader or not all of one, of a newer version, of another dataset length,
-                number of classes or of neighbors, or was saved within an epoch of another batch size or process.
+            ValueError: it is no state of a loader or not all of one, of another version, dataset length, number of
+                classes or of neighbors, or was saved within an epoch of another batch size or process.
             Exception: what the ``load_state_dict`` of the user's own sampler raises.
         """
-        state = upgraded(state, length_of(self._wrapped))
         check_state(state)
         within, parts = state["within"], self._parts
         self._check_place(state)

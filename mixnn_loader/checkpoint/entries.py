@@ -10,19 +10,36 @@ from torch import Tensor
 
 from mixnn_loader._utils.random_state import RandomState
 
+STATE_VERSION = 1
+"""Written into every state; a change of the format raises it."""
+
 Check = Callable[[str, Any], None]
 """Raises a `ValueError` that names the entry if a value is not what stands there."""
 
 
 def check_state(state: Mapping[str, Any]) -> None:
-    """Check that a state of this version has all entries, each of its kind.
+    """Check that a state is of this version and has all entries, each of its kind.
 
     The rows of the samples are checked by the table that takes them, and what only a sampler or a generator can tell
     shows when it takes its state.
 
     Raises:
-        ValueError: an entry is missing or of another kind.
+        TypeError: it is no mapping.
+        ValueError: it is no such state, or of another version, or an entry is missing or of another kind.
     """
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state must be what state_dict() of a MixNNDataLoader returned, got {type(state).__name__}")
+    if "version" not in state:
+        raise ValueError(
+            f"this is no state of a MixNNDataLoader, its keys are {list(state)}; pass what its state_dict() returned, "
+            "such as checkpoint['loader']"
+        )
+    version = state["version"]
+    if type(version) is not int or version != STATE_VERSION:
+        raise ValueError(
+            f"the state is of version {version}, this library reads {STATE_VERSION}; load it with the release of "
+            "mixnn_loader that saved it"
+        )
     _STATE("state", state)
 
 
@@ -139,7 +156,7 @@ _STATE = _entries(
     pairs=_or_none(_tally),
     changes=_or_none(_tally),
     history=_records,
-    phases=_or_none(_entries(mixing=_count, correction=_or_none(_count))),
+    phases=_entries(mixing=_count, correction=_or_none(_count)),
     samples=_each(_anything),
     sampler_state=_SAMPLER_STATE,
     within=_or_none(

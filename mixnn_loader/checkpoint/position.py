@@ -192,7 +192,7 @@ class ResumableBatches:
         position.random_state.restore()
         batch_sampler: Any = self._loader.batch_sampler
         batches: Iterator[Any] = iter(batch_sampler)
-        checksum = num_samples = 0
+        checksum = 0
         for number in range(position.num_drawn):
             batch = next(batches, None)
             if batch is None:
@@ -200,9 +200,7 @@ class ResumableBatches:
                     f"the state is of a pass of which {position.num_drawn} batches had been drawn, this loader's "
                     f"batch sampler gives {number}; resume with the dataset, sampler and batch size of the saved run"
                 )
-            indices = indices_of(batch)
-            checksum, num_samples = zlib.crc32(indices.tobytes(), checksum), num_samples + len(indices)
-        position.num_samples = num_samples  # states of older versions do not tell
+            checksum = zlib.crc32(indices_of(batch).tobytes(), checksum)
         if checksum != position.checksum and not self._is_whole(position):
             warn_user(
                 f"the batch sampler {type(batch_sampler).__name__} drew other batches than in the saved run: what is "

@@ -38,8 +38,8 @@ class RandomInBatch(NeighborSource):
     def pair(self, indices: Tensor, representations: Tensor | None, k: int, rng: np.random.Generator) -> Pairs | None:
         """Draw among the batch."""
         del representations
-        scores = torch.from_numpy(rng.random((len(indices), len(indices)), dtype=np.float32))
-        return Pairs(*random_in_batch(indices, k, to_device(scores, indices.device)))
+        draws = torch.from_numpy(rng.random((len(indices), k), dtype=np.float32))
+        return Pairs(*random_in_batch(indices, k, to_device(draws, indices.device)))
 
 
 @torch.no_grad()
@@ -83,27 +83,43 @@ def nearest_in_batch(representations: Tensor, indices: Tensor, k: int) -> tuple[
 
 
 @torch.no_grad()
-def random_in_batch(indices: Tensor, k: int, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw ``k`` distinct others in the batch for each row, every choice being equally likely.
+def random_in_batch(indices: Tensor, k: int, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw ``k`` distinct others in the batch for each row, every choice being equally likely, in time O(B k^2).
 
     Args:
         indices: (B,) which sample of the dataset each row is; rows of the same sample never meet.
         k: neighbors a row, >= 0.
-        scores: (B, B) independent uniform random numbers, the caller's draw: the ``k`` smallest win.
+        draws: (B, k) independent uniform random numbers in [0, 1), one a neighbor.
 
     Returns:
         positions (B, k) int64 and found (B, k) bool, as `nearest_in_batch` does.
 
     Raises:
-        ValueError: ``scores`` is not a floating-point (B, B), ``indices`` not (B,), or ``k`` negative.
+        ValueError: ``draws`` is not a floating-point (B, k), ``indices`` not (B,), or ``k`` negative.
     """
-    _check(indices, len(indices), k)
-    if scores.shape != (len(indices), len(indices)) or not scores.is_floating_point():
+    batch_size = len(indices)
+    _check(indices, batch_size, k)
+    if draws.shape != (batch_size, k) or not draws.is_floating_point():
         raise ValueError(
-            f"scores must be floating point of shape (B, B) with B = {len(indices)}, got "
-            f"{scores.dtype} of shape {tuple(scores.shape)}"
+            f"draws must be floating point of shape (B, k) with B = {batch_size} and k = {k}, got "
+            f"{draws.dtype} of shape {tuple(draws.shape)}"
         )
-    return _k_smallest(scores, _same(indices), k)
+    by_sample, order = indices.sort(stable=True)  # rows of the same sample are next to each other: first to end
+    first = torch.searchsorted(by_sample, indices)[:, None]
+    end = torch.searchsorted(by_sample, indices, right=True)[:, None]
+    num_others = batch_size - (end - first)  # (B, 1)
+    chosen = first.new_empty(batch_size, 0)  # numbers of others, from 0
+    for draw in draws.unbind(dim=1):
+        # A number below that of the others who are left is moved past each that is taken, in rising order: uniform
+        # over those left, with no draw to reject.
+        num_left = (num_others - chosen.shape[1]).clamp(min=1)
+        number = (draw[:, None] * num_left).long().minimum(num_left - 1)
+        for taken in chosen.sort(dim=1).values.unbind(dim=1):
+            number = number + (number >= taken[:, None])
+        chosen = torch.cat([chosen, number], dim=1)
+    found = torch.arange(k, dtype=torch.int64, device=indices.device) < num_others  # (B, k)
+    places = chosen + (end - first) * (chosen >= first)  # among the sorted rows, past those of the same sample
+    return torch.where(found, order[places.clamp(max=batch_size - 1)], _own(order)), found
 
 
 def _check(indices: Tensor, batch_size: int, k: int) -> None:
@@ -127,5 +143,9 @@ def _k_smallest(values: Tensor, forbidden: Tensor, k: int) -> tuple[Tensor, Tens
     else:
         smallest, positions = values.topk(k, dim=1, largest=False, sorted=True)  # (B, k)
     found = smallest.isfinite()
-    own = torch.arange(batch_size, dtype=torch.int64, device=values.device)[:, None]  # (B, 1)
-    return torch.where(found, positions, own), found
+    return torch.where(found, positions, _own(positions)), found
+
+
+def _own(positions: Tensor) -> Tensor:
+    """Give each row's own position, (B, 1), on the device of some others."""
+    return torch.arange(len(positions), dtype=torch.int64, device=positions.device)[:, None]

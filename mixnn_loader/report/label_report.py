@@ -41,8 +41,7 @@ class LabelReport:
         losses: (n,) float32, cross-entropy of the model's prediction against the given label, in nats.
         wrong_event_share: (n,) float32 in [0, 1], of the times that the model was asked about the sample in training,
             the share in which it predicted another class than the given one; NaN where it was never asked.
-        label_probability: (n,) float32 in [0, 1], the mean probability, over these times, of the given label. Of what
-            older versions have trained, the share of these times in which the label was predicted.
+        label_probability: (n,) float32 in [0, 1], the mean probability, over these times, of the given label.
         neighbors: (n, k) int64, dataset indices of the k samples that look most alike to the model, nearest first.
         neighbor_labels: (n, k) int64, the labels that are given to them.
         agreement: (n,) float32 in [0, 1], the share of them whose given label is the suggested one.

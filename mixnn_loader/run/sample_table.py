@@ -387,7 +387,7 @@ class SampleTable:
         check_kinds(state, kinds)
         targets = state["soft_targets"]
         saved_classes = None if targets is None else targets.shape[1]
-        # Where nothing has been searched, any width will do; older versions kept one where nothing ever was.
+        # Where nothing has been searched, any width will do.
         is_searched = bool((state["neighbor_pool"] >= 0).any())
         for what, saved, own in (
             ("samples", len(state["given_labels"]), len(self)),

@@ -199,13 +199,13 @@ class Schedule:
         }
 
     def compare(self, state: Mapping[str, Any]) -> None:
-        """Compare W and E_s with those of a state that will be loaded; one of an earlier version does not tell.
+        """Compare W and E_s with those of a state that will be loaded.
 
         Warns:
             UserWarning: its epochs have other phases than these settings give them.
         """
         phases, here = state["phases"], self._first_epochs(state["history"])
-        if phases is not None and dict(phases) != here:
+        if dict(phases) != here:
             before, now = (f"{each['mixing']} and {each['correction']}" for each in (phases, here))
             warn_user(
                 f"the state is of a run whose first epochs of mixing and of correction are {before}; those of this "

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
-from mixnn_loader.checkpoint.versions import STATE_VERSION
+from mixnn_loader.checkpoint.entries import STATE_VERSION
 
 LENGTH = 5
 

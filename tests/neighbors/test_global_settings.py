@@ -40,7 +40,7 @@ def learned_rows(num_rows: int) -> Tensor:
 
 MANY, FEW = learned_rows(MIN_ROWS + 100), learned_rows(60)
 NUMBERS = torch.arange(60)
-SCORES = torch.rand(60, 60, generator=torch.Generator().manual_seed(0))
+DRAWS = torch.rand(60, 3, generator=torch.Generator().manual_seed(0))
 
 SEARCHES: dict[str, Callable[[], Sequence[object]]] = {
     "exact": lambda: search_all(ExactSearch(), FEW, 3),
@@ -50,7 +50,7 @@ SEARCHES: dict[str, Callable[[], Sequence[object]]] = {
     "hnsw": lambda: search_all(HNSWSearch(), FEW, 3),
     "auto": lambda: search_all(resolve_search("auto", num_rows=60, device=FEW.device), FEW, 3),
     "nearest in the batch": lambda: nearest_in_batch(FEW, NUMBERS, 3),
-    "random in the batch": lambda: random_in_batch(NUMBERS, 3, SCORES),
+    "random in the batch": lambda: random_in_batch(NUMBERS, 3, DRAWS),
 }
 every_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from itertools import permutations
+from itertools import permutations, product
 
 import pytest
 import torch
@@ -51,27 +51,31 @@ def test_nearest_agrees_with_a_loop(batch: tuple[Tensor, Tensor, int]) -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(batches(), st.integers(0, 2**31))
-def test_random_agrees_with_a_loop(batch: tuple[Tensor, Tensor, int], seed: int) -> None:
+@given(batches(), st.data())
+def test_random_agrees_with_a_loop(batch: tuple[Tensor, Tensor, int], data: st.DataObject) -> None:
+    """As if others, in the order of their samples, were taken from a list by their number in what is left of it."""
     _, indices, k = batch
     size = len(indices)
-    scores = torch.rand(size, size, generator=torch.Generator().manual_seed(seed))
-    positions, found = random_in_batch(indices, k, scores)
+    # The largest number below 1, too: in single precision its product with a count is the count.
+    draw = st.sampled_from([0.0, 0.25, 0.5, 0.7, 1 - 2**-24])
+    draws = torch.tensor(data.draw(st.lists(draw, min_size=size * k, max_size=size * k))).reshape(size, k)
+    positions, found = random_in_batch(indices, k, draws)
+    assert (positions.dtype, found.dtype) == (torch.int64, torch.bool)
     for i in range(size):
-        allowed = [j for j in range(size) if indices[j] != indices[i]]
-        chosen = sorted(allowed, key=lambda j: float(scores[i, j]))[:k]
+        left = sorted((j for j in range(size) if indices[j] != indices[i]), key=lambda j: int(indices[j]))
+        chosen = [left.pop(min(int(number * len(left)), len(left) - 1)) for number in draws[i].tolist()[: len(left)]]
         assert found[i].tolist() == [True] * len(chosen) + [False] * (k - len(chosen))
         assert positions[i].tolist() == chosen + [i] * (k - len(chosen))
 
 
 def test_every_random_choice_is_equally_likely() -> None:
-    # Ranks of independent uniform numbers are a uniform permutation: all of them, once each.
+    # Draws from the middle of every cell of a grid of 4 x 3 stand for all of the square.
     choices = Counter[tuple[int, ...]]()
-    for ranks in permutations(range(5)):
-        scores = torch.tensor(ranks, dtype=torch.float32).div(5).expand(5, 5)
-        positions, _ = random_in_batch(torch.arange(5), 2, scores)
+    for first, second in product(range(4), range(3)):
+        draws = torch.tensor([(first + 0.5) / 4, (second + 0.5) / 3]).expand(5, 2)
+        positions, _ = random_in_batch(torch.arange(5), 2, draws)
         choices[tuple(positions[0].tolist())] += 1
-    assert choices == dict.fromkeys(permutations(range(1, 5), 2), 10)
+    assert choices == dict.fromkeys(permutations(range(1, 5), 2), 1)
 
 
 def test_far_from_the_origin() -> None:
@@ -109,8 +113,8 @@ def test_batch_of_one() -> None:
 def test_nothing_waits_for_the_device() -> None:
     # Meta tensors have no data: reading a value, or a shape that depends on one, is an error.
     indices = torch.empty(6, dtype=torch.int64, device="meta")
-    rows, scores = torch.empty(6, 4, device="meta"), torch.empty(6, 6, device="meta")
-    for positions, found in (nearest_in_batch(rows, indices, 8), random_in_batch(indices, 8, scores)):
+    rows, draws = torch.empty(6, 4, device="meta"), torch.empty(6, 8, device="meta")
+    for positions, found in (nearest_in_batch(rows, indices, 8), random_in_batch(indices, 8, draws)):
         assert positions.shape == found.shape == (6, 8)
         assert positions.device.type == found.device.type == "meta"
 
@@ -125,7 +129,7 @@ def test_bad_arguments() -> None:
         nearest_in_batch(rows, indices[:2], 1)
     with pytest.raises(ValueError, match="k must be an integer >= 0, got -1"):
         nearest_in_batch(rows, indices, -1)
-    with pytest.raises(ValueError, match=r"scores must be .*B = 3.*\(3, 2\)"):
+    with pytest.raises(ValueError, match=r"draws must be .*B = 3 and k = 1, got .*\(3, 2\)"):
         random_in_batch(indices, 1, torch.zeros(3, 2))
     with pytest.raises(ValueError, match="k must be an integer >= 0, got -1"):
-        random_in_batch(indices, -1, torch.zeros(3, 3))
+        random_in_batch(indices, -1, torch.zeros(3, 0))
