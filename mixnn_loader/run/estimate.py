@@ -61,6 +61,10 @@ class Estimator:
         settings, table = self._settings, self._table
         members = self._dataset_scan.choose()
         if len(members) == 0:  # what is drawn from now on will take part
+            self._warn(
+                "the sampler does not tell what it will draw, and nothing has been drawn yet: this epoch goes without "
+                "a scan, and without neighbors from the dataset; with warmup_epochs=1 it is known when mixing starts"
+            )
             return {}
         table.to(self._view.device)
         met = self._met(members)

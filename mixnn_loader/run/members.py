@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader
 from mixnn_loader._utils.log import logger
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader.data.members import declared_members, makes_own_batches
-from mixnn_loader.data.read_once import read_once
 from mixnn_loader.run.sample_table import SampleTable
 
 
@@ -74,36 +73,20 @@ class Members:
         members, source = self.known(), "members="
         if members is None:
             members, source = np.flatnonzero(self._table.last_batch.numpy() >= 0), "what has been drawn so far"
-            if len(members) == 0 and (read := read_once(self._loader)) is not None:
-                members, source = np.flatnonzero(read >= 0), "one look at what the sampler draws"
         elif self._given is None:
             source = "the sampler"
         members = self._processes.union(torch.from_numpy(members)).numpy()
         self._tell(len(members), source)
         return members
 
-    def batches_of(self, members: np.ndarray) -> np.ndarray | None:
-        """Say in which batch each sample of the dataset comes, where only the user's own batches may be collated.
-
-        Args:
-            members: (n,) int64, the same on all processes.
+    def batches(self) -> np.ndarray | None:
+        """Say in which batch each sample of the dataset came, where only the user's own batches may be collated.
 
         Returns:
-            (N,) int64, the number of the batch in which a sample was drawn last, or else will be by a look at the batch
-            sampler; -1 where neither is known. Batches of two processes have different numbers. None where samples can
-            be put together as they come.
+            (N,) int64, the number of the batch in which a sample was drawn last, the same on all processes; -1 where it
+            has not been drawn. None where samples can be put together as they come.
         """
-        if not self._own_batches:
-            return None
-        numbers = self._table.last_batch.numpy().astype(np.int64)
-        if (numbers[members] >= 0).all():
-            return numbers
-        read = read_once(self._loader)
-        rows = np.empty(0, dtype=np.int64) if read is None else np.flatnonzero((read >= 0) & (numbers < 0))
-        found = rows if read is None else read[rows] * self._processes.size + self._processes.rank
-        all_rows = self._processes.gather(torch.from_numpy(rows)).numpy()
-        numbers[all_rows] = self._processes.gather(torch.from_numpy(found)).numpy() + numbers.max() + 1
-        return numbers
+        return self._table.last_batch.numpy().astype(np.int64) if self._own_batches else None
 
     def elsewhere(self, indices: Tensor) -> np.ndarray:
         """List members that are not in a batch, (n,) int64, as far as that is known before anything has been drawn.
@@ -112,8 +95,6 @@ class Members:
             indices: (B,) int64 on the CPU, the batch's.
         """
         members = self.known()
-        if members is None and self._own_batches and (read := read_once(self._loader)) is not None:
-            members = np.flatnonzero(read >= 0)
         return np.setdiff1d(np.empty(0, dtype=np.int64) if members is None else members, indices.numpy())
 
     def _tell(self, count: int, source: str) -> None:

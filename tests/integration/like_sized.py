@@ -44,14 +44,6 @@ class Buckets:
         return sum(-(-len(range(kind, self.count, len(LENGTHS))) // self.batch_size) for kind in range(len(LENGTHS)))
 
 
-class Unreadable(Buckets):
-    """It cannot be copied, and so not be read ahead of its use."""
-
-    def __init__(self, count: int = 36, batch_size: int = 4) -> None:
-        super().__init__(count, batch_size)
-        self.source = (index for index in range(0))
-
-
 class MeanModel(nn.Module):
     """Classifies the mean over a sequence."""
 
