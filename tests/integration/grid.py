@@ -179,9 +179,11 @@ def cases(draw: st.DrawFn, num_workers: int = 0) -> Case:
     neighbors = draw(st.sampled_from(["dataset", "batch", "random", "random-batch"]))
     num_neighbors = draw(st.integers(0, 4))
     pools = st.none() | st.integers(num_neighbors, 6)
+    sampling = draw(st.sampled_from(SAMPLINGS))
+    waits = sampling == "uneven batches"  # what a batch sampler of the user's draws is known after an epoch
     return Case(
         kind=draw(st.sampled_from(list(KINDS))),
-        sampling=draw(st.sampled_from(SAMPLINGS)),
+        sampling=sampling,
         own_generator=draw(st.booleans()),
         num_samples=draw(st.sampled_from([10, 13, 22])),
         batch_size=draw(st.integers(1, 7)),
@@ -193,7 +195,7 @@ def cases(draw: st.DrawFn, num_workers: int = 0) -> Case:
         neighbors=neighbors,
         neighbor_pool=draw(pools) if neighbors == "dataset" else None,
         weighting=draw(st.sampled_from(["mixture", "uniform", "beta"])),
-        warmup_epochs=draw(st.integers(0, 2)),
+        warmup_epochs=draw(st.integers(int(waits), 2)),
         correction_epoch=draw(st.none() | st.integers(0, 3)),
         momentum=draw(st.sampled_from([0.0, 0.5, 0.9, 1.0])),
         scan=draw(st.sampled_from(["epoch", "running"])),
