@@ -11,6 +11,7 @@ from mixnn_loader import MixNNTargets
 # pomegranate brings in a package that compiles functions when it is imported, and that are never called: three seconds
 # in every process that a test starts.
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in the processes that tests start; see `one_thread`
 
 MakeTargets = Callable[[int, int, int], MixNNTargets]
 
@@ -26,6 +27,12 @@ def one_thread() -> Iterator[None]:
     torch.autograd.grad(leaf.sum(), leaf)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failure PyTorch waits five seconds for a worker that does not end by itself."""
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.5)
 
 
 @pytest.fixture
