@@ -47,7 +47,8 @@ from mixnn_loader.neighbors.cell_search import SAMPLE_ROWS as ROWS_OF_A_SAMPLE
 from mixnn_loader.neighbors.cells import ROWS_A_CELL, Cells, find_centers
 from mixnn_loader.neighbors.precision import full_float32
 from mixnn_loader.neighbors.rows import center
-from mixnn_loader.run.sample_table import Layout, SampleTable
+from mixnn_loader.run.columns import Layout
+from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.share_rows import average_rows, share_predictions
 
 BACKENDS: dict[str, NeighborSearch] = {"exact": ExactSearch(), "cells": CellSearch()}

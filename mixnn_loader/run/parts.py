@@ -1,6 +1,6 @@
 """What the passes over one loader share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,18 @@ from mixnn_loader.model.hooks import FeatureLayer
 from mixnn_loader.model.mix_layer import MixLayer, MixLayers
 from mixnn_loader.model.predictor import ModelView
 from mixnn_loader.model.prepare import Prepare
+from mixnn_loader.run.columns import Layout
 from mixnn_loader.run.dataset_scan import DatasetScan
 from mixnn_loader.run.estimate import Estimator
 from mixnn_loader.run.members import Members
 from mixnn_loader.run.mix_batch import BatchMixer
 from mixnn_loader.run.observe import Observer
 from mixnn_loader.run.rehearse import Rehearsal
-from mixnn_loader.run.sample_table import Layout, SampleTable
+from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.schedule import Schedule
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.synchronize import Synchronizer
-from mixnn_loader.run.update import Update
+from mixnn_loader.run.told import Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,7 @@ class Parts:
         batch_sampler: adds their neighbors.
         inner: the loader that loads them.
         num_samples: N, which must not change.
-        untold: batches that have been handed out, and of which the loss has not told what the model said: a loop that
-            fetches batches ahead trains on them later.
+        told: what the loss tells of batches.
     """
 
     settings: Settings
@@ -85,7 +85,7 @@ class Parts:
     batch_sampler: NeighborBatchSampler
     inner: DataLoader[Any]
     num_samples: int
-    untold: list[Update] = field(default_factory=list)
+    told: Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
     receiver = Receiver(
         resolve_unpack(around.unpack), rules if settings.num_neighbors > 0 else None, extras=around.extras
     )
-    journal = Journal()
+    journal, schedule, observer = Journal(), Schedule(settings), Observer(model, around.prepare)
     batches = ResumableBatches(wrapped)
     batch_sampler = NeighborBatchSampler(batches, settings.seed)
     scan_dataset = wrapped.dataset if around.scan_dataset is None else around.scan_dataset
@@ -165,7 +165,7 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
         processes=processes,
         table=table,
         members=members,
-        schedule=Schedule(settings),
+        schedule=schedule,
         journal=journal,
         receiver=receiver,
         dataset_scan=dataset_scan,
@@ -174,10 +174,11 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
         rules=rules,
         mix_layers=mix_layers,
         synchronizer=Synchronizer(processes, settings, view, table, wrapped),
-        observer=Observer(model, around.prepare),
+        observer=observer,
         rehearsal=Rehearsal(settings, view, receiver, table, members, wrapped, scan_dataset, rules, mix_layers),
         batches=batches,
         batch_sampler=batch_sampler,
         inner=rebuilt(wrapped, wrapped.dataset, batch_sampler=batch_sampler),
         num_samples=layout.num_samples,
+        told=Told(settings, table, schedule, journal, observer),
     )

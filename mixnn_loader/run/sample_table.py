@@ -1,83 +1,18 @@
 """What is kept for every sample of the dataset: one table with declared columns."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from mixnn_loader._utils.batch_indices import BatchIndices
-from mixnn_loader._utils.checks import check_count, check_floating_type
+from mixnn_loader._utils.checks import check_count
 from mixnn_loader._utils.memory import CHUNK_ROWS, announce
 from mixnn_loader._utils.transfer import to_device
+from mixnn_loader.run.columns import CPU, Column, Layout
 from mixnn_loader.run.saved_rows import HISTORY, check_kinds, check_numbers
-
-_CPU = torch.device("cpu")
-
-
-class Column:
-    """A column of a `SampleTable`: declared in the class, and read as an attribute.
-
-    Args:
-        dtype: of its entries; None: the table says.
-        fill: what stands there before anything is known.
-        on: ``"cpu"``; ``"state"``, where the user wants the state; or ``"model"``, where the model is.
-        wide: whether a row has several entries.
-        saved: whether it is part of the state.
-    """
-
-    def __init__(
-        self,
-        dtype: torch.dtype | None,
-        fill: float,
-        *,
-        on: Literal["cpu", "state", "model"],
-        wide: bool = False,
-        saved: bool = True,
-    ) -> None:
-        self.dtype = dtype
-        self.fill = fill
-        self.on = on
-        self.wide = wide
-        self.saved = saved
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, table: None, owner: type) -> "Column": ...
-    @overload
-    def __get__(self, table: "SampleTable", owner: type) -> Tensor: ...
-    def __get__(self, table: "SampleTable | None", owner: type) -> "Column | Tensor":
-        return self if table is None else table.rows_of(self.name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """What the columns of a table are made of.
-
-    Attributes:
-        num_samples: N.
-        pool_size: M.
-        device: where targets, losses and P are kept; None: beside the model.
-        target_dtype: the floating-point type of the kept targets.
-        representation_dtype: the floating-point type of the kept representations.
-
-    Raises:
-        ValueError: an attribute is outside its range.
-    """
-
-    num_samples: int
-    pool_size: int
-    device: torch.device | None = None
-    target_dtype: torch.dtype = torch.float32
-    representation_dtype: torch.dtype = torch.float32
-
-    def __post_init__(self) -> None:
-        check_floating_type("target_dtype", self.target_dtype)
-        check_floating_type("representation_dtype", self.representation_dtype)
 
 
 class SampleTable:
@@ -166,7 +101,7 @@ class SampleTable:
         """
         for column in self.columns():
             if column.on != "cpu" and self.has(column.name):
-                self._rows[column.name] = to_device(self._rows[column.name], self._place(column, device))
+                self._rows[column.name] = to_device(self._rows[column.name], self._layout.place(column, device))
 
     def replace(self, name: str, rows: Tensor) -> None:
         """Take over a whole column.
@@ -365,11 +300,10 @@ class SampleTable:
         return rows
 
     def state_dict(self) -> dict[str, Tensor | None]:
-        """Return copies of all saved columns on the CPU; None for one that is not there."""
+        """Return copies of all columns on the CPU; None for one that is not there."""
         return {
             column.name: self._rows[column.name].detach().to("cpu", copy=True) if self.has(column.name) else None
             for column in self.columns()
-            if column.saved
         }
 
     def prepared(self, state: Mapping[str, Any], *, keep_representations: bool) -> Callable[[], None]:
@@ -383,7 +317,7 @@ class SampleTable:
             ValueError: they are of another dataset length, number of neighbors or classes, or not all such rows.
         """
         new = SampleTable(self._layout)
-        kinds = {column.name: (self._dtype(column), 1 + column.wide) for column in self.columns() if column.saved}
+        kinds = {column.name: (self._layout.dtype(column), 1 + column.wide) for column in self.columns()}
         check_kinds(state, kinds)
         targets = state["soft_targets"]
         saved_classes = None if targets is None else targets.shape[1]
@@ -397,7 +331,7 @@ class SampleTable:
             if saved is not None and own is not None and saved != own:
                 raise ValueError(f"the state is of a run over {saved} {what}, this loader has {own}")
         if targets is None and self.has("soft_targets"):
-            new._add("soft_targets", self.num_classes, device=_CPU)
+            new._add("soft_targets", self.num_classes, device=CPU)
         check_numbers(state, kinds, len(self), saved_classes or 0)
         for column in self.columns():
             rows = state.get(column.name)
@@ -405,7 +339,7 @@ class SampleTable:
             if rows is None or unused.get(column.name, False):
                 continue
             # Wherever the file was loaded to; `to` brings the rows to their place.
-            new._rows[column.name] = rows.detach().to("cpu", self._dtype(column), copy=True)
+            new._rows[column.name] = rows.detach().to("cpu", self._layout.dtype(column), copy=True)
         latest_batch = int(new.last_batch.max()) if len(new) > 0 else -1
 
         def take_over() -> None:
@@ -414,19 +348,6 @@ class SampleTable:
 
         return take_over
 
-    def _add(self, name: str, width: int | None = None, *, device: torch.device | None = None) -> None:
+    def _add(self, name: str, width: int | None = None, *, device: torch.device = CPU) -> None:
         column = next(column for column in self.columns() if column.name == name)
-        shape = (len(self),) if width is None else (len(self), width)
-        place = self._place(column, _CPU if device is None else device)
-        self._rows[name] = torch.full(shape, column.fill, dtype=self._dtype(column), device=place)
-
-    def _place(self, column: Column, device: torch.device) -> torch.device:
-        if column.on == "cpu":
-            return _CPU
-        return device if column.on == "model" or self._layout.device is None else self._layout.device
-
-    def _dtype(self, column: Column) -> torch.dtype:
-        if column.dtype is not None:
-            return column.dtype
-        layout = self._layout
-        return layout.representation_dtype if column.name == "representations" else layout.target_dtype
+        self._rows[name] = self._layout.new_rows(column, width, device)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from torch.profiler import record_function
 
 from mixnn_loader._utils.log import logger
-from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
@@ -20,11 +19,8 @@ from mixnn_loader.run.load_batches import load_batches
 from mixnn_loader.run.observe import is_same_model
 from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Parts
-from mixnn_loader.run.training_step import AVERAGES_NOT_TOLD, NOT_TOLD
+from mixnn_loader.run.told import MOST_UNTOLD
 from mixnn_loader.run.update import Update
-
-MOST_UNTOLD = 64
-"""Batches that a loop may fetch ahead, or leave out: what is told of earlier ones is lost."""
 
 
 class TrainingPass:
@@ -95,14 +91,13 @@ class TrainingPass:
         Args:
             only_if_seen: only if the loss or the model was seen with it.
         """
-        self._write_what_was_told()
+        self._parts.told.write()
         update, epoch = self._pending, self._parts.schedule.epoch
         if update is None or epoch is None or (only_if_seen and not self._has_been_seen(update)):
             return
         self._pending = None
         update.write(self._parts.table, epoch, self._parts.processes)
-        if not update.is_told:
-            self._parts.untold.append(update)
+        self._parts.told.wait_for(update)
         self._parts.batches.done(update.number)
         self.part.trained += 1
         if self._parts.observer.has_seen_step:  # a loop that fetches batches ahead trains on this one later
@@ -126,7 +121,7 @@ class TrainingPass:
         parts, epoch = self._parts, self._parts.schedule.epoch
         parts.observer.end()
         if parts.processes.size > 1:  # as above, after a pass that was left early
-            parts.untold.clear()
+            parts.told.forget()
         length = self._length(at_end)
         parts.batches.forget()
         if epoch is None:
@@ -145,7 +140,7 @@ class TrainingPass:
             self._parts.mix_layers.clear()
         self._pending, self.is_over = None, True
         self._parts.observer.end()
-        self._parts.untold.clear()
+        self._parts.told.forget()
 
     def _has_been_seen(self, update: Update) -> bool:
         return update.receipt.trained_on or self._parts.observer.has_seen_step
@@ -168,7 +163,7 @@ class TrainingPass:
         """Start an epoch, or go on with the one in progress; after warm-up, estimate once."""
         parts = self._parts
         self._check_length()
-        self._write_what_was_told()
+        parts.told.write()
         if not self._resumes:
             self._catch_up()
         now = parts.observer.fingerprint()
@@ -177,7 +172,7 @@ class TrainingPass:
             parts.table.forget(keep_drawn=parts.schedule.number > 0)
         epoch = parts.schedule.open()
         try:
-            self._check_told_before(epoch)
+            parts.told.check_last_epoch(epoch)
             parts.synchronizer.start(epoch)
             parts.table.to(parts.view.device)
             if not parts.settings.keeps_averages_in(epoch.phase):
@@ -227,15 +222,9 @@ class TrainingPass:
                     f"epoch {epoch.number} is over: another was started, set or loaded; iterate one at a time"
                 )
             self._check_mixed()
-            self._check_told()
+            if self._pending is not None:
+                self._parts.told.check()
             self.settle()
-
-    def _write_what_was_told(self) -> None:
-        """Write down what has been told of batches that came before the last one."""
-        untold = self._parts.untold
-        for update in untold:
-            update.write_step(self._parts.table, self._parts.schedule.epoch)
-        untold[:] = [update for update in untold if not update.is_told][-MOST_UNTOLD:]
 
     def _check_mixed(self) -> None:
         """See that what has been trained on was mixed in the layers of ``mix_layer``.
@@ -252,42 +241,6 @@ class TrainingPass:
         self._unchecked[:] = [(batch, receipt) for batch, receipt in self._unchecked if not receipt.trained_on][
             -MOST_UNTOLD:
         ]
-
-    def _check_told(self) -> None:
-        """Find out at once where the model was trained and the loader is not told what it said.
-
-        Warns:
-            UserWarning: averages of predictions are wanted, and nothing is told.
-
-        Raises:
-            RuntimeError: nothing is told, and there is nothing else to go by.
-        """
-        pending, parts = self._pending, self._parts
-        if pending is not None and not parts.journal.loss_is_used and parts.observer.has_seen_step:
-            self._tell_of_untold(parts.schedule.epoch)
-
-    def _check_told_before(self, epoch: Epoch) -> None:
-        """Find out the same of the epoch before: of a step that is compiled nothing is seen but that the model changes.
-
-        Not at the end of that epoch: a loop that leaves it by ``break`` would not hear of it.
-
-        Warns:
-            UserWarning: as above, of the first epoch.
-
-        Raises:
-            RuntimeError: likewise.
-        """
-        parts = self._parts
-        if not parts.journal.loss_is_used and parts.observer.changed_in_last_epoch:
-            self._tell_of_untold(epoch if parts.schedule.finished == 1 else None)
-
-    def _tell_of_untold(self, epoch: Epoch | None) -> None:
-        """Raise where there is nothing else to go by; or else warn, if averages are kept in the epoch."""
-        settings = self._parts.settings
-        if settings.scan == "training":
-            raise RuntimeError(NOT_TOLD)
-        if epoch is not None and settings.keeps_averages_in(epoch.phase):
-            warn_user(AVERAGES_NOT_TOLD)
 
     def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:
         parts = self._parts
@@ -309,7 +262,7 @@ class TrainingPass:
             # have to do together is done now.
             self.settle()
             parts.synchronizer.share()
-            parts.untold.clear()  # what is told from now on would be known to this process alone
+            parts.told.forget()  # what is told from now on would be known to this process alone
         return batch
 
     def _draws_seed(self) -> bool:

@@ -21,7 +21,8 @@ from toy import NUM_CLASSES, Points, mlp, tensors_of
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader._utils.processes import Processes
-from mixnn_loader.run.sample_table import Layout, SampleTable
+from mixnn_loader.run.columns import Layout
+from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.share_rows import average_rows
 
 NUM_SAMPLES = 41  # two processes get 21 samples each, three get 14: one sample is drawn twice

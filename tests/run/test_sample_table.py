@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mixnn_loader._utils.batch_indices import BatchIndices
-from mixnn_loader.run.sample_table import Layout, SampleTable
+from mixnn_loader.run.columns import Layout
+from mixnn_loader.run.sample_table import SampleTable
 
 NAMES = [
     "given_labels",
