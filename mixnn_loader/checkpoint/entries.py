@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixnn_loader._utils.random_state import RandomState
 
-STATE_VERSION = 1
+STATE_VERSION = 9
 """Written into every state; a change of the format raises it."""
 
 Check = Callable[[str, Any], None]

@@ -17,6 +17,7 @@ from torch.utils.data import (
 )
 
 from mixnn_loader.data.user_loader import num_samples as num_samples_of
+from mixnn_loader.datasets.balanced import BalancedOrder
 
 _MEMBERS = "members must be the dataset indices of the training samples, or a mask with True for each of them"
 
@@ -41,6 +42,21 @@ def declared_members(loader: DataLoader[Any]) -> np.ndarray | None:
     num_samples = num_samples_of(loader)
     within = (drawn >= 0) & (drawn < num_samples)  # one beyond is an error of the dataset's when it is drawn
     return _distinct(drawn[within], num_samples)
+
+
+def listed_batches(loader: DataLoader[Any]) -> np.ndarray | None:
+    """Read in which batch each sample comes, (N,) int64, -1 where in none; None unless the batches are a list."""
+    batches: Any = loader.batch_sampler
+    if not any(_as_in(kind, batches) for kind in _COLLECTIONS):
+        return None
+    num_samples = num_samples_of(loader)
+    batch_of = np.full(num_samples, -1, dtype=np.int64)
+    for number, batch in enumerate(batches):
+        indices = _readable(batch)
+        if indices is None:
+            return None
+        batch_of[indices[(indices >= 0) & (indices < num_samples)]] = number
+    return batch_of
 
 
 def makes_own_batches(loader: DataLoader[Any]) -> bool:
@@ -144,6 +160,7 @@ _READERS: dict[type, Callable[[Any], np.ndarray | None]] = {
     RandomSampler: lambda sampler: np.arange(len(sampler.data_source)),
     SubsetRandomSampler: lambda sampler: _integers(sampler.indices),
     WeightedRandomSampler: lambda sampler: np.flatnonzero(sampler.weights.detach().cpu().numpy() > 0),
+    BalancedOrder: lambda sampler: sampler.members(),
     DistributedSampler: lambda sampler: np.arange(len(sampler.dataset)),
     **dict.fromkeys(_COLLECTIONS, _integers),
 }

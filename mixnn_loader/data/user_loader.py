@@ -98,7 +98,8 @@ def warn_of_parts(loader: DataLoader[Any], rank: int, num_processes: int) -> Non
     Warns:
         UserWarning: each process gets everything, there are parts that none gets, or this one gets another's.
     """
-    samplers = samplers_of(loader).values()
+    # Beside a batch sampler of the user's, DataLoader makes a sampler of its own, which nobody asks.
+    samplers: list[Any] = [loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)]
     num_parts = max((int(getattr(sampler, "num_replicas", 1)) for sampler in samplers), default=1)
     parts = {int(sampler.rank) for sampler in samplers if hasattr(sampler, "num_replicas") and hasattr(sampler, "rank")}
     if num_parts != num_processes and num_parts > 1:
@@ -106,9 +107,9 @@ def warn_of_parts(loader: DataLoader[Any], rank: int, num_processes: int) -> Non
             f"the sampler divides the data into {num_parts} parts, and {num_processes} processes train together: init "
             "torch.distributed before the first epoch, and pass the same group to both"
         )
-    elif num_parts > 1 and parts != {rank}:
+    elif num_parts > 1 and (others := parts - {rank}):
         warn_user(
-            f"the sampler draws the part of process {min(parts - {rank})}, and this is process {rank}: build it where "
+            f"the sampler draws the part of process {min(others)}, and this is process {rank}: build it where "
             "the process knows its rank, after init_process_group, or pass rank= to DistributedSampler"
         )
     elif num_parts == 1 < num_processes and any(isinstance(s, (RandomSampler, SequentialSampler)) for s in samplers):

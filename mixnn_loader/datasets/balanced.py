@@ -35,12 +35,12 @@ class ClassBalancedBatchSampler(BatchSampler):
     ) -> None:
         check_count("batch_size", batch_size, 1)
         check_count("num_batches", num_batches, 1)
-        order = _BalancedOrder(torch.as_tensor(labels), batch_size * num_batches, generator)
+        order = BalancedOrder(torch.as_tensor(labels), batch_size * num_batches, generator)
         # With PyTorch's own batches of another order, whoever knows PyTorch's batch sampler knows this one.
         super().__init__(order, batch_size, drop_last=False)
 
 
-class _BalancedOrder(Sampler[int]):
+class BalancedOrder(Sampler[int]):
     """So many dataset indices an epoch, of all classes equally many, in random order."""
 
     def __init__(self, labels: Tensor, num_samples: int, generator: torch.Generator | None) -> None:
@@ -53,6 +53,10 @@ class _BalancedOrder(Sampler[int]):
 
     def __len__(self) -> int:
         return self._num_samples
+
+    def members(self) -> np.ndarray:
+        """Return the dataset indices that may be drawn, (N,) int64."""
+        return torch.cat(self._classes).numpy()
 
     def __iter__(self) -> Iterator[int]:
         generator = self.generator

@@ -1,4 +1,4 @@
-"""Neighbors within a mini-batch: a handful of kernels, and nothing that waits for the device.
+"""Neighbors within a mini-batch: a handful of kernels for each neighbor, and nothing that waits for the device.
 
 Whatever depends on the data is a mask. Shapes depend on B and k alone.
 """
@@ -104,6 +104,7 @@ def random_in_batch(indices: Tensor, k: int, draws: Tensor) -> tuple[Tensor, Ten
             f"draws must be floating point of shape (B, k) with B = {batch_size} and k = {k}, got "
             f"{draws.dtype} of shape {tuple(draws.shape)}"
         )
+    indices = indices.contiguous()
     by_sample, order = indices.sort(stable=True)  # rows of the same sample are next to each other: first to end
     first = torch.searchsorted(by_sample, indices)[:, None]
     end = torch.searchsorted(by_sample, indices, right=True)[:, None]

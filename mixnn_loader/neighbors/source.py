@@ -15,7 +15,7 @@ class Candidates(NamedTuple):
     """Who may become a neighbor in this epoch.
 
     Attributes:
-        members: (n,) int64, sorted dataset indices of the training samples with a finite loss.
+        members: (n,) int64, sorted dataset indices of the training samples with a finite loss, at least one.
         pool: (N, M) int64, what `NeighborSource.search` found for each of the dataset's N samples, nearest first. A
             sample for which nothing was found has its own index there.
     """

@@ -84,7 +84,7 @@ class DatasetScan:
         known = self._members.now()
         if len(known) == 0 and self._members.known() is not None:
             raise RuntimeError("the sampler can draw no sample: its indices are empty, or its weights all zero")
-        batch_of = self._members.batches()
+        batch_of = self._members.batches(known)
         if batch_of is not None:  # with whom the others can be collated is not known before they are drawn
             known = known[batch_of[known] >= 0]
         self._batches.share(known, self._processes.rank, self._processes.size, batch_of=batch_of)

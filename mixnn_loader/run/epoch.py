@@ -59,6 +59,10 @@ class Epoch:
         self.start: Tensor | None = None
         self.changed = False
 
+    def leave_as_they_are(self) -> None:
+        """Make the epoch one of warm-up."""
+        self.phase = self.record["phase"] = "warm-up"
+
     def place(self, batch: int) -> Place:
         """Return the place of one of its batches."""
         return Place(self.number, batch, self.phase)

@@ -48,12 +48,12 @@ class Estimator:
         self._warn = WarnOnce()
         self._votes = StandingVotes()
 
-    def estimate(self, epoch: Epoch) -> dict[str, Any]:
+    def estimate(self, epoch: Epoch) -> dict[str, Any] | None:
         """Bring the table up to date for an epoch after warm-up.
 
         Returns:
-            The epoch's entries for the history; none in an epoch that leaves everything as the last scan found it, or
-            as long as nothing is known of any sample.
+            The epoch's entries for the history; none in an epoch that leaves everything as the last scan found it. Or
+            else None: nothing is known of any sample.
 
         Raises:
             RuntimeError: the sampler can draw no sample, or none has a finite loss and representation.
@@ -61,11 +61,7 @@ class Estimator:
         settings, table = self._settings, self._table
         members = self._dataset_scan.choose()
         if len(members) == 0:  # what is drawn from now on will take part
-            self._warn(
-                "the sampler does not tell what it will draw, and nothing has been drawn yet: this epoch goes without "
-                "a scan, and without neighbors from the dataset; with warmup_epochs=1 it is known when mixing starts"
-            )
-            return {}
+            return None
         table.to(self._view.device)
         met = self._met(members)
         scans = settings.scans(epoch.number, epoch.warmup) or self._lacks_something(members) or not met.any()

@@ -92,10 +92,7 @@ def _scanned(parts: Parts, epoch: int) -> tuple[SampleTable, Tensor]:
     """Return a table of its own, with labels, losses and representations of the members, and these."""
     members = parts.dataset_scan.choose()
     if len(members) == 0:
-        raise RuntimeError(
-            "there is nothing to report: no sample has been drawn yet, and the sampler does not tell what it will "
-            "draw; train an epoch first"
-        )
+        raise RuntimeError(f"there is nothing to report before the first epoch: {parts.members.unknown()}")
     table = parts.table.emptied()
     parts.dataset_scan.run(table, epoch, need_representations=True, keep_predictions=True)
     return table, members

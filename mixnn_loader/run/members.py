@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.log import logger
 from mixnn_loader._utils.processes import Processes
-from mixnn_loader.data.members import declared_members, makes_own_batches
+from mixnn_loader.data.members import declared_members, listed_batches, makes_own_batches
 from mixnn_loader.run.sample_table import SampleTable
 
 
@@ -79,14 +79,40 @@ class Members:
         self._tell(len(members), source)
         return members
 
-    def batches(self) -> np.ndarray | None:
-        """Say in which batch each sample of the dataset came, where only the user's own batches may be collated.
+    def batches(self, members: np.ndarray) -> np.ndarray | None:
+        """Say in which batch each sample of the dataset comes, where only the user's own batches may be collated.
+
+        Of several processes, each has to ask.
+
+        Args:
+            members: (n,) int64, the same on all processes.
 
         Returns:
-            (N,) int64, the number of the batch in which a sample was drawn last, the same on all processes; -1 where it
-            has not been drawn. None where samples can be put together as they come.
+            (N,) int64, the number of the batch in which a sample was drawn last, or else of that of a list of batches
+            in which it stands. Members that are in none have a number of their own, once another is in one. -1 where
+            there is no number. None where samples can be put together as they come.
         """
-        return self._table.last_batch.numpy().astype(np.int64) if self._own_batches else None
+        if not self._own_batches:
+            return None
+        processes, drawn = self._processes, self._table.last_batch.numpy().astype(np.int64)
+        listed = listed_batches(self._loader)
+        if listed is not None:  # beyond any number of a batch that has been drawn
+            listed = np.where(listed < 0, -1, listed * processes.size + processes.rank + np.iinfo(np.int32).max)
+            drawn = np.where(drawn < 0, listed, drawn)
+        rows = np.flatnonzero(drawn >= 0)
+        numbers = np.full(len(drawn), -1, dtype=np.int64)
+        rows, of_rows = (processes.gather(torch.from_numpy(part)).numpy() for part in (rows, drawn[rows]))
+        numbers[rows] = of_rows
+        alone = members[numbers[members] < 0]
+        if 0 < len(alone) < len(members):
+            numbers[alone] = numbers.max() + 1 + np.arange(len(alone))
+        return numbers
+
+    def unknown(self) -> str:
+        """Say why nothing is known of any sample."""
+        if self._own_batches:
+            return "what the batch sampler puts together is known only after it has been drawn"
+        return "nothing has been drawn yet, and the sampler does not tell what it will draw (members= does)"
 
     def elsewhere(self, indices: Tensor) -> np.ndarray:
         """List members that are not in a batch, (n,) int64, as far as that is known before anything has been drawn.

@@ -82,12 +82,15 @@ class Rehearsal:
         self._rules = rules
         self._mix_layers = mix_layers
         self._is_done = False
+        self._first: np.ndarray | None = None
 
     def hold(self, received: ReceivedBatch) -> None:
         """Try everything, for the first time that this is called.
 
+        Where other samples are not known before they are drawn, the next batch is loaded with those of the first.
+
         Args:
-            received: the first batch.
+            received: the batch that is about to be handed out.
 
         Warns:
             UserWarning: the model's outputs are probabilities, or inputs pass the layers of ``mix_layer`` by.
@@ -95,11 +98,16 @@ class Rehearsal:
         Raises:
             Exception: whatever would be raised later.
         """
-        if self._is_done or len(received.loaded.groups) == 0:
+        if len(received.loaded.groups) == 0 or (self._is_done and self._first is None):
             return
         settings = self._settings
         indices = received.loaded.groups[:, 0].numpy()
         rng = derived_rng(settings.seed, 0, 0, Stream.REHEARSAL)
+        if self._first is not None:
+            first, self._first = np.setdiff1d(self._first, indices), None
+            if len(first) > 0:
+                self._load_together(indices, first, settings.num_neighbors, int(rng.integers(2**32)))
+            return
         seed = int(rng.integers(2**32))
         [scanned] = load_once(self._loader, self._scan_dataset, [indices[:, None]], seed)
         batch = self._receiver.receive(scanned, self._view.device)
@@ -150,9 +158,10 @@ class Rehearsal:
         loaded: ReceivedBatch | None = None
         if drawn.shape[1] > 0:
             elsewhere = rng.permutation(self._members.elsewhere(torch.from_numpy(indices)))
-            loaded = self._load(
-                indices, drawn, np.resize(elsewhere, drawn.shape) if len(elsewhere) > 0 else drawn, seed
-            )
+            if len(elsewhere) > 0:
+                loaded = self._load_together(indices, elsewhere, drawn.shape[1], seed)
+            else:
+                loaded, self._first = self._receive(indices, drawn, seed), indices
         representations_of_batch = predictions.representations if source.sees == "batch" else None
         own = to_device(torch.from_numpy(indices), device)
         pairs = source.pair(own, representations_of_batch, k, rng)
@@ -184,21 +193,20 @@ class Rehearsal:
                 posteriors = torch.full(shape, log_posterior, dtype=torch.float32, device=found.device)
                 checked_weights(weigh(posteriors, some, rng), some, thoroughly=True)
 
-    def _load(self, indices: np.ndarray, within: np.ndarray, elsewhere: np.ndarray, seed: int) -> ReceivedBatch:
-        """Load the batch with neighbors from elsewhere in the dataset; if that fails, see whether it is due to them.
+    def _load_together(self, indices: np.ndarray, others: np.ndarray, k: int, seed: int) -> ReceivedBatch:
+        """Load a batch with neighbors from elsewhere in the dataset; if that fails, see whether it is due to them.
 
         Args:
             indices: (B,) int64, the batch.
-            within: (B, K) int64, neighbors of the batch itself.
-            elsewhere: (B, K) int64, others, if any are known.
+            others: (n,) int64, samples that are not in it.
+            k: neighbors a sample.
             seed: of the random transforms.
         """
+        elsewhere = np.resize(others, (len(indices), k))
         try:
             return self._receive(indices, elsewhere, seed)
         except Exception as error:
-            if elsewhere is within:
-                raise
-            self._receive(indices, within, seed)
+            self._receive(indices, np.repeat(indices[:, None], k, axis=1), seed)
             # A sample that cannot be loaded at all says so itself. Twice, as a collate_fn may want more than one.
             alone = [np.array([[index], [index]]) for index in np.unique(elsewhere)]
             load_once(self._loader, self._loader.dataset, alone, seed)

@@ -12,7 +12,7 @@ HISTORY = ("times_asked", "wrong_events", "probability_sums")
 HISTORY_ROUNDING = 1e-3
 """A sum of float32 probabilities is above their number by this share at most."""
 
-NEVER_NONE = ("given_labels", "neighbor_pool")
+MAY_BE_NONE = ("soft_targets", "averages", "representations", "unshared")
 
 
 def check_kinds(state: Mapping[str, Any], kinds: Mapping[str, tuple[torch.dtype, int]]) -> None:
@@ -29,7 +29,7 @@ def check_kinds(state: Mapping[str, Any], kinds: Mapping[str, tuple[torch.dtype,
         if name not in state:
             raise ValueError(f"the state has no {name!r} of the samples; is the checkpoint whole?")
         rows = state[name]
-        if rows is None and name not in NEVER_NONE:
+        if rows is None and name in MAY_BE_NONE:
             continue
         kind = f"{'floating-point' if dtype.is_floating_point else dtype} tensor of {dims} dimensions"
         is_float = isinstance(rows, Tensor) and rows.is_floating_point()
@@ -59,15 +59,10 @@ def check_numbers(state: Mapping[str, Any], names: Iterable[str], num_samples: i
     for name in names:
         if state[name] is not None and len(state[name]) != num_samples:
             raise ValueError(f"the state's {name} must have a row for each of the {num_samples} samples")
-    columns = [state[name] for name in HISTORY]
-    if all(column is None for column in columns):
-        return
-    if all(column is not None for column in columns):
-        asked, wrong, sums = (column.cpu() for column in columns)
-        most = asked * (1 + HISTORY_ROUNDING)
-        if bool(((wrong >= 0) & (wrong <= asked) & (sums >= 0) & (sums <= most)).all()):
-            return
-    raise ValueError(
-        f"the state's {', '.join(HISTORY)} do not belong together: what was counted must be between 0 and how often a "
-        "sample was asked about; is the checkpoint whole?"
-    )
+    asked, wrong, sums = (state[name].cpu() for name in HISTORY)
+    most = asked * (1 + HISTORY_ROUNDING)
+    if not bool(((wrong >= 0) & (wrong <= asked) & (sums >= 0) & (sums <= most)).all()):
+        raise ValueError(
+            f"the state's {', '.join(HISTORY)} do not belong together: what was counted must be between 0 and how "
+            "often a sample was asked about; is the checkpoint whole?"
+        )

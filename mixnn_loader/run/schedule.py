@@ -8,7 +8,6 @@ from torch import Tensor
 from mixnn_loader._utils.log import logger
 from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.run.epoch import Epoch, Record
-from mixnn_loader.run.place import Phase
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.tally import Tally
 from mixnn_loader.run.warmup import FEW, first_after_warmup
@@ -34,7 +33,6 @@ class Schedule:
         self.history: list[Record] = []
         self.finished = 0
         self._told = False
-        self._reached: set[Phase] = set()
         self._is_set = False
         self._has_opened = False
         self._warned = False
@@ -66,7 +64,6 @@ class Schedule:
                     self.finished = max(0, self.finished - (self.number - number))
                     self.number, self.epoch, self._latest = number, None, None
                     self.history = [record for record in self.history if record["epoch"] < number]
-                    self._reached = set()
                     del self._starts[place + 1 :]
                     return True
         if self.number == 0 or self._settings.phase(self.number, self.warmup) == "warm-up":
@@ -86,7 +83,6 @@ class Schedule:
             self.epoch = self._epoch(self.number)
             self._tell_of_end(self.epoch)
             self._warn_of_number()
-        self._reached.add(self.epoch.phase)
         if not any(record is self.epoch.record for record in self.history):
             self.history.append(self.epoch.record)
         return self.epoch
@@ -128,10 +124,10 @@ class Schedule:
             UserWarning: epochs have been trained for, all of them of warm-up; or none that corrects labels, though
                 nobody has said when that should begin.
         """
-        settings = self._settings
-        if self.finished == 0 or "correction" in self._reached:
+        settings, reached = self._settings, {record["phase"] for record in self.history}
+        if self.finished == 0 or "correction" in reached:
             return
-        if "mixing" not in self._reached:
+        if "mixing" not in reached:
             advice = (
                 "tell it how long the training is, epochs=, or set warmup_epochs="
                 if settings.epochs is None
@@ -221,7 +217,6 @@ class Schedule:
             within: whether it was saved within an epoch.
         """
         self.history = [dict(record) for record in state["history"]]
-        self._reached = {record["phase"] for record in self.history}
         self.number, self.epoch = state["epoch"], None
         self._starts, self._latest, self._is_set = [], None, False
         if state["trained"] > 0 or within:
@@ -254,6 +249,7 @@ class Schedule:
         epoch = self._epoch(number)
         if self.history and self.history[-1]["epoch"] == number:
             epoch.record = self.history[-1]
+            epoch.phase = epoch.record["phase"]
         return epoch
 
     def _go_on_in(self, number: int, trained: int) -> Epoch:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from torch.profiler import record_function
 
 from mixnn_loader._utils.log import logger
+from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
 from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
@@ -182,8 +183,14 @@ class TrainingPass:
                 epoch.trained == 0 and epoch.estimated_for is not None and not is_same_model(epoch.estimated_for, now)
             )
             if epoch.phase != "warm-up" and (is_old or not epoch.is_estimated):
-                epoch.record |= parts.estimator.estimate(epoch)
-                epoch.is_estimated, epoch.estimated_for = True, now
+                if (estimated := parts.estimator.estimate(epoch)) is None:
+                    warn_user(
+                        f"epoch {epoch.number} is one of warm-up, in which nothing is mixed: {parts.members.unknown()}"
+                    )
+                    epoch.leave_as_they_are()
+                else:
+                    epoch.record |= estimated
+                    epoch.is_estimated, epoch.estimated_for = True, now
         except Exception:
             parts.schedule.withdraw(epoch)
             raise

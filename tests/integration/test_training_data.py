@@ -144,7 +144,7 @@ def test_a_fold(name: str, warmup_epochs: int, neighbors: Any, scan: Any, caplog
         name, warmup_epochs=warmup_epochs, correction_epoch=2, neighbors=neighbors, scan=scan, num_neighbors=2
     )
     waits = warmup_epochs == 0 and name in DO_NOT_TELL
-    with pytest.warns(RuntimeWarning, match="nothing has been drawn yet") if waits else nullcontext():
+    with pytest.warns(UserWarning, match="epoch 0 is one of warm-up") if waits else nullcontext():
         met = train(loader, 2)
     state = loader.state_dict()
     met += train(loader, 2)

@@ -259,8 +259,6 @@ def test_a_state_that_is_broken_in_one_column_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"times_asked": None},
-        {"probability_sums": None},
         {"probability_sums": torch.tensor([0.0, torch.inf, 0.0, 0.0])},
         {"probability_sums": torch.tensor([0.0, torch.nan, 0.0, 0.0])},
         {"probability_sums": torch.tensor([-0.1, 0.0, 0.0, 0.0])},
@@ -274,8 +272,12 @@ def test_a_history_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     load(sample_table(4, 2, 3), state | {"probability_sums": torch.full((4,), 3 + 1e-6)})
     with pytest.raises(ValueError, match="times_asked, wrong_events, probability_sums do not belong together"):
         load(sample_table(4, 2, 3), state | change)
-    nothing = dict.fromkeys(("times_asked", "wrong_events", "probability_sums"))
-    load(sample_table(4, 2, 3), state | nothing)
+
+
+@pytest.mark.parametrize("name", ["given_labels", "losses", "times_asked", "log_clean_probability", "last_batch"])
+def test_a_column_that_is_always_there_must_not_be_missing(name: str) -> None:
+    with pytest.raises(ValueError, match=f"the state's {name} must be a .*, got None; is the checkpoint whole"):
+        load(sample_table(4, 2, 3), filled().state_dict() | {name: None})
 
 
 def test_representations_are_left_out_where_they_are_not_needed() -> None:
