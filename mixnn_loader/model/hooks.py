@@ -48,6 +48,19 @@ def find_feature_layer(model: nn.Module, feature_layer: FeatureLayer) -> nn.Modu
     )
 
 
+class Hook:
+    """Calls a function; in a copy of the model, as one makes for an average of its weights, it does nothing."""
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return None if self._function is None else self._function(*args)
+
+    def __reduce__(self) -> tuple[type["Hook"], tuple[()]]:
+        return Hook, ()
+
+
 @contextmanager
 def captured_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
     """Collect a copy of the first input of every call of ``layer`` while the context is open.

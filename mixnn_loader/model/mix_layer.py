@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mixnn_loader.model.hooks import name_of
+from mixnn_loader.model.hooks import Hook, name_of
 from mixnn_loader.model.wrappers import compiled_inside, unwrap
 
 MixLayer = nn.Module | str | Sequence[nn.Module | str]
@@ -125,10 +125,10 @@ class MixLayers:
         for tensor in inputs:
             weakref.finalize(tensor, _let_go, weakref.ref(out)).atexit = False
         if not out.handles and model is not None:
-            out.handles.append(model.register_forward_pre_hook(_Arrival(out), with_kwargs=True))
-            out.handles.append(model.register_forward_hook(_Departure(out), always_call=True))
+            out.handles.append(model.register_forward_pre_hook(Hook(out.arrive), with_kwargs=True))
+            out.handles.append(model.register_forward_hook(Hook(out.depart), always_call=True))
             for number, (name, layer) in enumerate(self.modules.items()):
-                out.handles.append(layer.register_forward_hook(_Hook(self._model, number, name, out)))
+                out.handles.append(layer.register_forward_hook(Hook(_Mixing(self._model, number, name, out))))
         return out.batches[-1]
 
     def check(self, batch: Waiting) -> None:
@@ -166,6 +166,15 @@ class _Out:
         found = [batch for batch in self.batches if batch.is_in(memory)]
         return found[-1] if found else None
 
+    def arrive(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        """Find out which batch the model gets."""
+        if model.training and not torch.compiler.is_compiling():
+            self.current = self.found((args, kwargs))
+
+    def depart(self, *_: Any) -> None:
+        """Note that the model has been called, whether the call came to an end or not."""
+        self.current = None
+
     def clear(self) -> None:
         """Know no batch, and leave the model as it was."""
         self.batches.clear()
@@ -182,44 +191,7 @@ def _let_go(out: "weakref.ref[_Out]") -> None:
             there.clear()
 
 
-class _Inert:
-    """What a hook becomes in a copy of the model, as one makes for an average of its weights: it does nothing."""
-
-    __name__ = "inert"
-
-    def __call__(self, *args: Any) -> None:
-        """Do nothing."""
-
-
-class _Arrival:
-    """Finds out which batch the model gets."""
-
-    def __init__(self, out: _Out) -> None:
-        self._out = out
-
-    def __call__(self, model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        if model.training and not torch.compiler.is_compiling():
-            self._out.current = self._out.found((args, kwargs))
-
-    def __reduce__(self) -> tuple[type[_Inert], tuple[()]]:
-        return _Inert, ()
-
-
-class _Departure:
-    """The model has been called, whether it came to an end or not."""
-
-    def __init__(self, out: _Out) -> None:
-        self._out = out
-
-    def __call__(self, model: nn.Module, args: Any, output: Any) -> None:
-        del model, args, output
-        self._out.current = None
-
-    def __reduce__(self) -> tuple[type[_Inert], tuple[()]]:
-        return _Inert, ()
-
-
-class _Hook:
+class _Mixing:
     """Mixes a layer's output."""
 
     def __init__(self, model: Callable[[], nn.Module | None], number: int, name: str, out: _Out) -> None:
@@ -246,9 +218,6 @@ class _Hook:
         if len(been_here) > 1:
             raise RuntimeError(AMBIGUOUS)
         return been_here[0] if been_here else None
-
-    def __reduce__(self) -> tuple[type[_Inert], tuple[()]]:
-        return _Inert, ()
 
 
 def _memory(nest: Any) -> Iterator[range]:

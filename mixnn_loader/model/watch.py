@@ -1,6 +1,6 @@
 """The first training step, watched once: does the model get what the loader gave?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mixnn_loader._utils.nested import map_tensors, tensors_of
 from mixnn_loader.model.difference import Given, difference, expected
+from mixnn_loader.model.hooks import Hook
 from mixnn_loader.model.prepare import Prepare
 from mixnn_loader.model.wrappers import calls_inside, compiled_inside
 
@@ -61,7 +62,7 @@ class Watch:
         self._outermost = model
         self._handles: list[RemovableHandle] = []  # the outermost module's first
         for module in _watched(model):
-            self._handles.append(module.register_forward_pre_hook(_Hook(self._look), with_kwargs=True))
+            self._handles.append(module.register_forward_pre_hook(Hook(self._look), with_kwargs=True))
 
     def close(self) -> None:
         """Take the hooks away, and let the batch go."""
@@ -99,20 +100,6 @@ class Watch:
     def _remove_hooks(self, keep: int = 0) -> None:
         while len(self._handles) > keep:
             self._handles.pop().remove()
-
-
-class _Hook:
-    """Calls a function; in a copy of the model, as one makes for an average of its weights, it does nothing."""
-
-    def __init__(self, look: Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None] | None = None) -> None:
-        self._look = look
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._look is not None:
-            self._look(module, args, kwargs)
-
-    def __reduce__(self) -> tuple[type["_Hook"], tuple[()]]:
-        return _Hook, ()
 
 
 def difference_message(seen: Seen) -> str | None:
