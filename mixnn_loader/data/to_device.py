@@ -119,11 +119,26 @@ class Receiver:
 
 
 def _first_rows(part: Any, num_own: int, width: int) -> Any:
-    """Return what is of the samples themselves, in tensors, arrays, lists and mappings of a row a sample."""
+    """Return what is of the samples themselves: of whatever has a row a sample, and of nests of that.
+
+    A list whose entries all have a row a sample is what PyTorch's collate_fn makes of samples that are tuples.
+    """
     if isinstance(part, Mapping):
         return {key: _first_rows(value, num_own, width) for key, value in part.items()}
+    num_rows = num_own * width
+    if isinstance(part, (list, tuple)) and len(part) > 0 and all(_has_rows(entry, num_rows) for entry in part):
+        entries = [_first_rows(entry, num_own, width) for entry in part]
+        return type(part)(*entries) if hasattr(part, "_fields") else type(part)(entries)
+    return part[:num_own] if _has_rows(part, num_rows) else part
+
+
+def _has_rows(part: Any, num_rows: int) -> bool:
+    if isinstance(part, Mapping):
+        return any(_has_rows(value, num_rows) for value in part.values())
     has_rows = part.ndim > 0 if isinstance(part, (Tensor, np.ndarray)) else isinstance(part, (list, tuple))
-    return part[:num_own] if has_rows and len(part) == num_own * width else part
+    if has_rows and len(part) == num_rows:
+        return True
+    return isinstance(part, (list, tuple)) and len(part) > 0 and all(_has_rows(entry, num_rows) for entry in part)
 
 
 def _copied(batch: ReceivedBatch, device: torch.device) -> ReceivedBatch:

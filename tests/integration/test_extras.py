@@ -1,6 +1,6 @@
 """What a dataset gives besides inputs and label comes along on request, of the samples themselves."""
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -60,6 +60,29 @@ def test_of_a_mapping_they_are_a_dict(mode: dict[str, Any]) -> None:
         assert others["place"]["row"].tolist() == targets.indices.tolist()
         assert others["path"] == [f"{i}.png" for i in targets.indices.tolist()]
         MixNNLoss()(mlp()(inputs), batch).backward()
+
+
+class Place(NamedTuple):
+    """A named tuple, as datasets give them."""
+
+    row: int
+    file: str
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_in_tuples_and_lists_they_are_those_of_the_samples(batch_size: int) -> None:
+    class Nested(Named):
+        def __getitem__(self, index: int) -> Any:
+            inputs, label = self.points[index]
+            return inputs, label, (f"{index}.png", index), Place(index, str(index)), [{"row": index}, [index, (index,)]]
+
+    loader: Any = MixNNDataLoader(Nested(), mlp(), batch_size=batch_size, warmup_epochs=0, extras=True)
+    for _, targets, (paths, indices), place, (mapping, (row, (inner,))) in loader:
+        expected = targets.indices.tolist()
+        assert indices.tolist() == place.row.tolist() == mapping["row"].tolist() == expected
+        assert row.tolist() == inner.tolist() == expected
+        assert list(paths) == [f"{index}.png" for index in expected]
+        assert list(place.file) == [str(index) for index in expected]
 
 
 def test_unpack_tells_which_parts_they_are() -> None:
