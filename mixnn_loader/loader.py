@@ -3,6 +3,7 @@
 import inspect
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -85,8 +86,8 @@ class MixNNDataLoader(SampleRows):
         neighbors: where they come from: ``"dataset"``, the nearest in the whole training set (the paper);
             ``"batch"``, the nearest in the mini-batch (the authors' released code); ``"random"`` and
             ``"random-batch"``, uniform draws from either; or an object like
-            `mixnn_loader.neighbors.NeighborSource`. In a batch of B there are B - 1 neighbors: those that are missing
-            to K have weight 0.
+            `mixnn_loader.neighbors.NeighborSource`. In a batch of B there are B - 1 neighbors: where K is more, what
+            is missing has weight 0.
         neighbor_pool: M >= K, ``"dataset"`` only: draw the K from the M nearest, afresh for every batch; None: the K
             nearest.
         search: of neighbors in the dataset, to be mixed with or to vote: ``"exact"``; ``"cells"``, faster from about
@@ -126,8 +127,8 @@ class MixNNDataLoader(SampleRows):
             of masks and lengths, over the samples that take part; ``"own"``, not at all; a function ``(own (B, ...),
             neighbors (B, K, ...), weights (B, K+1)) -> mixed (B, ...)``; or a dict, tuple or list of these, nested as
             the inputs are. None, and for parts that are not named: numbers are averaged; with ``mix_layer``, boolean
-            tensors and integers whose name has "mask" in it are united, of those with "length" the longest counts,
-            and other integers go to the layer.
+            tensors and integers whose name has "mask" or "padding" in it are united, of those with "length", "lens"
+            or "seq_len" the longest counts, and other integers go to the layer.
         feature_layer: the layer whose input is the representation: a module, its dotted name, or a function
             ``(model, inputs) -> (logits, representations)``; None: looked for, see
             `mixnn_loader.model.classifier.find_classifier`.
@@ -450,6 +451,7 @@ class MixNNDataLoader(SampleRows):
             "within": within,
         }
 
+    @torch.inference_mode(mode=False)  # what it takes over must be writable in the training
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the run that `state_dict` was called on stopped; what cannot be loaded changes nothing.
 
@@ -496,7 +498,8 @@ class MixNNDataLoader(SampleRows):
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
         if name.startswith("_") or not hasattr(self._wrapped, name):
-            hint = "; it is an argument, and repr(loader) tells it" if name in _DEFAULTS else ""
+            is_told = any(field.name == name and field.init for field in fields(Settings))
+            hint = "; it is an argument, and repr(loader) tells it" if is_told else ""
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
         return getattr(self._wrapped, name)
 

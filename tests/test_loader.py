@@ -115,6 +115,14 @@ def test_public_attributes_are_forwarded_and_private_ones_are_not() -> None:
     assert not isinstance(loader, DataLoader)
 
 
+@pytest.mark.parametrize(("name", "value"), [("momentum", 0.5), ("seed", 3), ("extras", True), ("num_classes", 3)])
+def test_the_hint_at_repr_is_given_where_repr_tells(name: str, value: Any) -> None:
+    loader = MixNNDataLoader(Points(), mlp(), **{name: value})
+    with pytest.raises(AttributeError) as error:
+        getattr(loader, name)
+    assert ("repr(loader) tells it" in str(error.value)) is (f"{name}={value}" in repr(loader))
+
+
 @pytest.mark.parametrize(
     "name",
     ["epoch", "soft_targets", "clean_probability", "neighbor_indices", "losses", "given_labels"],

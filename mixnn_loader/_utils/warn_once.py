@@ -25,7 +25,7 @@ class WarnOnce:
         self._given: set[str] = set()
 
     def __call__(self, message: str, *values: object) -> None:
-        """Give a warning of the caller's caller, or log it at INFO if it was given before.
+        """Give a warning at the user's line, or log it at INFO if it was given before.
 
         Args:
             message: the text, with the placeholders of `logging` for what may differ the next time.

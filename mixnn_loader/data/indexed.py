@@ -124,7 +124,7 @@ class NeighborBatchSampler(Sampler[IndexBatch]):
         Args:
             epoch: its number.
             draw: draws the neighbors.
-            offset: a batch's number in the pass, less its number in the epoch.
+            offset: a batch's number in the pass minus its number in the epoch.
         """
         self._epoch, self._draw, self._offset = epoch, draw, offset
 

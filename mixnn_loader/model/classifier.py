@@ -43,7 +43,7 @@ def find_classifier(model: nn.Module, forward: Callable[[], Tensor]) -> nn.Modul
     return called[-1] if called else candidates[-1]
 
 
-def classifiers(model: nn.Module, num_classes: int | None) -> list[nn.Module]:
+def classifiers(model: nn.Module, num_classes: int) -> list[nn.Module]:
     """List the layers that may be the classifier: all `torch.nn.Linear` as wide as the output.
 
     If the model has timm's ``get_classifier()``, and it returns one real module, that alone.
@@ -92,7 +92,7 @@ def _equal(output: Tensor, logits: Tensor) -> bool:
     return bool(torch.isclose(output.to(logits), logits, rtol=0, atol=0, equal_nan=True).all())
 
 
-def _convolutions(model: nn.Module, num_classes: int | None) -> str:
+def _convolutions(model: nn.Module, num_classes: int) -> str:
     convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     names = [
         f"{name!r} ({type(module).__name__}, {module.in_channels} -> {module.out_channels})"

@@ -83,7 +83,7 @@ class MixLayers:
         layers: modules of it or their dotted names, one or several.
 
     Attributes:
-        modules: the layers, by their dotted names.
+        modules: the layers, by their dotted names in quotes, as messages have them.
 
     Raises:
         TypeError: a layer is neither.

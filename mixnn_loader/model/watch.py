@@ -57,12 +57,14 @@ class Watch:
         self.seen: Seen | None = None
         self._prepare = prepare
         self._calls = 0
-        self._inputs: Any = map_tensors(lambda tensor: tensor.detach().clone(), inputs)
+        self._inputs: Any = None
         self._given: Given | None = None
         self._outermost = model
         self._handles: list[RemovableHandle] = []  # the outermost module's first
         for module in _watched(model):
             self._handles.append(module.register_forward_pre_hook(Hook(self._look), with_kwargs=True))
+        if self._handles:
+            self._inputs = map_tensors(lambda tensor: tensor.detach().clone(), inputs)
 
     def close(self) -> None:
         """Take the hooks away, and let the batch go."""

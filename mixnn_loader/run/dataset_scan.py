@@ -62,13 +62,12 @@ class DatasetScan:
         self._bar = progress_bar() if progress else None
         nobody = np.empty(0, dtype=np.int64)
         self._batches = ScanBatches(nobody, loader.batch_size or SCAN_BATCH_SIZE, seed=settings.seed)
-        self._generator = torch.Generator(device="cpu")
         self._batch_sampler = NeighborBatchSampler(self._batches, settings.seed, reseeds=True)
         self._loader = rebuilt(
             loader,
             dataset,
             batch_sampler=self._batch_sampler,
-            generator=self._generator,
+            generator=None,
             in_order=True,
             persistent_workers=loader.persistent_workers and settings.scans_again,
         )
@@ -106,7 +105,8 @@ class DatasetScan:
         # The pass draws from random streams of its own: the user's come out as if it had not been made.
         seed = int(derived_rng(self._seed, epoch, Stream.SCAN).integers(2**32))
         self._batch_sampler.begin_epoch(epoch)
-        self._generator.manual_seed(seed)
+        # The start of a pass draws a number from it, on the default device.
+        self._loader.generator = torch.Generator(torch.get_default_device()).manual_seed(seed)
         with forked_random_state(seed):
             batches: Iterable[LoadedBatch] = self._loader
             if self._bar is not None:

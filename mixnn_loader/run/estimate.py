@@ -62,7 +62,6 @@ class Estimator:
         members = self._dataset_scan.choose()
         if len(members) == 0:  # what is drawn from now on will take part
             return None
-        table.to(self._view.device)
         met = self._met(members)
         scans = settings.scans(epoch.number, epoch.warmup) or self._lacks_something(members) or not met.any()
         if not scans and (settings.scan == "epoch" or (self._asks and not table.has("representations"))):

@@ -20,7 +20,7 @@ def load_batches(parts: Parts, epoch: Epoch, offset: int, *, draws_seed: bool) -
     Args:
         parts: what all passes share.
         epoch: whose batches they are.
-        offset: a batch's number in the pass, less its number in the epoch.
+        offset: a batch's number in the pass minus its number in the epoch.
         draws_seed: whether the start draws a number of the user's for the workers, as the user's own loader does.
 
     Raises:

@@ -37,7 +37,7 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
     rows = _usable(table, members)
     labels, num_classes = table.given_labels[rows], table.soft_targets.shape[1]
     directions = directions_of(table, rows)
-    num_asked = min(num_voters(len(rows), num_classes), len(rows) - 1)
+    num_asked = num_voters(len(rows), num_classes)
     num_listed = min(num_neighbors, len(rows) - 1)
     own = to_device(labels, directions.device)
     found = torch.empty(len(rows), 0, dtype=torch.int64, device=directions.device)

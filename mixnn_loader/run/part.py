@@ -10,7 +10,7 @@ class Part:
     Attributes:
         first_batch: batches of the pass before it.
         first_sample: samples of the pass before it.
-        offset: a batch's number in the pass, less its number in the epoch.
+        offset: a batch's number in the pass minus its number in the epoch.
         trained: its batches that have been trained on.
     """
 

@@ -84,8 +84,8 @@ class Rehearsal:
         self._is_done = False
         self._first: np.ndarray | None = None
 
-    def hold(self, received: ReceivedBatch) -> None:
-        """Try everything, for the first time that this is called.
+    def run(self, received: ReceivedBatch) -> None:
+        """Try everything, on the first call only.
 
         Where other samples are not known before they are drawn, the next batch is loaded with those of the first.
 
@@ -183,7 +183,12 @@ class Rehearsal:
                 votes = said if estimator.uses_votes else None
                 evidence = Evidence(distinct, labels[first], losses, averages, votes)
                 estimate = estimator.estimate(evidence, WarnOnce())
-            checked_estimate(estimate, len(distinct))
+            likely = checked_estimate(estimate, len(distinct)).likely
+            if self._settings.correct_by == "credibility" and likely is None and not self._settings.keeps_averages:
+                raise ValueError(
+                    "correct_by='credibility' moves targets towards what is likely, and what is passed as "
+                    "credibility= gives none: let it return likely= of its Estimate, (n, C), or set uses_averages = True"
+                )
 
     def _weigh(self, found: Tensor, rng: np.random.Generator) -> None:
         """Weigh where all are found, and where none is; with all equally credible, and surely wrong."""

@@ -34,9 +34,10 @@ class SampleRows(ABC):
 
     @property
     def clean_probability(self) -> Tensor:
-        """(N,) float32, the probability that the given label is right (Eq. 9); NaN where there is no loss to tell.
+        """(N,) float32, the probability that the given label is right (Eq. 9).
 
-        It can be too small for float32 and then is zero; the weights are made of its logarithm.
+        NaN before the first estimate and for samples that take no part, 0 where the loss is not finite. It can be too
+        small for float32 and then is zero; the weights are made of its logarithm.
         """
         return self._table_now().log_clean_probability.exp()
 

@@ -74,6 +74,11 @@ class Settings:
     estimator: Credibility = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        # NumPy's numbers are welcome, but not everything that these go to takes them.
+        for given in fields(self):
+            value = getattr(self, given.name, None)
+            if isinstance(value, np.generic):
+                object.__setattr__(self, given.name, value.item())
         check_count("num_neighbors", self.num_neighbors)
         check_count("seed", self.seed)
         for name, minimum in (("epochs", 1), ("epoch_length", 1)):
@@ -100,13 +105,8 @@ class Settings:
         check_fraction("prediction_momentum", self.prediction_momentum)
         check_choice("correct_by", self.correct_by, get_args(Correction))
         check_not_negative("early_learning", self.early_learning)
-        if not isinstance(self.correct_neighbors, (bool, np.bool_)):
+        if not isinstance(self.correct_neighbors, bool):
             raise ValueError(f"correct_neighbors must be True or False, got {self.correct_neighbors!r}")
-        # NumPy's numbers are welcome, but not everything that these go to takes them.
-        for given in fields(self):
-            value = getattr(self, given.name, None)
-            if isinstance(value, np.generic):
-                object.__setattr__(self, given.name, value.item())
         estimator = credibility_of(self.credibility)
         # A search is also for those who vote, whoever is mixed with whom.
         is_for_voters = estimator.uses_votes and self.neighbors != "dataset"

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import torch
 from torch.profiler import record_function
 
 from mixnn_loader._utils.log import logger
@@ -86,6 +87,7 @@ class TrainingPass:
         finally:
             self.end(exhausted=exhausted)
 
+    @torch.inference_mode(mode=False)  # what it writes must stay writable in the training
     def settle(self, *, only_if_seen: bool = False) -> None:
         """Write down what the batch that was handed out last has changed: it has been trained on.
 
@@ -168,8 +170,16 @@ class TrainingPass:
         if not self._resumes:
             self._catch_up()
         now = parts.observer.fingerprint()
+        has_corrected = any(record["phase"] == "correction" for record in parts.schedule.history)
         if not self._resumes and parts.schedule.rewind(now, is_same_model):
-            logger.info("the model is as it was at the start of epoch %d, which comes again", parts.schedule.number)
+            text = f"the model is as it was at the start of epoch {parts.schedule.number}, which comes again"
+            if has_corrected:
+                warn_user(
+                    f"{text}, with the labels as given. To train a model anew on what they were corrected to, take "
+                    "label_report().corrected_labels() before, or call set_epoch() with the epoch to go on with"
+                )
+            else:
+                logger.info(text)
             parts.table.forget(keep_drawn=parts.schedule.number > 0)
         epoch = parts.schedule.open()
         try:
@@ -252,7 +262,7 @@ class TrainingPass:
     def _hand_out(self, received: ReceivedBatch, epoch: Epoch) -> MixNNBatch:
         parts = self._parts
         parts.members.check_drawn(received.loaded.groups[:, 0].numpy())
-        parts.rehearsal.hold(received)
+        parts.rehearsal.run(received)
         with record_function("mixnn_loader.mix"):
             place = epoch.place(received.loaded.number - self.part.offset)
             batch, self._pending = parts.mixer.mix(received, place)

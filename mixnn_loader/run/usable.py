@@ -1,4 +1,4 @@
-"""Of which samples the model says something that can be gone by."""
+"""Which samples have a finite loss and a finite representation."""
 
 import torch
 from torch import Tensor

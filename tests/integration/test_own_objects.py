@@ -251,6 +251,20 @@ class Returning(Credibility):
         return Estimate(torch.full_like(evidence.losses, self.value), None)
 
 
+@pytest.mark.parametrize("asks_model", [False, True])
+def test_voters_that_say_nothing_likely_correct_by_averages_or_are_refused(asks_model: bool) -> None:
+    class Voting(Returning):
+        uses_votes, uses_averages = True, asks_model
+
+    arguments: dict[str, Any] = {"credibility": Voting(-3.0), "correct_by": "credibility", "correction_epoch": 1}
+    if asks_model:
+        loader, _ = trained(3, **arguments)
+        assert not torch.equal(loader.soft_targets, loader.soft_targets.round())
+        return
+    with pytest.raises(ValueError, match=r"towards what is likely, and .* gives none.*uses_averages = True"):
+        trained(1, **arguments)
+
+
 @pytest.mark.parametrize("value", [0.25, torch.nan])
 def test_probabilities_in_place_of_their_logarithms_are_refused(value: float) -> None:
     loader = MixNNDataLoader(Points(), mlp(), batch_size=8, credibility=Returning(value))

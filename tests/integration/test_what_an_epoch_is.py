@@ -380,6 +380,35 @@ def test_a_search_for_a_learning_rate_uses_up_no_epoch() -> None:
     assert training.phases() == "wwwmmcc"
 
 
+def test_a_model_that_is_restored_after_labels_were_corrected_is_warned_of() -> None:
+    training = Training()
+    start = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+    for _ in range(7):
+        training.epoch()
+    assert training.phases()[-1] == "c"
+    training.model.load_state_dict(start)
+    with pytest.warns(UserWarning, match=r"at the start of epoch 0, .* with the labels as given.*set_epoch\(\)"):
+        training.epoch()
+    targets = training.loader.soft_targets
+    assert torch.equal(targets, targets.round())
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"credibility": "agreement", "correct_by": "credibility"}, {"early_learning": 3.0}], ids=str
+)
+def test_what_is_asked_or_loaded_in_inference_mode_can_be_trained_on(arguments: dict[str, Any]) -> None:
+    training, other = Training(**arguments), Training(**arguments)
+    training.epoch()
+    training.epoch(2)
+    with torch.inference_mode():
+        training.loader.label_report()
+        other.loader.load_state_dict(training.loader.state_dict())
+    for one in (training, other):
+        for _ in range(6):
+            one.epoch()
+        assert one.phases()[-1] == "c"
+
+
 def test_the_batches_of_a_look_come_again() -> None:
     """The next pass is as if nobody had looked, but for the user's own random stream."""
 

@@ -275,6 +275,17 @@ def test_the_batch_is_let_go(net: Net, images: Tensor, factor: int) -> None:
     assert [reference() is not None for reference in kept].count(True) == 1
 
 
+def test_of_a_model_that_cannot_be_watched_no_batch_is_kept(images: Tensor) -> None:
+    net = Net()
+    net.compile()
+    watch = Watch(net, images)
+    assert not has_hooks(net)
+    gc.collect()
+    kept = [item for item in gc.get_objects() if issubclass(type(item), Tensor) and item.shape == images.shape]
+    assert len(kept) == 1  # the fixture's
+    watch.close()
+
+
 def test_the_model_computes_what_it_would(net: Net, images: Tensor) -> None:
     expected = net(images)
     expected.sum().backward()
