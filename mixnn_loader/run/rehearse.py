@@ -187,7 +187,7 @@ class Rehearsal:
             if self._settings.correct_by == "credibility" and likely is None and not self._settings.keeps_averages:
                 raise ValueError(
                     "correct_by='credibility' moves targets towards what is likely, and what is passed as "
-                    "credibility= gives none: let it return likely= of its Estimate, (n, C), or set uses_averages = True"
+                    "credibility= gives none: let it return Estimate(..., likely=...), or set uses_averages = True"
                 )
 
     def _weigh(self, found: Tensor, rng: np.random.Generator) -> None:

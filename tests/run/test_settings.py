@@ -42,7 +42,10 @@ from mixnn_loader.neighbors import NearestInBatch, NearestInDataset
         ({"neighbor_pool": 2.5}, "neighbor_pool must be None or an integer >= 0, got 2.5"),
         ({"num_neighbors": 3, "neighbor_pool": 2}, "neighbor_pool must be None or >= num_neighbors (3), got 2"),
         ({"num_neighbors": 2, "neighbor_pool": 0}, "neighbor_pool must be None or >= num_neighbors (2), got 0"),
-        ({"epochs": 20, "correction_epoch": np.int64(20)}, "None, or smaller than epochs (20), got 20"),
+        (
+            {"epochs": 20, "correction_epoch": np.int64(20)},
+            "correction_epoch must be None, or smaller than epochs (20), got 20",
+        ),
         ({"epochs": 5, "warmup_epochs": 5}, "warmup_epochs must be smaller than epochs (5), got 5"),
         ({"neighbors": "batch", "neighbor_pool": 5}, "neighbor_pool must be None with neighbors='batch', got 5"),
         ({"early_learning": -1.0}, "early_learning must be a number >= 0, got -1.0"),
