@@ -1,4 +1,4 @@
-"""Images in channels_last, in which convolutions on a CPU run about twice as fast."""
+"""Images in channels_last, in which convolutions on a CPU run up to twice as fast, those of small plain networks above all."""
 
 from typing import Any
 

@@ -118,9 +118,6 @@ class ModelView:
             inputs: a batch on the model's device.
             need_representations: also return what enters the feature layer, flattened.
 
-        Warns:
-            RuntimeWarning: see `mixnn_loader.model.buffers.WrittenBuffers.kept`.
-
         Raises:
             TypeError: the model's output is not a tensor, its ``forward`` takes something else than the inputs, or
                 ``prepare`` returned something else.
