@@ -34,7 +34,7 @@ from mixnn_loader.run.describe import described
 from mixnn_loader.run.epoch import Record
 from mixnn_loader.run.make_report import make_report
 from mixnn_loader.run.part import Part
-from mixnn_loader.run.parts import Surroundings, assembled
+from mixnn_loader.run.parts import Options, assembled
 from mixnn_loader.run.plain_pass import PlainPasses
 from mixnn_loader.run.sample_rows import SampleRows
 from mixnn_loader.run.sample_table import SampleTable
@@ -253,7 +253,7 @@ class MixNNDataLoader(SampleRows):
             if len(scan_dataset) != count:
                 raise ValueError(f"scan_dataset must have the dataset's {count} samples, got {len(scan_dataset)}")
         self._settings = settings
-        self._around = Surroundings(
+        self._options = Options(
             scan_dataset=scan_dataset,
             members=None if members is None else given_members(members, count),
             prepare=prepare,
@@ -275,13 +275,13 @@ class MixNNDataLoader(SampleRows):
 
     def _set_up(self, model: nn.Module) -> None:
         """Start afresh, with nothing known of any sample."""
-        parts = assembled(self._wrapped, model, self._settings, self._around)  # may raise
+        parts = assembled(self._wrapped, model, self._settings, self._options)  # may raise
         self._model, self._parts = model, parts
         self._plain = PlainPasses(self._parts)
         self._pass: TrainingPass | None = None
         self._stopped_in: Part | None = None
         # Asked when the loader goes, at the latest when the interpreter ends.
-        self._farewell = weakref.finalize(self, self._parts.schedule.warn_if_short)
+        self._warning_at_end = weakref.finalize(self, self._parts.schedule.warn_if_short)
 
     def reset(self, model: nn.Module | None = None) -> None:
         """Forget everything, and start with epoch 0: for sweeps and folds.
@@ -294,11 +294,11 @@ class MixNNDataLoader(SampleRows):
         Raises:
             TypeError, ValueError: the model cannot be used; ``feature_layer`` must be in it.
         """
-        before, farewell = self._pass, self._farewell
+        before, warning_at_end = self._pass, self._warning_at_end
         if before is not None:
             before.end()
         self._set_up(self._model if model is None else model)
-        farewell.detach()
+        warning_at_end.detach()
 
     def __len__(self) -> int:
         """Return the number of batches a pass."""
@@ -533,18 +533,18 @@ class MixNNDataLoader(SampleRows):
         Raises:
             TypeError: the loader cannot be copied.
         """
-        if self._around.process_group is not None:
+        if self._options.process_group is not None:
             raise TypeError("a loader with a process_group cannot be copied; build a new one and load its state_dict()")
         return {
             "wrapped": self._wrapped,
             "model": self._model,
             "settings": self._settings,
-            "around": self._around,
+            "options": self._options,
             "state": self.state_dict(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._wrapped, self._settings, self._around = state["wrapped"], state["settings"], state["around"]
+        self._wrapped, self._settings, self._options = state["wrapped"], state["settings"], state["options"]
         self._set_up(state["model"])
         self.load_state_dict(state["state"])
 
@@ -556,7 +556,7 @@ class MixNNDataLoader(SampleRows):
         return self._with(deep_copied(self.__getstate__(), memo))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        check_picklable(self._wrapped, self._settings, self._around)
+        check_picklable(self._wrapped, self._settings, self._options)
         return super().__reduce_ex__(protocol)
 
     def _with(self, state: dict[str, Any]) -> "MixNNDataLoader":

@@ -89,7 +89,7 @@ class Parts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class Options:
     """What the user says besides the method's hyper-parameters, checked; see `mixnn_loader.MixNNDataLoader`."""
 
     scan_dataset: Any
@@ -110,44 +110,44 @@ class Surroundings:
     progress: bool
 
 
-def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, around: Surroundings) -> Parts:
+def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, options: Options) -> Parts:
     """Build the parts for a run that has not started.
 
     Args:
         wrapped: the user's loader.
         model: the model being trained.
         settings: the hyper-parameters.
-        around: everything else.
+        options: everything else.
 
     Raises:
         TypeError, ValueError: an argument cannot be used.
         ImportError: a package that it needs is not installed.
     """
-    view = ModelView(model, around.feature_layer, around.device, around.autocast_dtype, prepare=around.prepare)
-    processes = Processes(around.process_group, lambda: view.device)
+    view = ModelView(model, options.feature_layer, options.device, options.autocast_dtype, prepare=options.prepare)
+    processes = Processes(options.process_group, lambda: view.device)
     layout = Layout(
         num_samples=num_samples(wrapped),
         pool_size=settings.table_width,
-        device=around.state_device,
-        target_dtype=around.target_dtype,
-        representation_dtype=around.representation_dtype,
+        device=options.state_device,
+        target_dtype=options.target_dtype,
+        representation_dtype=options.representation_dtype,
     )
     table = SampleTable(layout)
     table.to(view.device)
-    if around.num_classes is not None:
-        table.set_num_classes(around.num_classes)
-    members = Members(wrapped, table, processes, around.members)
+    if options.num_classes is not None:
+        table.set_num_classes(options.num_classes)
+    members = Members(wrapped, table, processes, options.members)
     known = members.known()
     settings.check_members(layout.num_samples if known is None else len(known))
-    rules = InputRules(around.mix, has_layer=around.mix_layer is not None)
-    mix_layers = None if around.mix_layer is None else MixLayers(model, around.mix_layer)
+    rules = InputRules(options.mix, has_layer=options.mix_layer is not None)
+    mix_layers = None if options.mix_layer is None else MixLayers(model, options.mix_layer)
     receiver = Receiver(
-        resolve_unpack(around.unpack), rules if settings.num_neighbors > 0 else None, extras=around.extras
+        resolve_unpack(options.unpack), rules if settings.num_neighbors > 0 else None, extras=options.extras
     )
-    journal, schedule, observer = Journal(), Schedule(settings), Observer(model, around.prepare)
+    journal, schedule, observer = Journal(), Schedule(settings), Observer(model, options.prepare)
     batches = ResumableBatches(wrapped)
     batch_sampler = NeighborBatchSampler(batches, settings.seed)
-    scan_dataset = wrapped.dataset if around.scan_dataset is None else around.scan_dataset
+    scan_dataset = wrapped.dataset if options.scan_dataset is None else options.scan_dataset
     dataset_scan = DatasetScan(
         settings,
         view,
@@ -155,7 +155,7 @@ def assembled(wrapped: DataLoader[Any], model: nn.Module, settings: Settings, ar
         members,
         loader=wrapped,
         dataset=scan_dataset,
-        progress=around.progress,
+        progress=options.progress,
         processes=processes,
     )
     return Parts(

@@ -1,5 +1,6 @@
 """One iteration of the loader, in which the model is trained."""
 
+import logging
 import math
 import sys
 import time
@@ -172,14 +173,13 @@ class TrainingPass:
         now = parts.observer.fingerprint()
         has_corrected = any(record["phase"] == "correction" for record in parts.schedule.history)
         if not self._resumes and parts.schedule.rewind(now, is_same_model):
-            text = f"the model is as it was at the start of epoch {parts.schedule.number}, which comes again"
-            if has_corrected:
-                warn_user(
-                    f"{text}, with the labels as given. To train a model anew on what they were corrected to, take "
-                    "label_report().corrected_labels() before, or call set_epoch() with the epoch to go on with"
-                )
-            else:
-                logger.info(text)
+            logger.log(
+                logging.WARNING if has_corrected else logging.INFO,  # no warning: a search for a learning rate does so
+                "the model is as it was at the start of epoch %d, which comes again, with the labels as given. To "
+                "train a model anew on what they were corrected to, take label_report().corrected_labels() before, or "
+                "call set_epoch() with the epoch to go on with",
+                parts.schedule.number,
+            )
             parts.table.forget(keep_drawn=parts.schedule.number > 0)
         epoch = parts.schedule.open()
         try:

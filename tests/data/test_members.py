@@ -19,7 +19,8 @@ from torch.utils.data import (
 )
 from toy import Points
 
-from mixnn_loader.data.members import declared_members, given_members, makes_own_batches
+from mixnn_loader.data.members import declared_members, given_members, listed_batches, makes_own_batches
+from mixnn_loader.datasets import ClassBalancedBatchSampler
 
 POINTS = Points(10)
 ALL = list(range(10))
@@ -151,6 +152,20 @@ def test_nothing_is_drawn_to_know() -> None:
 def test_batches_that_the_user_makes(batch_sampler: Any, members: list[int] | None) -> None:
     assert declared(batch_sampler=batch_sampler) == members
     assert makes_own_batches(DataLoader(POINTS, batch_sampler=batch_sampler))
+
+
+def test_the_balanced_batches_of_this_library_say_it_too() -> None:
+    assert declared(batch_sampler=ClassBalancedBatchSampler([0, 1, 1, 0, 2, 0, 1, 0, 0, 2], 2, 3)) == ALL
+
+
+def test_a_list_of_batches_says_where_each_sample_is() -> None:
+    def listed(batch_sampler: Any) -> list[int] | None:
+        batch_of = listed_batches(DataLoader(POINTS, batch_sampler=batch_sampler))
+        return None if batch_of is None else batch_of.tolist()
+
+    assert listed([[3, 1], torch.tensor([9, 3])]) == [-1, 0, -1, 1, -1, -1, -1, -1, -1, 1]
+    assert listed([[3, 1], Halves()]) is None
+    assert listed(BatchSampler(ALL, 2, drop_last=False)) is None
 
 
 def test_batches_of_torch_are_not_the_users() -> None:

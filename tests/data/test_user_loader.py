@@ -20,7 +20,16 @@ from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader
 from mixnn_loader.data.indexed import COPIED_ARGUMENTS, REPLACED_ARGUMENTS
-from mixnn_loader.data.user_loader import as_data_loader, is_endless_by_design, length_of
+from mixnn_loader.data.user_loader import as_data_loader, is_endless_by_design, length_of, warn_of_parts
+
+
+def test_parts_of_a_sampler_that_does_not_say_which_it_draws() -> None:
+    class Dividing(SubsetRandomSampler):
+        num_replicas = 2
+
+    warn_of_parts(DataLoader(Points(), sampler=Dividing(range(20))), rank=1, num_processes=2)
+    with pytest.warns(UserWarning, match="divides the data into 2 parts, and 3 processes"):
+        warn_of_parts(DataLoader(Points(), sampler=Dividing(range(20))), rank=1, num_processes=3)
 
 
 class Stream(IterableDataset[Any]):

@@ -74,6 +74,16 @@ def no_waiting() -> Iterator[None]:
 
 
 @MODES
+def test_a_gpu_as_default_device(mode: dict[str, Any]) -> None:
+    training = Training("cuda", mode)
+    with torch.device("cuda"):
+        for epoch in range(4):
+            for batch in training.loader:
+                training.step(batch)
+            assert training.loader.epoch == epoch + 1
+
+
+@MODES
 def test_no_batch_waits_for_the_device(mode: dict[str, Any]) -> None:
     training = Training("cuda", mode)
     for epoch in range(4):

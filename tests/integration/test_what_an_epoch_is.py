@@ -380,15 +380,17 @@ def test_a_search_for_a_learning_rate_uses_up_no_epoch() -> None:
     assert training.phases() == "wwwmmcc"
 
 
-def test_a_model_that_is_restored_after_labels_were_corrected_is_warned_of() -> None:
+def test_a_model_that_is_restored_after_labels_were_corrected_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
     training = Training()
     start = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
     for _ in range(7):
         training.epoch()
     assert training.phases()[-1] == "c"
     training.model.load_state_dict(start)
-    with pytest.warns(UserWarning, match=r"at the start of epoch 0, .* with the labels as given.*set_epoch\(\)"):
+    with caplog.at_level(logging.WARNING, logger="mixnn_loader"):
         training.epoch()
+    (message,) = caplog.messages
+    assert "at the start of epoch 0, which comes again, with the labels as given" in message
     targets = training.loader.soft_targets
     assert torch.equal(targets, targets.round())
 
