@@ -1,15 +1,16 @@
 """``mixnn-labels``: from a folder of images, or a file of features, to the labels that look wrong."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import torch
-from torch import nn
 
 from mixnn_loader import LabelReport, recipes
+from mixnn_loader.command.images import files_of, for_timm, small_images
 from mixnn_loader.command.networks import from_timm, perceptron, small_convolutional
 from mixnn_loader.command.samples import (
     DEMO_NOISE,
@@ -17,18 +18,14 @@ from mixnn_loader.command.samples import (
     Rows,
     UsageError,
     demo_samples,
-    in_memory,
-    read_image,
     read_samples,
 )
 from mixnn_loader.command.training import train_and_report
-from mixnn_loader.datasets.augment import ImageTransform, channel_statistics
-from mixnn_loader.datasets.image_list import ImageList
 from mixnn_loader.datasets.in_memory import InMemoryDataset
 from mixnn_loader.report.html import check_installed
 
-SMALL, LARGE = 32, 224
-"""Pixels that images are brought to: for the network of our own, and for one of timm's."""
+SMALL = 32
+"""Pixels that images are brought to for the network of our own."""
 
 MOST_LISTED = 10
 """Unreadable images that are listed on the terminal; the file has all."""
@@ -36,6 +33,8 @@ MOST_LISTED = 10
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that a terminal does not have must not end the command
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = build_parser()
     args = parser.parse_args(arguments)
     if args.demo == (args.data is not None):
@@ -73,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--output", type=Path, default=Path(), metavar="FOLDER", help="where to write the files (default: here)")
     add("--epochs", type=_positive, default=30, help="how long to train (default: %(default)s)")
     add("--batch-size", type=_positive, default=128, metavar="B", help="samples a training step (default: %(default)s)")
-    add("--size", type=_positive, metavar="PIXELS", help=f"of images (default: {SMALL}, with --model {LARGE})")
+    add("--size", type=_positive, metavar="PIXELS", help=f"of images (default: {SMALL}; with --model, its own)")
     add("--flip", action="store_true", help="mirror images at random: right for photographs, wrong for letters")
     add("--model", metavar="NAME", help="a network of timm's in place of a small one")
     add("--weights", metavar="FILE", help="weights for --model, from a file on disk")
@@ -98,10 +97,18 @@ def run(args: argparse.Namespace) -> None:
     _check_flags(samples, args)
     _tell_unreadable(samples, args.output)
     torch.manual_seed(args.seed)
-    data, scan_data, shown = datasets(samples, args)
-    model = _network(samples, data, args)
-    rows = samples.readable if isinstance(samples, ImageFiles) else range(len(samples.labels))
     num_classes = len(samples.class_names)
+    if args.model is not None and isinstance(samples, ImageFiles):
+        model = from_timm(args.model, num_classes, args.weights, download=args.download)
+        shown = files_of(samples)
+        data, scan_data = for_timm(shown, model, args.size, flip=args.flip)
+    elif _are_features(samples):
+        model = perceptron(samples.inputs.shape[1], num_classes)
+        data = scan_data = shown = InMemoryDataset(samples.inputs, samples.labels)
+    else:
+        data, scan_data, shown = small_images(samples, args.size or SMALL, flip=args.flip)
+        model = small_convolutional(data.inputs.shape[1], num_classes)
+    rows = samples.readable if isinstance(samples, ImageFiles) else range(len(samples.labels))
     print(f"{len(rows)} samples, {num_classes} classes, training for {args.epochs} epochs on {args.device}")
     report = train_and_report(
         data,
@@ -148,48 +155,8 @@ def summary(report: LabelReport, samples: ImageFiles | Rows, page: Path, table: 
     return "\n".join(lines)
 
 
-def datasets(samples: ImageFiles | Rows, args: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """Return the samples with augmentation, without it, and as a person looks at them."""
-    if _are_features(samples):
-        plain = InMemoryDataset(samples.inputs, samples.labels)
-        return plain, plain, plain
-    if isinstance(samples, Rows):
-        images, shown = InMemoryDataset(samples.inputs, samples.labels), None
-    else:
-        shown = ImageList([samples.root / name for name in samples.names], samples.labels, loader=read_image)
-        if args.model is not None:
-            return *_from_files(shown, args.size or LARGE, flip=args.flip), shown
-        images = in_memory(samples, args.size or SMALL)
-    statistics = channel_statistics(images.inputs)
-    mean, std = statistics[0], [max(value, 1e-3) for value in statistics[1]]
-    scan = images.with_transform(ImageTransform(mean, std))
-    # Not shifted: in a training as short as this the network then errs more, and flags more right labels.
-    data = images.with_transform(ImageTransform(mean, std, flip=args.flip))
-    return data, scan, images if shown is None else shown
-
-
-def _from_files(images: ImageList, size: int, *, flip: bool) -> tuple[ImageList, ImageList]:
-    """Return images that are read when they are wanted, with and without augmentation."""
-    from torchvision import transforms
-
-    last = [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
-    mirror = [transforms.RandomHorizontalFlip()] if flip else []
-    random = [transforms.RandomResizedCrop(size, scale=(0.5, 1)), *mirror, *last]
-    fixed = [transforms.Resize(size), transforms.CenterCrop(size), *last]
-    return images.with_transform(transforms.Compose(random)), images.with_transform(transforms.Compose(fixed))
-
-
 def _are_features(samples: ImageFiles | Rows) -> TypeGuard[Rows]:
     return isinstance(samples, Rows) and samples.inputs.dim() == 2
-
-
-def _network(samples: ImageFiles | Rows, data: Any, args: argparse.Namespace) -> nn.Module:
-    num_classes = len(samples.class_names)
-    if _are_features(samples):
-        return perceptron(samples.inputs.shape[1], num_classes)
-    if args.model is not None:
-        return from_timm(args.model, num_classes, args.weights, download=args.download)
-    return small_convolutional(data.inputs.shape[1], num_classes)
 
 
 def _check_flags(samples: ImageFiles | Rows, args: argparse.Namespace) -> None:

@@ -155,11 +155,15 @@ def _csv(path: Path) -> ImageFiles:
                 raise UsageError(f"{path} must have the columns path and label, its first line has {columns}")
             rows = []
             for row in reader:
+                if not any(row.values()):  # spreadsheets leave such lines behind
+                    continue
                 if not row["path"] or not row["label"]:
                     raise UsageError(f"{path}, line {reader.line_num}: there must be a path and a label, got {row}")
                 rows.append((row["path"], row["label"]))
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} must be UTF-8: {error}") from error
+    except csv.Error as error:
+        raise UsageError(f"{path}, after line {reader.line_num}: {error}; is a quote not closed?") from error
     if not rows:
         raise UsageError(f"{path} has no rows below its first line")
     class_names = _classes({label for _, label in rows})

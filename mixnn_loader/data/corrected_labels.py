@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -170,7 +170,7 @@ def _decisions(file: Path, count: int, paths: list[str] | None) -> list[tuple[in
                 f"{file} has no column {' and no column '.join(map(repr, missing))}; its columns are "
                 f"{reader.fieldnames}"
             )
-        for row in reader:
+        for row in _rows_of(reader, file):
             where = f"{file}, line {reader.line_num}"
             decision = row["decision"]
             if decision not in DECISIONS:
@@ -191,6 +191,14 @@ def _decisions(file: Path, count: int, paths: list[str] | None) -> list[tuple[in
                 raise ValueError(f"{where}: there are two decisions for index {index}")
             found[index] = (index, decision, new)
     return list(found.values())
+
+
+def _rows_of(reader: "csv.DictReader[str]", file: Path) -> Iterator[dict[str, str]]:
+    """Give the rows of a file but for empty ones, which spreadsheets leave behind."""
+    try:
+        yield from (row for row in reader if any(row.values()))
+    except csv.Error as error:
+        raise ValueError(f"{file}, after line {reader.line_num}: {error}; is a quote not closed?") from error
 
 
 def _same_file(one: str, other: str) -> bool:

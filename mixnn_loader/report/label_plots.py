@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 MOST_CELLS_WITH_NUMBERS = 20
 """Classes up to which the cells of a matrix hold numbers."""
 
+MOST_NAMES = 100
+"""Classes up to which their names stand beside a matrix."""
+
 MARKERS = "osD^v<>ph*"
 
 MOST_POINTS = 2000
@@ -125,9 +128,9 @@ def plot_confusion(report: LabelReport, *, ax: "Axes | None" = None) -> "Axes":
             share = shares[given, suggested]
             color = "white" if share < 50 else "black"
             ax.text(suggested, given, f"{share:.0f}", ha="center", va="center", color=color, fontsize="small")
-    places = range(num_classes)
-    ax.set_xticks(places, report.class_names, rotation=90)
-    ax.set_yticks(places, report.class_names)
+    if num_classes <= MOST_NAMES:
+        ax.set_xticks(range(num_classes), report.class_names, rotation=90)
+        ax.set_yticks(range(num_classes), report.class_names)
     ax.set(xlabel="suggested class", ylabel="given class")
     ax.figure.colorbar(image, ax=ax, label="share of the given class (%)")
     return ax

@@ -33,7 +33,8 @@ def contradicting_duplicates(
     """
     if neighbors.size == 0:
         return []
-    limit = NEAR * float(np.median(distances[:, 0]))
+    nearest = distances[np.isfinite(distances[:, 0]), 0]  # of what points nowhere, no distance is known
+    limit = NEAR * float(np.median(nearest)) if len(nearest) > 0 else 0.0
     # Where half of the samples or more have a twin the median is 0: then equal ones count.
     rows, places = np.nonzero((distances < limit) | (distances == 0))
     if len(rows) == 0:

@@ -73,21 +73,29 @@ def as_image(inputs: Any, statistics: Statistics | None = None) -> "Picture | No
         values = values.transpose(1, 2, 0)
     if values.shape[2] not in (1, 3, 4) or min(values.shape[:2]) < 2:
         return None
+    if values.shape[2] == 4 and values.dtype == np.uint8:
+        return as_rgb(Image.fromarray(np.ascontiguousarray(values)))
     pixels = values[..., :3] if values.dtype == np.uint8 else _to_bytes(values[..., :3].astype(np.float64), statistics)
     return Image.fromarray(pixels[..., 0]) if pixels.shape[2] == 1 else Image.fromarray(pixels)
 
 
 def as_rgb(image: "Picture") -> "Picture":
-    """Turn a picture of any mode upright, and into RGB or gray; more than 8 bits are brought to what 8 bits hold."""
+    """Turn a picture of any mode upright, and into RGB or gray, on white where it is transparent.
+
+    More than 8 bits are brought to what 8 bits hold; a pixel that is no number becomes the darkest.
+    """
     from PIL import Image, ImageOps
 
     upright = ImageOps.exif_transpose(image)
     if upright.mode in ("L", "RGB"):
         return upright
     if upright.mode == "F" or upright.mode.startswith("I"):
-        values = np.asarray(upright, dtype=np.float64)
+        values = _finite(np.asarray(upright, dtype=np.float64))
         low, high = (0, 65_535) if upright.mode.startswith("I;16") else (values.min(), values.max())
         return Image.fromarray((255 * (values - low) / max(high - low, 1e-12)).clip(0, 255).astype(np.uint8))
+    if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+        above = upright.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", above.size, "white"), above).convert("RGB")
     return upright.convert("RGB")
 
 
@@ -158,9 +166,15 @@ def normalization_of(dataset: Any) -> Statistics | None:
     return None
 
 
+def _finite(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Put the least number in the place of what is none."""
+    is_number = np.isfinite(values)
+    return np.where(is_number, values, values[is_number].min() if is_number.any() else 0)
+
+
 def _to_bytes(values: npt.NDArray[np.float64], statistics: Statistics | None) -> npt.NDArray[np.uint8]:
     """Turn an image (H, W, C) of any numbers into bytes."""
-    values = np.nan_to_num(values)
+    values = _finite(values)
     if statistics is not None and all(len(part) in (1, values.shape[2]) for part in statistics):
         values = values * statistics[1] + statistics[0]
     elif values.min() >= 0 and 2 < values.max() <= 255:  # up to 2 it is rather [0, 1] with what a resize added

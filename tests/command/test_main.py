@@ -1,6 +1,7 @@
 """The command, as one calls it."""
 
 import csv
+import io
 import json
 import re
 import runpy
@@ -16,10 +17,10 @@ from PIL import Image
 
 from mixnn_loader import LabelReport
 from mixnn_loader.command import main as command
-from mixnn_loader.command.main import build_parser, main
-from mixnn_loader.command.main import datasets as datasets_of
+from mixnn_loader.command.images import files_of, for_timm, small_images
+from mixnn_loader.command.main import main
 from mixnn_loader.command.networks import from_timm
-from mixnn_loader.command.samples import read_samples
+from mixnn_loader.command.samples import ImageFiles, read_samples
 from mixnn_loader.command.training import train_and_report
 
 COLORS = {"blue": (40, 40, 200), "green": (40, 200, 40), "red": (200, 40, 40)}
@@ -78,12 +79,46 @@ def test_a_person_sees_of_images_with_sixteen_bits_what_the_network_sees(tmp_pat
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(file)
     samples = read_samples(tmp_path / "rays")
-    arguments = build_parser().parse_args([str(tmp_path / "rays")])
-    data, _, shown = datasets_of(samples, arguments)
+    data, _, shown = small_images(samples, 32, flip=False)
     seen = np.asarray(shown[0][0])
     assert seen.shape == (32, 32, 3)
     assert (int(seen.min()), int(seen.max())) == (7, 233)  # 255 / 65,535 of the pixels
     np.testing.assert_array_equal(seen, data.inputs[0].permute(1, 2, 0).numpy())
+
+
+def test_images_that_cannot_be_read_have_no_part_in_the_normalization(colors: Path) -> None:
+    expected = small_images(read_samples(colors), 8, flip=False)[1].transform
+    for folder in colors.iterdir():
+        for number in range(20):
+            (folder / f"broken-{number}.png").write_bytes(b"no image")
+    found: Any = small_images(read_samples(colors), 8, flip=False)[1].transform
+    assert torch.equal(found.mean, expected.mean)
+    assert torch.equal(found.std, expected.std)
+
+
+def test_one_of_timms_networks_gets_images_as_it_was_made_for(colors: Path) -> None:
+    samples = read_samples(colors)
+    assert isinstance(samples, ImageFiles)
+    for name, mean in (("test_vit", 0.5), ("test_byobnet", 0.485)):
+        model = from_timm(name, 3, None, download=False)
+        for data in for_timm(files_of(samples), model, None, flip=True):
+            assert data[0][0].shape == (3, 160, 160)
+            assert data.transform.transforms[-1].mean[0] == mean
+        assert for_timm(files_of(samples), model, 32, flip=False)[1][0][0].shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_names_that_the_terminal_does_not_have(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    features = np.eye(2)[np.where(np.arange(60) < 6, 1 - labels, labels)] + 0.1 * rng.normal(size=(60, 2))
+    names = np.array(["\u732b", "\udcff"])
+    np.savez(tmp_path / "features.npz", features=features, labels=labels, class_names=names)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    assert main([str(tmp_path / "features.npz"), "--output", str(tmp_path), "--epochs", "4", "--batch-size", "16"]) == 0
+    sys.stdout.flush()
+    assert b"given as" in written.getvalue()
 
 
 def test_neighbors_among_features_are_by_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,11 +50,18 @@ def test_unreadable_images_are_left_out_and_listed(tmp_path: Path) -> None:
     assert all(found.unreadable.values())
 
 
+def test_a_table_whose_quote_is_not_closed(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text('path,label\n1.png,"a\n' + "2.png,b\n" * 20_000, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"after line 1: field larger .* quote not closed"):
+        read_samples(table)
+
+
 def test_a_table_of_paths(tmp_path: Path) -> None:
     folder(tmp_path / "images", "1.png", "2.png", "3.png")
     table = tmp_path / "labels.csv"
     table.write_text(
-        '\ufeffpath,label,more\nimages/1.png,"b, c",x\nimages/2.png,a,y\nimages/4.png,a,z\n', encoding="utf-8"
+        '\ufeffpath,label,more\nimages/1.png,"b, c",x\nimages/2.png,a,y\nimages/4.png,a,z\n,,\n', encoding="utf-8"
     )
     found = read_samples(table)
     assert isinstance(found, ImageFiles)

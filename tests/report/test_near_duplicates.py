@@ -29,6 +29,17 @@ def test_groups_are_connected_components_with_several_labels(seed: int, size: in
     assert found == sorted(expected)
 
 
+def test_distances_that_are_not_known_make_no_others_near() -> None:
+    neighbors = np.array([[1], [2], [0], [0], [0]])
+    distances = np.array([[0.5], [0.9], [1.0], [np.inf], [np.inf]], dtype=np.float32)
+    labels = np.array([0, 1, 2, 3, 4])
+    assert contradicting_duplicates(neighbors, distances, labels) == []
+    assert contradicting_duplicates(neighbors, np.full_like(distances, np.inf), labels) == []
+    distances[0] = 0.0
+    (group,) = contradicting_duplicates(neighbors, distances, labels)
+    assert group.tolist() == [0, 1]
+
+
 def test_no_neighbors_no_groups() -> None:
     nothing = np.empty((5, 0), dtype=np.int64)
     assert contradicting_duplicates(nothing, nothing.astype(np.float32), np.arange(5)) == []

@@ -109,6 +109,38 @@ def test_images_of_other_modes() -> None:
         assert pixels(Image.fromarray(BYTES).convert(mode)).shape[:2] == BYTES.shape[:2]
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_what_is_transparent_is_white(mode: str) -> None:
+    ink = np.zeros((6, 7, 4), dtype=np.uint8)  # black on nothing
+    ink[2:4, 3:5, 3] = 255
+    image = Image.fromarray(ink).convert(mode)
+    if mode == "P":
+        image = Image.fromarray((ink[..., 3] > 0).astype(np.uint8)).convert("P")
+        image.putpalette([255, 0, 0, 0, 0, 0])
+        image.info["transparency"] = 0
+    seen = pixels(image)
+    assert set(np.unique(seen)) == {0, 255}
+    assert (seen[2:4, 3:5] == 0).all()
+    assert (seen == 255).sum() == 3 * (6 * 7 - 4)
+
+
+def test_a_tensor_with_transparency_is_on_white_too() -> None:
+    ink = torch.zeros(4, 6, 7, dtype=torch.uint8)
+    ink[3, 2:4, 3:5] = 255
+    assert (pixels(ink) == 255).sum() == 3 * (6 * 7 - 4)
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+def test_a_pixel_that_is_no_number_spoils_no_other(missing: float) -> None:
+    floats = np.linspace(-3, 9, 20, dtype=np.float32).reshape(4, 5)
+    expected = [pixels(inputs) for inputs in (Image.fromarray(floats), floats)]
+    floats[0, 1:3] = missing
+    for inputs, before in zip((Image.fromarray(floats), floats), expected, strict=True):
+        assert np.abs(pixels(inputs)[1:].astype(int) - before[1:]).max() <= 1
+    floats[:] = np.nan
+    assert not pixels(Image.fromarray(floats)).any()
+
+
 def test_pictures_stand_upright() -> None:
     image = Image.fromarray(BYTES)
     exif = image.getexif()
