@@ -66,6 +66,7 @@ class MixNNTrainer:
     args: Any
     model: Any
     accelerator: Any
+    compute_loss_func: Any
     _train_batch_size: int
     add_callback: Callable[[TrainerCallback], None]
 
@@ -79,8 +80,14 @@ class MixNNTrainer:
                 f"{self.args.n_gpu} GPUs in one process, which divide batches: start a process for each by torchrun, "
                 "or let CUDA_VISIBLE_DEVICES show one"
             )
+        if criterion is None:
+            if self.compute_loss_func is not None:
+                raise ValueError(
+                    "compute_loss_func= gets no mixed targets: pass criterion=MixNNLoss(base=...) with it for training"
+                )
+            criterion = MixNNLoss(label_smoothing=self.args.label_smoothing_factor)
         self.mixnn_loader: MixNNDataLoader | None = None
-        self.criterion = MixNNLoss() if criterion is None else criterion
+        self.criterion = criterion
         self._mixnn = dict(mixnn)
         self.mixnn_folder = Path(self.args.output_dir)
         self._mixnn_state: dict[str, Any] | None = None
@@ -116,7 +123,7 @@ class MixNNTrainer:
         if self.mixnn_loader is not None and self.mixnn_loader.batch_size == self._train_batch_size:
             return self.mixnn_loader
         trainer: Any = super()
-        try:  # a prepared loader has lost what is wrapped
+        try:  # what Accelerate makes of a loader has lost the dataset's indices
             self.accelerator.prepare = lambda loader: loader
             plain = trainer.get_train_dataloader()
         finally:
@@ -127,6 +134,13 @@ class MixNNTrainer:
         if self._mixnn_state is not None:
             self.mixnn_loader.load_state_dict(self._mixnn_state)
             self._mixnn_state = None
+            steps = self.args.gradient_accumulation_steps
+            if self.mixnn_loader.batch > 0 and len(self.mixnn_loader) % steps > 0:
+                warn_user(
+                    f"the rest of epoch {self.mixnn_loader.epoch} ends without an optimizer step: the Trainer looks "
+                    f"for the last of {len(self.mixnn_loader)} batches, and they are no multiple of "
+                    f"gradient_accumulation_steps={steps}. Resume from a checkpoint at the end of an epoch"
+                )
         return self.mixnn_loader
 
     def _get_output_dir(self, *args: Any, **kwargs: Any) -> str:

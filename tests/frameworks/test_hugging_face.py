@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -180,6 +181,32 @@ def test_gradient_accumulation_takes_the_mean(tmp_path: Path) -> None:
         losses.append([parameter.detach() for parameter in trainer.model.parameters()])
     for one, other in zip(*losses, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("steps", "stop"), [(4, 3), (2, 4), (4, 2)])
+def test_a_resumed_epoch_that_loses_a_step_is_told_of(steps: int, stop: int, tmp_path: Path) -> None:
+    """Of six batches, four make a step, and the two that are left make another: at their end, or not at all."""
+    arguments: dict[str, Any] = {"gradient_accumulation_steps": steps, "num_train_epochs": 2}
+    whole = trainer_of(tmp_path, save_strategy="steps", save_steps=stop, **arguments)
+    whole.train()
+    resumed = trainer_of(tmp_path, **arguments)
+    within = (steps, stop) == (4, 3)
+    with pytest.warns(UserWarning, match=r"without an optimizer step: .*=4\.") if within else nullcontext():
+        resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{stop}"))
+    assert (resumed.state.global_step == whole.state.global_step) is not within
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_losses_that_are_given_to_the_trainer(tmp_path: Path) -> None:
+    assert trainer_of(tmp_path, label_smoothing_factor=0.1).criterion.label_smoothing == 0.1
+    with pytest.raises(ValueError, match=r"compute_loss_func= gets no mixed targets: pass criterion=MixNNLoss\(base"):
+        NoisyTrainer(
+            model=bert(),
+            args=transformers.TrainingArguments(str(tmp_path), report_to=[], use_cpu=True),
+            compute_loss_func=lambda outputs, *_, **__: outputs.logits.sum(),
+            mixnn=recipes.robust(epochs=EPOCHS),
+        )
 
 
 @pytest.mark.filterwarnings("ignore")
