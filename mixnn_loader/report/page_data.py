@@ -7,10 +7,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from mixnn_loader.method.clean_probability import normalize_losses
-from mixnn_loader.method.gaussian_mixture import fit_mixture
 from mixnn_loader.report.pictures import as_image, as_text, data_uri, inputs_of, normalization_of
 
 if TYPE_CHECKING:
@@ -133,20 +130,14 @@ def shows(
 
 
 def loss_distribution(report: "LabelReport") -> dict[str, Any] | None:
-    """Return bars of the normalized losses, and the two fitted components; None: there are no losses to fit."""
-    losses = torch.from_numpy(report.losses.astype(np.float32))
-    losses = losses[losses.isfinite()]
-    if len(losses) < 2:
+    """Count the issues and the other samples by their losses, in bins from 0 to the largest; None: there are none."""
+    is_finite = np.isfinite(report.losses)
+    if not is_finite.any():
         return None
-    normalized = normalize_losses(losses)
-    counts, _ = np.histogram(normalized.numpy(), np.linspace(0, 1, BINS + 1))
-    bars = (counts * BINS / len(normalized)).round(4).tolist()
-    mixture = fit_mixture(normalized)
-    if mixture is None:
-        return {"bars": bars, "clean": [], "wrong": []}
-    grid = torch.linspace(0, 1, 101, dtype=torch.float64, device="cpu")
-    clean, wrong = mixture.density(grid).T
-    return {"bars": bars, "clean": clean.numpy().round(4).tolist(), "wrong": wrong.numpy().round(4).tolist()}
+    edges = np.linspace(0, max(float(report.losses[is_finite].max()), 1e-30), BINS + 1)
+    parts = {"issues": report.is_issue & is_finite, "others": ~report.is_issue & is_finite}
+    counts = {name: np.histogram(report.losses[part], edges)[0].tolist() for name, part in parts.items()}
+    return {**counts, "largest": round(float(edges[-1]), 2)}
 
 
 def _quality(pictures: "dict[int, Image]", wanted: dict[int, int]) -> int:

@@ -179,11 +179,18 @@ def test_which_part_of_a_sample_is_shown(tmp_path: Path) -> None:
     assert data["shows"]["10"] == {"text": "the text"}
 
 
-def test_losses_that_cannot_be_fitted() -> None:
+@pytest.mark.parametrize("value", [0.0, 2.5])
+def test_losses_are_counted_of_issues_and_of_others(value: float) -> None:
+    losses = np.array([value, 0, value / 2, value, np.nan, np.inf], dtype=np.float32)
+    report = label_report(6, losses=losses)
+    counts = page_data.loss_distribution(report)
+    assert counts is not None
+    assert counts["largest"] == value
+    known, bins = np.isfinite(losses), page_data.BINS
+    places = np.minimum(losses[known] / max(value, 1e-9) * bins, bins - 1).astype(int)
+    for name, is_meant in (("issues", report.is_issue[known]), ("others", ~report.is_issue[known])):
+        assert counts[name] == np.bincount(places[is_meant], minlength=bins).tolist()
     assert page_data.loss_distribution(label_report(6, losses=np.full(6, np.nan, dtype=np.float32))) is None
-    same = page_data.loss_distribution(label_report(6, losses=np.ones(6, dtype=np.float32)))
-    assert same is not None
-    assert sum(same["bars"]) == pytest.approx(page_data.BINS)
 
 
 def test_a_report_s_name_tells_it_from_others() -> None:

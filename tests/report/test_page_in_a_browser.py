@@ -99,6 +99,18 @@ def downloaded(file: Path) -> str:
     raise AssertionError(f"{file.name} was not downloaded")
 
 
+def test_bars_of_losses_are_of_all_samples_and_of_issues(page: Any) -> None:
+    bars = page.execute_script(
+        "return [...document.querySelectorAll('#losses rect')].map((bar) => [bar.classList.contains('issue'), "
+        "Number(bar.getAttribute('height'))])"
+    )
+    of_all, of_issues = ([height for is_issue, height in bars if is_issue is kind] for kind in (False, True))
+    assert len(of_all) == len(of_issues) > 1
+    assert max(of_all) == pytest.approx(140)
+    assert all(issues <= everyone for everyone, issues in zip(of_all, of_issues, strict=True))
+    assert sum(of_issues) > 0
+
+
 def test_opens_with_the_issues_and_draws_a_page_of_them(page: Any) -> None:
     assert page.title == "Which labels are wrong?"
     assert text_of(page, "top-value") == "40"  # a third of 120 are issues

@@ -362,22 +362,21 @@ function drawLosses() {
     return;
   }
   const [width, height, below] = [400, 140, 18];
-  const highest = 1.3 * Math.max(...losses.bars);
+  const all = losses.others.map((count, place) => count + losses.issues[place]);
+  const highest = Math.log1p(Math.max(...all));
   const svg = (tag, attributes) => {
     const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
     return made;
   };
-  const up = (value) => height - Math.min(value / highest, 1) * height;
+  const tall = (count) => Math.log1p(count) / highest * height;
   const drawing = svg("svg", {viewBox: `0 0 ${width} ${height + below}`, role: "img",
-    "aria-label": "distribution of losses, with the fitted mixture"});
-  losses.bars.forEach((bar, place) => drawing.append(svg("rect", {class: "bar", x: place * width / losses.bars.length,
-    y: up(bar), width: width / losses.bars.length - 1, height: height - up(bar)})));
-  for (const [curve, kind] of [[losses.clean, ""], [losses.wrong, "dashed"]]) {
-    const points = curve.map((value, place) => `${place * width / (curve.length - 1)} ${up(value)}`);
-    if (points.length > 0) drawing.append(svg("path", {class: kind, d: "M" + points.join("L")}));
+    "aria-label": "how many samples have which loss, labels worth a look apart from the others"});
+  for (const [counts, kind] of [[all, "bar"], [losses.issues, "bar issue"]]) {
+    counts.forEach((count, place) => drawing.append(svg("rect", {class: kind, x: place * width / counts.length,
+      y: height - tall(count), width: width / counts.length - 1, height: tall(count)})));
   }
-  [[0, "start", "0"], [width / 2, "middle", "loss, scaled to 0 to 1"], [width, "end", "1"]].forEach(([x, anchor, text]) => {
+  [[0, "start", "0"], [width / 2, "middle", "loss"], [width, "end", losses.largest]].forEach(([x, anchor, text]) => {
     const label = svg("text", {x, y: height + 13, "text-anchor": anchor});
     label.textContent = text;
     drawing.append(label);
