@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from benchmarks.harness.data import Data, load
+from benchmarks.harness.data.relabeled import Relabeled
 from benchmarks.harness.flags import at_least, device, fraction
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.protocol import Method
@@ -44,7 +45,6 @@ from benchmarks.harness.training import given_labels, seed_everything
 from benchmarks.methods import all_methods
 from benchmarks.methods.mixnn import MixNN
 from mixnn_loader import LabelReport
-from mixnn_loader.datasets.relabeled import Relabeled
 
 NUM_FOLDS = 5
 RATES = (0.0, 0.05, 0.1, 0.2, 0.4)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.harness.checkpoint import Checkpoint
 from benchmarks.harness.data import Data, load
+from benchmarks.harness.data.relabeled import Relabeled
 from benchmarks.harness.machine import describe_machine, peak_memory
 from benchmarks.harness.noise import corrupt
 from benchmarks.harness.protocol import Method
@@ -20,7 +21,6 @@ from benchmarks.harness.settings import RunSettings
 from benchmarks.harness.task import Task
 from benchmarks.harness.watch import Watch, summary
 from benchmarks.methods import all_methods
-from mixnn_loader.datasets.relabeled import Relabeled
 
 
 def train_and_measure(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mixnn_loader._utils.checks import check_choice
+from mixnn_loader._utils.integers import as_integers
 from mixnn_loader._utils.sample_keys import LABEL_NAMES
 from mixnn_loader.data.sample_names import sample_paths
 
@@ -61,7 +62,7 @@ class CorrectedLabels(Dataset[Any]):
         label_key: Hashable = None,
     ) -> None:
         count = len(dataset)
-        targets = _integers("labels", labels)
+        targets = as_integers("labels", labels)
         if targets.shape != (count,):
             raise ValueError(f"labels must hold one class index for each of the {count} samples, got {targets.shape}")
         if (targets < -1).any():
@@ -210,13 +211,6 @@ def _same_file(one: str, other: str) -> bool:
     return all(mine == theirs for mine, theirs in zip(*ends, strict=False))
 
 
-def _integers(name: str, values: Any) -> npt.NDArray[np.int64]:
-    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
-    if array.size > 0 and array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {array.dtype}")
-    return array.astype(np.int64)
-
-
 def _dropped(drop: Any, count: int) -> npt.NDArray[np.int64]:
     """Return the dataset indices to leave out."""
     array = drop.detach().cpu().numpy() if isinstance(drop, torch.Tensor) else np.asarray(drop)
@@ -224,7 +218,7 @@ def _dropped(drop: Any, count: int) -> npt.NDArray[np.int64]:
         if array.shape != (count,):
             raise ValueError(f"drop must be a mask of length {count}, or indices, got a mask of shape {array.shape}")
         return np.flatnonzero(array)
-    indices = _integers("drop", array).reshape(-1)
+    indices = as_integers("drop", array).reshape(-1)
     if ((indices < 0) | (indices >= count)).any():
         wrong = indices[(indices < 0) | (indices >= count)][0]
         raise ValueError(f"drop must hold dataset indices in 0..{count - 1}, got {wrong}")

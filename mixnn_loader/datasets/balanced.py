@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, Sampler
 
 from mixnn_loader._utils.checks import check_count
+from mixnn_loader._utils.integers import as_integers
 
 
 class ClassBalancedBatchSampler(BatchSampler):
@@ -27,6 +29,7 @@ class ClassBalancedBatchSampler(BatchSampler):
         generator: what is drawn from; None: a new one each epoch, seeded from PyTorch's global one.
 
     Raises:
+        TypeError: labels are not integers.
         ValueError: there are no labels, or a number is below one.
     """
 
@@ -35,7 +38,7 @@ class ClassBalancedBatchSampler(BatchSampler):
     ) -> None:
         check_count("batch_size", batch_size, 1)
         check_count("num_batches", num_batches, 1)
-        order = BalancedOrder(torch.as_tensor(labels), batch_size * num_batches, generator)
+        order = BalancedOrder(as_integers("labels", labels), batch_size * num_batches, generator)
         # With PyTorch's own batches of another order, whoever knows PyTorch's batch sampler knows this one.
         super().__init__(order, batch_size, drop_last=False)
 
@@ -43,11 +46,10 @@ class ClassBalancedBatchSampler(BatchSampler):
 class BalancedOrder(Sampler[int]):
     """So many dataset indices an epoch, of all classes equally many, in random order."""
 
-    def __init__(self, labels: Tensor, num_samples: int, generator: torch.Generator | None) -> None:
-        if labels.dim() != 1 or len(labels) == 0:
-            raise ValueError(f"labels must have shape (N,) with N >= 1, got {tuple(labels.shape)}")
-        of_class = labels.cpu().numpy()
-        self._classes = [torch.from_numpy(np.flatnonzero(of_class == label)) for label in np.unique(of_class)]
+    def __init__(self, labels: npt.NDArray[np.int64], num_samples: int, generator: torch.Generator | None) -> None:
+        if labels.ndim != 1 or len(labels) == 0:
+            raise ValueError(f"labels must have shape (N,) with N >= 1, got {labels.shape}")
+        self._classes = [torch.from_numpy(np.flatnonzero(labels == label)) for label in np.unique(labels)]
         self._num_samples = num_samples
         self.generator = generator
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from torchvision.datasets import VisionDataset
 from torchvision.transforms.functional import pil_to_tensor
 
+from mixnn_loader._utils.integers import as_integers
+
 BatchTransform = Callable[[Tensor], Tensor]
 """``samples (B, ...) -> samples (B, ...)``."""
 
@@ -29,6 +31,7 @@ class InMemoryDataset(VisionDataset):  # type: ignore[misc]  # torchvision comes
         targets: (N,) int64.
 
     Raises:
+        TypeError: targets are not integers.
         ValueError: there are not as many targets as inputs.
 
     Example:
@@ -42,7 +45,7 @@ class InMemoryDataset(VisionDataset):  # type: ignore[misc]  # torchvision comes
     ) -> None:
         super().__init__(transform=transform)
         self.inputs = inputs
-        self.targets = torch.as_tensor(targets, dtype=torch.int64)
+        self.targets = torch.from_numpy(as_integers("targets", targets))
         if len(self.targets) != len(inputs):
             raise ValueError(f"there must be a target for each of the {len(inputs)} inputs, got {len(self.targets)}")
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mixnn_loader._utils.checks import check_count, check_fraction
+from mixnn_loader._utils.integers import as_integers
 from mixnn_loader.datasets.cifar_classes import (
     CIFAR10_CLASSES,
     CIFAR10_CONFUSIONS,
@@ -232,16 +233,14 @@ def _flip_matrix(rate: float, classes: Sequence[str], flips: Mapping[str, str]) 
 
 
 def _checked_labels(labels: Labels, num_classes: int, *, name: str = "labels") -> npt.NDArray[np.int64]:
-    array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    array = as_integers(name, labels)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must have shape (N,) with N >= 1, got {array.shape}")
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integer class indices, got {array.dtype}")
     outside = (array < 0) | (array >= num_classes)
     if outside.any():
         first = int(outside.argmax())
         raise ValueError(f"{name} must lie in [0, {num_classes}), got {array[first]} at index {first}")
-    return array.astype(np.int64)
+    return array
 
 
 def _checked_matrix(matrix: npt.ArrayLike | Tensor) -> npt.NDArray[np.float64]:

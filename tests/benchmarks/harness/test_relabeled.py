@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from benchmarks.harness.data.relabeled import Relabeled
 from mixnn_loader.datasets.in_memory import InMemoryDataset
-from mixnn_loader.datasets.relabeled import Relabeled
 
 
 class OneByOne(Dataset[Any]):
