@@ -340,7 +340,7 @@ def test_label_out_of_range_names_the_first_offender(label: int) -> None:
     "labels", [np.array([0.0, 1.0]), torch.tensor([0.5, 1.0]), np.array([True, False]), np.array(["0", "1"])]
 )
 def test_labels_that_are_not_integers(labels: Any) -> None:
-    with pytest.raises(TypeError, match="labels must be integer class indices"):
+    with pytest.raises(TypeError, match="labels must be integers"):
         noise.symmetric(labels, 0.5, 2)
 
 

@@ -160,5 +160,7 @@ def test_memorization_where_all_labels_are_right() -> None:
 
 def test_a_dataset_is_predicted_whole_and_in_order() -> None:
     inputs = torch.rand(1203, 3)
-    found = probabilities_of(lambda batch: batch * 2, InMemoryDataset(inputs, torch.zeros(1203)), torch.device("cpu"))
+    found = probabilities_of(
+        lambda batch: batch * 2, InMemoryDataset(inputs, torch.zeros(1203, dtype=torch.int64)), torch.device("cpu")
+    )
     torch.testing.assert_close(found, inputs * 2)
