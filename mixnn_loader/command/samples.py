@@ -149,7 +149,7 @@ def _is_image(name: str) -> bool:
 def _csv(path: Path) -> ImageFiles:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)
             columns = reader.fieldnames or []
             if "path" not in columns or "label" not in columns:
                 raise UsageError(f"{path} must have the columns path and label, its first line has {columns}")

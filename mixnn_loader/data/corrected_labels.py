@@ -164,7 +164,7 @@ def _decisions(file: Path, count: int, paths: list[str] | None) -> list[tuple[in
     """Read a file of decisions: the dataset index, the decision and the new label of each row."""
     found: dict[int, tuple[int, str, int]] = {}
     with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets write a mark at the start
-        reader = csv.DictReader(lines)
+        reader = csv.DictReader(lines, strict=True)
         missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
         if missing:
             raise ValueError(

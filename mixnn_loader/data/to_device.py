@@ -118,6 +118,10 @@ class Receiver:
             self._rules.check(inputs)
 
 
+MOST_FIELDS = 8
+"""Fields of a tuple that a dataset gives: a longer list with an entry a sample is a list of samples."""
+
+
 def _first_rows(part: Any, num_own: int, width: int) -> Any:
     """Return what is of the samples themselves: of whatever has a row a sample, and of nests of that.
 
@@ -126,7 +130,8 @@ def _first_rows(part: Any, num_own: int, width: int) -> Any:
     if isinstance(part, Mapping):
         return {key: _first_rows(value, num_own, width) for key, value in part.items()}
     num_rows = num_own * width
-    if isinstance(part, (list, tuple)) and len(part) > 0 and all(_has_rows(entry, num_rows) for entry in part):
+    is_row_each = len(part) == num_rows > MOST_FIELDS if isinstance(part, (list, tuple)) else True
+    if not is_row_each and len(part) > 0 and all(_has_rows(entry, num_rows) for entry in part):
         entries = [_first_rows(entry, num_own, width) for entry in part]
         return type(part)(*entries) if hasattr(part, "_fields") else type(part)(entries)
     return part[:num_own] if _has_rows(part, num_rows) else part

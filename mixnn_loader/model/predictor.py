@@ -10,7 +10,7 @@ from mixnn_loader._utils.checks import as_device, check_floating_type
 from mixnn_loader._utils.nested import map_tensors
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader._utils.random_state import kept_random_state
-from mixnn_loader.model.buffers import own_buffers
+from mixnn_loader.model.buffers import WrittenBuffers
 from mixnn_loader.model.classifier import find_classifier
 from mixnn_loader.model.device import called, check_initialized, device_of, devices_of, mismatch_named
 from mixnn_loader.model.hooks import FeatureFunction, FeatureLayer, captured_inputs, find_feature_layer, name_of
@@ -76,6 +76,7 @@ class ModelView:
         check_whole(model)
         self._model = unwrap(model)
         self._prepare = prepare
+        self._buffers = WrittenBuffers(self._model)
         self._generators: set[torch.device] | None = None
         self._device = as_device("device", device)
         self._autocast_dtype = autocast_dtype
@@ -108,7 +109,11 @@ class ModelView:
         return self._model
 
     def recheck(self) -> None:
-        """Look afresh, in the next pass, at where the model's parameters are."""
+        """Look afresh, in the next pass, at which buffers the model writes and where its parameters are.
+
+        That pass waits for the device.
+        """
+        self._buffers.recheck()
         self._generators = None
 
     def predict(self, inputs: Any, *, need_representations: bool = False) -> Predictions:
@@ -117,6 +122,9 @@ class ModelView:
         Args:
             inputs: a batch on the model's device.
             need_representations: also return what enters the feature layer, flattened.
+
+        Warns:
+            RuntimeWarning: see `mixnn_loader.model.buffers.WrittenBuffers.kept`.
 
         Raises:
             TypeError: the model's output is not a tensor, its ``forward`` takes something else than the inputs, or
@@ -148,7 +156,7 @@ class ModelView:
         device = self.device
         with (
             evaluating(self._model),
-            own_buffers(self._model),
+            self._buffers.kept(),
             autocast(device, self._autocast_dtype),
             without_compilation(),
             mismatch_named(self._model, inputs, device),

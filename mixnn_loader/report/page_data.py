@@ -134,10 +134,11 @@ def loss_distribution(report: "LabelReport") -> dict[str, Any] | None:
     is_finite = np.isfinite(report.losses)
     if not is_finite.any():
         return None
-    edges = np.linspace(0, max(float(report.losses[is_finite].max()), 1e-30), BINS + 1)
+    largest = float(report.losses[is_finite].max())
+    edges = np.linspace(0, max(largest, 1e-30), BINS + 1)
     parts = {"issues": report.is_issue & is_finite, "others": ~report.is_issue & is_finite}
     counts = {name: np.histogram(report.losses[part], edges)[0].tolist() for name, part in parts.items()}
-    return {**counts, "largest": round(float(edges[-1]), 2)}
+    return {**counts, "largest": float(f"{largest:.3g}")}
 
 
 def _quality(pictures: "dict[int, Image]", wanted: dict[int, int]) -> int:

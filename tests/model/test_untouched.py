@@ -1,6 +1,7 @@
 """What a forward pass may write in eval mode, and the loader's own leaves as it was: streams and buffers."""
 
 import importlib
+import logging
 import random
 import warnings
 from collections.abc import Callable
@@ -151,21 +152,70 @@ def test_a_first_pass_that_fails_does_not_tell_which_are_written(rows: Tensor) -
     assert buffers(model) == before
 
 
-@pytest.mark.parametrize("write", [assign, count, grow, fill])
-def test_what_is_written_in_a_later_pass_is_put_back_too(write: Callable[[Any, Tensor], object], rows: Tensor) -> None:
+def test_buffers_that_are_written_are_named_once(rows: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="mixnn_loader")
+
+    def both(model: Any, rows: Tensor) -> None:
+        assign(model, rows)
+        count(model, rows)
+
+    view = ModelView(nn.Sequential(Writing(both)))
+    for _ in range(3):
+        view.recheck()
+        view.predict(rows)
+        view.predict(rows)
+    (message,) = caplog.messages
+    assert "writes its buffers '0.count', '0.mean' in eval mode: they are put back" in message
+
+
+def test_only_what_is_written_is_saved(rows: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Writing(count)
+    view = ModelView(model, lambda model, inputs: (model(inputs), inputs))
+    view.predict(rows)
+    cloned: list[int] = []
+    clone = Tensor.clone
+
+    def noted(tensor: Tensor, **options: Any) -> Tensor:
+        cloned.extend(buffer.dim() for buffer in model.buffers() if buffer.data_ptr() == tensor.data_ptr())
+        return clone(tensor, **options)
+
+    monkeypatch.setattr(Tensor, "clone", noted)
+    view.predict(rows)
+    assert cloned == [0]  # the count, and neither of the two vectors
+    view.recheck()
+    view.predict(rows)
+    assert cloned == [0, 1, 0, 1]
+
+
+def test_a_buffer_written_later_is_warned_of_by_name_and_put_back_from_then_on(rows: Tensor) -> None:
+    model = Writing(nothing)
+    view = ModelView(model)
+    view.predict(rows)
+    model.write = count
+    with pytest.warns(RuntimeWarning, match=r"has written its buffers 'count' in eval mode, as no pass before"):
+        view.predict(rows)
+    before = buffers(model)
+    view.predict(rows)
+    assert buffers(model) == before
+
+
+@pytest.mark.parametrize("write", [assign, grow, fill])
+def test_recheck_finds_what_is_written_by_now(write: Callable[[Any, Tensor], object], rows: Tensor) -> None:
     model = Writing(nothing)
     view = ModelView(model)
     view.predict(rows)
     model.write = write
     before = buffers(model)
+    view.recheck()
     for _ in range(2):
         view.predict(rows)
         assert buffers(model) == before
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_a_cache_is_left_together_with_its_length(later: bool, rows: Tensor) -> None:
+def test_a_cache_is_left_together_with_its_length(later: bool, rows: Tensor, caplog: pytest.LogCaptureFixture) -> None:
     """As positional encodings that are made for the longest sequence so far."""
+    caplog.set_level(logging.INFO, logger="mixnn_loader")
 
     def encode(model: Any, rows: Tensor) -> None:
         if model.length < len(rows):
@@ -179,6 +229,7 @@ def test_a_cache_is_left_together_with_its_length(later: bool, rows: Tensor) -> 
         view.predict(rows[:2])
     view.predict(rows)
     assert len(model.empty) == model.length == len(rows)
+    assert "has filled its buffer 'empty', a cache" in caplog.messages[-1]
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
@@ -200,6 +251,22 @@ def test_a_scripted_model_has_its_buffers_back(rows: Tensor) -> None:
     before = buffers(model)
     ModelView(model, lambda model, inputs: (model(inputs), inputs)).predict(rows)
     assert buffers(model) == before
+
+
+def test_buffers_that_share_memory_or_have_other_names_are_put_back_and_stay_together(rows: Tensor) -> None:
+    def write_elsewhere(model: Any, rows: Tensor) -> None:
+        model.alias[0].add_(len(rows))
+        model.part.add_(1)
+        assert model.mean[0] == model.part[0], "a view of it"
+
+    model: Any = Writing(write_elsewhere)
+    model.alias = [model.count]
+    model.register_buffer("part", model.mean[:2])
+    before = buffers(model)
+    view = ModelView(model)
+    for _ in range(2):
+        view.predict(rows)
+        assert buffers(model) == before
 
 
 def test_an_observer_of_torchs_own_stays(rows: Tensor) -> None:
