@@ -127,6 +127,8 @@ class Schedule:
         settings, reached = self._settings, {record["phase"] for record in self.history}
         if self.finished == 0 or "correction" in reached:
             return
+        if "mixing" not in reached and self.warmup == 0:
+            return  # it was said why when the epoch started
         if "mixing" not in reached:
             advice = (
                 "tell it how long the training is, epochs=, or set warmup_epochs="

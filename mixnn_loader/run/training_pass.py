@@ -175,10 +175,12 @@ class TrainingPass:
         if not self._resumes and parts.schedule.rewind(now, is_same_model):
             logger.log(
                 logging.WARNING if has_corrected else logging.INFO,  # no warning: a search for a learning rate does so
-                "the model is as it was at the start of epoch %d, which comes again, with the labels as given. To "
-                "train a model anew on what they were corrected to, take label_report().corrected_labels() before, or "
-                "call set_epoch() with the epoch to go on with",
+                "the model is as it was at the start of epoch %d, which comes again, with the labels as given%s",
                 parts.schedule.number,
+                ". To train a model anew on what they were corrected to, take label_report().corrected_labels() "
+                "before, or call set_epoch() with the epoch to go on with"
+                if has_corrected
+                else "",
             )
             parts.table.forget(keep_drawn=parts.schedule.number > 0)
         epoch = parts.schedule.open()
