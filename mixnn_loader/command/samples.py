@@ -155,7 +155,9 @@ def _csv(path: Path) -> ImageFiles:
                 raise UsageError(f"{path} must have the columns path and label, its first line has {columns}")
             rows = []
             for row in reader:
-                if not any(row.values()):  # spreadsheets leave such lines behind
+                if not any(
+                    value for name, value in row.items() if name is not None
+                ):  # spreadsheets leave such lines behind
                     continue
                 if not row["path"] or not row["label"]:
                     raise UsageError(f"{path}, line {reader.line_num}: there must be a path and a label, got {row}")

@@ -3,6 +3,7 @@
 import csv
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -165,7 +166,9 @@ def _decisions(file: Path, count: int, paths: list[str] | None) -> list[tuple[in
     found: dict[int, tuple[int, str, int]] = {}
     with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets write a mark at the start
         reader = csv.DictReader(lines, strict=True)
-        missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
+        with _well_formed(reader, file):
+            columns = reader.fieldnames or ()
+        missing = [name for name in _NEEDED if name not in columns]
         if missing:
             raise ValueError(
                 f"{file} has no column {' and no column '.join(map(repr, missing))}; its columns are "
@@ -196,8 +199,14 @@ def _decisions(file: Path, count: int, paths: list[str] | None) -> list[tuple[in
 
 def _rows_of(reader: "csv.DictReader[str]", file: Path) -> Iterator[dict[str, str]]:
     """Give the rows of a file but for empty ones, which spreadsheets leave behind."""
+    with _well_formed(reader, file):
+        yield from (row for row in reader if any(value for name, value in row.items() if name is not None))
+
+
+@contextmanager
+def _well_formed(reader: "csv.DictReader[str]", file: Path) -> Iterator[None]:
     try:
-        yield from (row for row in reader if any(row.values()))
+        yield
     except csv.Error as error:
         raise ValueError(f"{file}, after line {reader.line_num}: {error}; is a quote not closed?") from error
 

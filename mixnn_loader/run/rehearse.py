@@ -103,7 +103,7 @@ class Rehearsal:
         settings = self._settings
         indices = received.loaded.groups[:, 0].numpy()
         rng = derived_rng(settings.seed, 0, 0, Stream.REHEARSAL)
-        if self._first is not None:
+        if self._is_done and self._first is not None:
             first, self._first = np.setdiff1d(self._first, indices), None
             if len(first) > 0:
                 self._load_together(indices, first, settings.num_neighbors, int(rng.integers(2**32)))

@@ -118,13 +118,15 @@ def test_reads_decisions(tmp_path: Path) -> None:
     assert samples_of(CorrectedLabels.from_csv(PAIRS, file)) == [("a", 2), ("b", 1), ("c", 2), ("d", 1)]
     assert samples_of(CorrectedLabels.from_csv(PAIRS, file, unsure="drop")) == [("a", 2), ("b", 1), ("d", 1)]
     assert samples_of(CorrectedLabels.from_csv(PAIRS, decisions(tmp_path, "decision,index,new\n"))) == PAIRS
-    assert samples_of(CorrectedLabels.from_csv(PAIRS, decisions(tmp_path, "decision,index,new\n,,\n\n,,\n"))) == PAIRS
+    assert samples_of(CorrectedLabels.from_csv(PAIRS, decisions(tmp_path, "decision,index,new\n,,\n\n,,,,\n"))) == PAIRS
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('index,new,decision\n0,1,"keep\n' + "1,1,keep\n" * 20_000, "after line 1: field larger .* quote not closed"),
+        ('index,new,"decision\n0,1,keep\n', "after line .: unexpected end of data; is a quote not closed"),
+        ('index,new,decision\n0,1,"keep\n1,1,keep\n', "after line .: unexpected end of data; is a quote not closed"),
         ("index,new\n0,1\n", r"has no column 'decision'; its columns are \['index', 'new'\]"),
         ("", "has no column 'index' and no column 'new' and no column 'decision'"),
         ("index,new,decision\n0,1,agree\n", "line 2: decision must be one of accept, keep, other, unsure, got 'agree'"),
