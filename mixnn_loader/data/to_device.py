@@ -130,8 +130,8 @@ def _first_rows(part: Any, num_own: int, width: int) -> Any:
     if isinstance(part, Mapping):
         return {key: _first_rows(value, num_own, width) for key, value in part.items()}
     num_rows = num_own * width
-    is_row_each = len(part) == num_rows > MOST_FIELDS if isinstance(part, (list, tuple)) else True
-    if not is_row_each and len(part) > 0 and all(_has_rows(entry, num_rows) for entry in part):
+    is_nest = isinstance(part, (list, tuple)) and len(part) > 0 and not len(part) == num_rows > MOST_FIELDS
+    if is_nest and all(_has_rows(entry, num_rows) for entry in part):
         entries = [_first_rows(entry, num_own, width) for entry in part]
         return type(part)(*entries) if hasattr(part, "_fields") else type(part)(entries)
     return part[:num_own] if _has_rows(part, num_rows) else part

@@ -85,6 +85,20 @@ def test_in_tuples_and_lists_they_are_those_of_the_samples(batch_size: int) -> N
         assert list(place.file) == [str(index) for index in expected]
 
 
+def test_a_list_of_vectors_as_long_as_it_is_one_of_samples() -> None:
+    class Long(Named):
+        def __getitem__(self, index: int) -> Any:
+            return *self.points[index], torch.full((16,), index)
+
+    def collate(samples: list[Any]) -> Any:
+        inputs, labels, vectors = zip(*samples, strict=True)
+        return torch.stack(inputs), torch.tensor(labels), list(vectors)
+
+    loader: Any = MixNNDataLoader(Long(), mlp(), batch_size=8, collate_fn=collate, warmup_epochs=0, extras=True)
+    for _, targets, vectors in loader:
+        assert [vector.tolist() for vector in vectors] == [[index] * 16 for index in targets.indices.tolist()]
+
+
 def test_unpack_tells_which_parts_they_are() -> None:
     class Turned(Named):
         def __getitem__(self, index: int) -> Any:
