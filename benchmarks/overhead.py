@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.data import DataLoader, TensorDataset
-from torchvision.models import resnet34
+from torchvision.models import resnet34, resnet50
 from tqdm.auto import tqdm
 
 from benchmarks.harness.machine import describe_machine
@@ -77,6 +77,7 @@ CASES = {
     "mnist": Case("convnet", (1, 28, 28), 10_000, 10_000),
     "cifar": Case("convnet", (3, 32, 32), 50_000, 50_000),
     "resnet34": Case("resnet34", (3, 32, 32), 50_000, 512),
+    "photographs": Case("resnet50", (3, 224, 224), 2_560, 128),
 }
 
 
@@ -153,9 +154,13 @@ class Training:
 
 
 def build_network(case: Case) -> nn.Module:
-    """Build a ResNet34 for small images, or four convolutions as in many first models."""
+    """Build a ResNet34 for small images, a ResNet50, or four convolutions as in many first models."""
+    network: nn.Module
+    if case.network == "resnet50":
+        network = resnet50(num_classes=NUM_CLASSES)
+        return network
     if case.network == "resnet34":
-        network: nn.Module = resnet34(num_classes=NUM_CLASSES)
+        network = resnet34(num_classes=NUM_CLASSES)
         network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
         network.maxpool = nn.Identity()
         return network

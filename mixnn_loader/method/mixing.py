@@ -18,19 +18,18 @@ def mix(originals: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
         (B, ...), a new tensor of the originals' type and memory format.
     """
     columns = weights.to(originals.dtype).view(weights.shape + (1,) * (originals.dim() - 1))
-    mixed = columns[:, 0] * _without_the_weightless(originals, columns[:, 0])
-    for k in range(partners.shape[1]):
-        column = columns[:, k + 1]
-        mixed.addcmul_(column, _without_the_weightless(partners[:, k], column))
+    weightless = columns == 0
+    mixed = columns[:, 0] * _without(originals, weightless[:, 0])
+    for k in range(1, columns.shape[1]):
+        mixed.addcmul_(columns[:, k], _without(partners[:, k - 1], weightless[:, k]))
     return mixed
 
 
-def _without_the_weightless(rows: Tensor, column: Tensor) -> Tensor:
-    """Zero the rows (B, ...) whose weight (B, 1, ...) is zero: zero times NaN or infinity is NaN.
+def _without(rows: Tensor, weightless: Tensor) -> Tensor:
+    """Zero the rows (B, ...) whose weight is zero, by (B, 1, ...): zero times NaN or infinity is NaN.
 
     It takes a copy, which only the CPU is asked whether it is needed: an accelerator would have to be waited for.
     """
-    weightless = column == 0
     if weightless.device.type == "cpu" and not weightless.any():
         return rows
     return rows.masked_fill(weightless, 0)

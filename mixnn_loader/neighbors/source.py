@@ -92,13 +92,14 @@ class NeighborSource(Protocol):
         """Pair the samples of a batch with each other.
 
         Args:
-            indices: (B,) int64 on the model's device, the batch's dataset indices.
+            indices: (B,) int64, the batch's dataset indices: on the model's device if `sees` is ``"batch"``, else on
+                the CPU, where a few small operations take less time.
             representations: (B, d) float32 beside them, if `sees` is ``"batch"``.
             k: K, neighbors a sample.
             rng: random numbers for this batch.
 
         Returns:
-            The pairs, on the same device; or None where the neighbors are those that were loaded.
+            The pairs, both on one device; or None where the neighbors are those that were loaded.
         """
         del indices, representations, k, rng
         return None

@@ -111,8 +111,10 @@ class BatchMixer:
         own_inputs = map_tensors(lambda rows: rows[: len(loaded)], received.inputs)
         predictions = self._predict(own_inputs, place)
         pairing = self._pair(received, predictions, place)
-        groups = received.groups if pairing.positions is None else pairing.grouped(received.groups[:, 0])
-        labels = pairing.grouped(to_device(labels, groups.device))
+        labels = pairing.grouped(to_device(labels, pairing.found.device))
+        pairs = _count(pairing, labels, to_device(loaded, pairing.found.device))
+        pairing, labels = pairing.to(received.groups.device), to_device(labels, received.groups.device)
+        groups = received.groups if pairing.places is None else pairing.grouped(received.groups[:, 0])
 
         places = pairing.positions
         if places is None and (found := places_in_batch(loaded[:, 1:], loaded[:, 0])) is not None:
@@ -141,7 +143,6 @@ class BatchMixer:
         weights = checked_weights(settings.weigh(self._log_posteriors(groups), pairing.found, rng), pairing.found)
         inputs = self._rules.mix(received.inputs, len(loaded), pairing.neighbors, weights)
         targets = MixNNTargets(soft_targets, weights, labels[:, 0], groups, receipt, early_learning)
-        pairs = _count(pairing.found, labels, groups)
         changes: dict[str, Any] = {"pairs": pairs, "targets": moved, "averages": averages}
         if self._rules.has_layer and groups.shape[1] > 1:
             changes["row_mix"] = RowMix(received.groups.numel(), partial(pairing.mixed, weights=weights))
@@ -153,14 +154,18 @@ class BatchMixer:
         return MixNNBatch(inputs, targets), changes
 
     def _pair(self, received: ReceivedBatch, predictions: Predictions | None, place: Place) -> Pairing:
-        settings, groups = self._settings, received.groups
-        representations = None if predictions is None else predictions.representations
+        """Find who is whose neighbor: on the CPU, unless it takes what is on the device."""
+        settings, loaded = self._settings, received.loaded.groups
         rng = derived_rng(settings.seed, place.epoch, place.batch, Stream.PAIRING)
-        pairs = settings.source.pair(groups[:, 0], representations, settings.num_neighbors, rng)
-        pairs = checked_pairs(pairs, len(groups), settings.num_neighbors)
+        indices, representations = loaded[:, 0], None
+        if settings.source.sees == "batch":
+            indices = received.groups[:, 0]
+            representations = None if predictions is None else predictions.representations
+        pairs = settings.source.pair(indices, representations, settings.num_neighbors, rng)
+        pairs = checked_pairs(pairs, len(indices), settings.num_neighbors)
         if pairs is not None:
-            return Pairing(pairs.found, pairs.positions)
-        return Pairing(torch.ones_like(groups[:, 1:], dtype=torch.bool), None)
+            return Pairing.among_originals(pairs.found, pairs.positions)
+        return Pairing(torch.ones_like(loaded[:, 1:], dtype=torch.bool), None)
 
     def _checked_labels(self, received: ReceivedBatch, indices: Tensor) -> tuple[Tensor, bool]:
         """Check the given labels of samples and neighbors, (B·(K+1),) on the CPU as their ``indices`` are.
@@ -265,8 +270,15 @@ def _as_they_are(rows: Tensor) -> Tensor:
     return rows
 
 
-def _count(found: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
-    """Count the pairs of a sample and another that is its neighbor: with the same given label, and all, (2,)."""
-    others = found & (groups[:, 1:] != groups[:, :1])
+def _count(pairing: Pairing, labels: Tensor, loaded: Tensor) -> Tensor:
+    """Count the pairs of a sample and another that is its neighbor: with the same given label, and all, (2,).
+
+    Args:
+        pairing: who is whose neighbor.
+        labels: (B, K+1) int64, given labels of the samples (column 0) and of their neighbors, on the same device.
+        loaded: (B, 1) or (B, K+1) int64, dataset indices of the batch as it was loaded, there, too.
+    """
+    groups = loaded if pairing.places is None else pairing.grouped(loaded[:, 0])
+    others = pairing.found & (groups[:, 1:] != groups[:, :1])
     same = others & (labels[:, 1:] == labels[:, :1])
     return torch.stack([same, others]).sum(dim=(1, 2))

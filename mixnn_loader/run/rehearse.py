@@ -163,11 +163,11 @@ class Rehearsal:
             else:
                 loaded, self._first = self._receive(indices, drawn, seed), indices
         representations_of_batch = predictions.representations if source.sees == "batch" else None
-        own = to_device(torch.from_numpy(indices), device)
-        pairs = source.pair(own, representations_of_batch, k, rng)
+        own = torch.from_numpy(indices)
+        pairs = source.pair(to_device(own, device) if source.sees == "batch" else own, representations_of_batch, k, rng)
         pairs = checked_pairs(pairs, len(indices), k, thoroughly=True)
         if pairs is not None:
-            return None, Pairing(pairs.found, pairs.positions)
+            return None, Pairing.among_originals(pairs.found, pairs.positions).to(device)
         return loaded, Pairing(torch.ones(drawn.shape, dtype=torch.bool, device=device), None)
 
     def _estimate(self, indices: np.ndarray, labels: Tensor, predictions: Predictions) -> None:

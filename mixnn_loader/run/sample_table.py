@@ -228,9 +228,15 @@ class SampleTable:
             losses, is_other = torch.where(said, losses, self.losses[rows]), is_other & said
             probabilities = probabilities * said
         self.losses[rows] = losses
-        self.times_asked[rows] = self.times_asked[rows] + said
-        self.wrong_events[rows] = self.wrong_events[rows] + is_other
-        self.probability_sums[rows] = self.probability_sums[rows] + probabilities
+        for kept, more in (
+            (self.times_asked, said),
+            (self.wrong_events, is_other),
+            (self.probability_sums, probabilities),
+        ):
+            if first is None:  # no sample twice: a third of the kernels
+                kept.index_add_(0, rows, more.to(kept.dtype))
+            else:
+                kept[rows] = kept[rows] + more
         if representations is None:
             return
         if first is not None:

@@ -79,7 +79,10 @@ class TrainingStep:
         """
         if self.dominates is None:
             return None
-        return (mean_over_repeats(self.dominates.float(), indices) == 1).squeeze(1).to(device)
+        of_all = self.dominates
+        if indices.first is not None:
+            of_all = mean_over_repeats(self.dominates.float(), indices) == 1
+        return of_all.squeeze(1).to(device)
 
 
 def _move(
