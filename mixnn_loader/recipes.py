@@ -16,6 +16,10 @@ from mixnn_loader.run.settings import CORRECTION_SHARE, WARMUP_SHARE, in_proport
 SCANS, FEW_SCANS = 20, 8
 """At most so many in a training, of `robust` and of `fast`."""
 
+EARLY_LEARNING, EPOCHS_TO_MEMORIZE = 3.0, 20
+"""The strength of the early-learning term, as ELR has it on CIFAR-10, and the epochs from which on it is that. The term
+slows learning down, and in a shorter training there is less to protect from."""
+
 
 def robust(epochs: int) -> dict[str, Any]:
     """Take what protects best, whatever share of the labels is wrong, for little more than plain training costs.
@@ -27,6 +31,8 @@ def robust(epochs: int) -> dict[str, Any]:
     has said of each sample. Targets and inputs are left alone until the model has settled, for an eighth of the
     training at most. Besides the scans the loader makes no forward pass: it goes by the training step, so that the loss
     must be `mixnn_loader.MixNNLoss`.
+
+    A training of less than 20 epochs hardly memorizes: there the loss and the targets hold it less.
 
     Args:
         epochs: how long the training will be.
@@ -49,7 +55,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "correct_by": "credibility",
         "scan": "training",
         "scan_every": _every(epochs, SCANS),
-        "early_learning": 3.0,
+        "early_learning": EARLY_LEARNING * min(1.0, epochs / EPOCHS_TO_MEMORIZE),
     }
 
 

@@ -50,12 +50,12 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """Read ``name=value``, the value as Python writes it, or a word as it is."""
+    """Read ``name=value``, the value as Python writes it, true and false as TOML does, or a word as it is."""
     name, separator, value = text.partition("=")
     if not separator:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
     try:
-        found = ast.literal_eval(value)
+        found = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
         json.dumps(found)
     except (SyntaxError, ValueError):
         return name, value

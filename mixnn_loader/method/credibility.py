@@ -31,7 +31,8 @@ class Evidence(NamedTuple):
             none yet. None where they are not kept.
         votes: (n, C) float32, the shares of the labels among a sample's neighbors, on the device of the losses, see
             `mixnn_loader.method.votes.vote_shares`. None where they are not asked.
-        progress: how much of the training after warm-up is over, in [0, 1]; 1 where its length is not known.
+        progress: how much of the training after warm-up is over, in [0, 1]: of one that is too short to memorize,
+            of what that takes; 1 where its length is not known.
     """
 
     indices: Tensor

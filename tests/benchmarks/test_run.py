@@ -112,10 +112,10 @@ def test_a_grid_can_be_cut_to_a_part(ran: list[RunSettings], tmp_path: Path) -> 
 def test_options_and_changes_of_the_recipe_are_read_as_python_writes_them(
     ran: list[RunSettings], tmp_path: Path
 ) -> None:
-    flags = ["--option", "correction_epoch=None", "neighbors=batch", "momentum=0.8", "--recipe", "lr=0.1"]
+    flags = ["--option", "correction_epoch=None", "neighbors=batch", "momentum=0.8", "--recipe", "lr=0.1", "flip=true"]
     assert run.main(["--method", "mixnn", *flags, "--output", str(tmp_path / "results.jsonl")]) == 0
     assert ran[0].options == {"correction_epoch": None, "neighbors": "batch", "momentum": 0.8}
-    assert ran[0].recipe == {"lr": 0.1}
+    assert ran[0].recipe == {"lr": 0.1, "flip": True}
 
 
 GRID = 'dataset = "digits"\nmethod = "ce"'

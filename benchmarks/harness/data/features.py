@@ -38,6 +38,8 @@ def features(root: Path | None, recipe: Recipe) -> Data:
 
 def _read(file: Path) -> dict[str, Tensor]:
     """Read a file, features as float32 and labels as int64."""
+    if file.is_dir():
+        raise ValueError(f"features are in a file, such as benchmarks.extract_features writes, and {file} is a folder")
     try:
         found: Any = torch.load(file, weights_only=True, map_location="cpu")
     except (MemoryError, OSError):

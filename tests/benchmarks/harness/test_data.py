@@ -335,3 +335,5 @@ def test_a_file_that_is_no_file_of_features(content: bytes, tmp_path: Path) -> N
     file.write_bytes(content)
     with pytest.raises(ValueError, match=f"{file} is not a file of torch.save with tensors alone"):
         load("features", file, PLAIN)
+    with pytest.raises(ValueError, match=f"and {tmp_path} is a folder"):
+        load("features", tmp_path, PLAIN)
