@@ -16,9 +16,9 @@ from mixnn_loader.run.settings import CORRECTION_SHARE, WARMUP_SHARE, in_proport
 SCANS, FEW_SCANS = 20, 8
 """At most so many in a training, of `robust` and of `fast`."""
 
-EARLY_LEARNING, EPOCHS_TO_MEMORIZE = 3.0, 20
-"""The strength of the early-learning term, as ELR has it on CIFAR-10, and the epochs from which on it is that. The term
-slows learning down, and in a shorter training there is less to protect from."""
+EARLY_LEARNING, FROM_EPOCHS = 3.0, 20
+"""The strength of the early-learning term, as ELR has it on CIFAR-10, and the length of a training from which on it is
+that. The term slows learning down, and in a shorter training there is less to protect from."""
 
 
 def robust(epochs: int) -> dict[str, Any]:
@@ -32,7 +32,9 @@ def robust(epochs: int) -> dict[str, Any]:
     training at most. Besides the scans the loader makes no forward pass: it goes by the training step, so that the loss
     must be `mixnn_loader.MixNNLoss`.
 
-    A training of less than 20 epochs hardly memorizes: there the loss and the targets hold it less.
+    In a training of less than 20 epochs a network that knows nothing at its start hardly memorizes: the early-learning
+    term is weaker there, in proportion, and targets follow votes less far. With pretrained networks, which memorize
+    sooner, ``robust(epochs) | {"early_learning": 3.0}`` may do better.
 
     Args:
         epochs: how long the training will be.
@@ -55,7 +57,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "correct_by": "credibility",
         "scan": "training",
         "scan_every": _every(epochs, SCANS),
-        "early_learning": EARLY_LEARNING * min(1.0, epochs / EPOCHS_TO_MEMORIZE),
+        "early_learning": EARLY_LEARNING * min(1.0, epochs / FROM_EPOCHS),
     }
 
 
@@ -93,7 +95,11 @@ def features(epochs: int) -> dict[str, Any]:
         >>> features(epochs=20)["credibility"]
         'vote-and-model'
     """
-    return robust(epochs) | {"feature_layer": by_inputs, "credibility": "vote-and-model"}
+    return robust(epochs) | {
+        "feature_layer": by_inputs,
+        "credibility": "vote-and-model",
+        "early_learning": EARLY_LEARNING,  # such a network memorizes in a few epochs
+    }
 
 
 def by_inputs(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ def test_the_loader_takes_it(recipe: Recipe, epochs: int) -> None:
     assert f"warm-up {is_most}{made.longest_warmup}," in repr(loader)
 
 
-@pytest.mark.parametrize("recipe", [recipes.robust, recipes.fast, recipes.features])
+@pytest.mark.parametrize("recipe", [recipes.robust, recipes.fast])
 def test_a_short_training_is_held_less(recipe: Recipe) -> None:
     # What was measured of trainings of 20 epochs and more is of a strength of three.
     assert [recipe(epochs)["early_learning"] for epochs in (5, 10, 20, 21, 300)] == [0.75, 1.5, 3, 3, 3]

@@ -20,8 +20,8 @@ def mix(originals: Tensor, partners: Tensor, weights: Tensor) -> Tensor:
     columns = weights.to(originals.dtype).view(weights.shape + (1,) * (originals.dim() - 1))
     weightless = columns == 0
     mixed = columns[:, 0] * _without(originals, weightless[:, 0])
-    for k in range(1, columns.shape[1]):
-        mixed.addcmul_(columns[:, k], _without(partners[:, k - 1], weightless[:, k]))
+    for k in range(partners.shape[1]):
+        mixed.addcmul_(columns[:, k + 1], _without(partners[:, k], weightless[:, k + 1]))
     return mixed
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mixnn_loader._utils.checks import check_count
+from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.neighbors.source import NeighborSource, Pairs, Sees
 
 
@@ -38,7 +39,7 @@ class RandomInBatch(NeighborSource):
         """Draw among the batch."""
         del representations
         draws = torch.from_numpy(rng.random((len(indices), k), dtype=np.float32))
-        return Pairs(*random_in_batch(indices, k, draws.to(indices.device)))
+        return Pairs(*random_in_batch(indices, k, to_device(draws, indices.device)))
 
 
 @torch.no_grad()

@@ -110,11 +110,14 @@ class BatchMixer:
         settings, loaded = self._settings, received.loaded.groups
         own_inputs = map_tensors(lambda rows: rows[: len(loaded)], received.inputs)
         predictions = self._predict(own_inputs, place)
-        pairing = self._pair(received, predictions, place)
+        pairing = self._pair(received, predictions, place)  # counted where it is, and on the CPU if it can be
         labels = pairing.grouped(to_device(labels, pairing.found.device))
-        pairs = _count(pairing, labels, to_device(loaded, pairing.found.device))
-        pairing, labels = pairing.to(received.groups.device), to_device(labels, received.groups.device)
-        groups = received.groups if pairing.places is None else pairing.grouped(received.groups[:, 0])
+        is_there = pairing.found.device == received.groups.device
+        groups = _grouped(received.groups if is_there else loaded, pairing)
+        pairs = _count(pairing.found, labels, groups)
+        if not is_there:
+            pairing, labels = pairing.to(received.groups.device), to_device(labels, received.groups.device)
+            groups = _grouped(received.groups, pairing)
 
         places = pairing.positions
         if places is None and (found := places_in_batch(loaded[:, 1:], loaded[:, 0])) is not None:
@@ -270,15 +273,13 @@ def _as_they_are(rows: Tensor) -> Tensor:
     return rows
 
 
-def _count(pairing: Pairing, labels: Tensor, loaded: Tensor) -> Tensor:
-    """Count the pairs of a sample and another that is its neighbor: with the same given label, and all, (2,).
+def _grouped(loaded: Tensor, pairing: Pairing) -> Tensor:
+    """Return the dataset indices of the samples and of their neighbors, (B, K+1), of a batch as it was loaded."""
+    return loaded if pairing.places is None else pairing.grouped(loaded[:, 0])
 
-    Args:
-        pairing: who is whose neighbor.
-        labels: (B, K+1) int64, given labels of the samples (column 0) and of their neighbors, on the same device.
-        loaded: (B, 1) or (B, K+1) int64, dataset indices of the batch as it was loaded, there, too.
-    """
-    groups = loaded if pairing.places is None else pairing.grouped(loaded[:, 0])
-    others = pairing.found & (groups[:, 1:] != groups[:, :1])
+
+def _count(found: Tensor, labels: Tensor, groups: Tensor) -> Tensor:
+    """Count the pairs of a sample and another that is its neighbor: with the same given label, and all, (2,)."""
+    others = found & (groups[:, 1:] != groups[:, :1])
     same = others & (labels[:, 1:] == labels[:, :1])
     return torch.stack([same, others]).sum(dim=(1, 2))

@@ -233,7 +233,7 @@ class SampleTable:
             (self.wrong_events, is_other),
             (self.probability_sums, probabilities),
         ):
-            if first is None:  # no sample twice: a third of the kernels
+            if first is None:  # no sample twice: fewer kernels
                 kept.index_add_(0, rows, more.to(kept.dtype))
             else:
                 kept[rows] = kept[rows] + more

@@ -31,9 +31,6 @@ CORRECTION_SHARE = 1 / 5
 MOST_WARMUP_SHARE = 1 / 8
 """The part of the training that warm-up may be, at least one epoch, where the model takes long to settle."""
 
-EPOCHS_TO_MEMORIZE = 18
-"""Epochs after warm-up in which a network learns wrong labels by heart, as a rule; a shorter training ends before."""
-
 
 def in_proportion(epochs: int, share: float) -> int:
     """Return a share of a training in whole epochs, at least one."""
@@ -209,13 +206,10 @@ class Settings:
         return self.is_running and after_warmup == 0
 
     def progress(self, epoch: int, warmup: int) -> float:
-        """Return how much of the training after ``warmup`` epochs is over, in [0, 1]; 1 where its end is not known.
-
-        A training that is too short to memorize is taken for the first part of a longer one.
-        """
+        """Return how much of the training after ``warmup`` epochs is over, in [0, 1]; 1 where its end is not known."""
         if self.epochs is None:
             return 1.0
-        return min(max((epoch - warmup) / max(self.epochs - warmup, EPOCHS_TO_MEMORIZE), 0.0), 1.0)
+        return min(max((epoch - warmup) / max(self.epochs - warmup, 1), 0.0), 1.0)
 
     def phase(self, epoch: int, warmup: int) -> Phase:
         """Name what an epoch does; they are counted from 0, and the first ``warmup`` are warm-up."""

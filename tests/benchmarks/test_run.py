@@ -109,13 +109,22 @@ def test_a_grid_can_be_cut_to_a_part(ran: list[RunSettings], tmp_path: Path) -> 
     assert ran == [expected("ce"), expected("mixnn")]
 
 
-def test_options_and_changes_of_the_recipe_are_read_as_python_writes_them(
+def test_options_and_changes_of_the_recipe_are_read_as_python_or_toml_writes_them(
     ran: list[RunSettings], tmp_path: Path
 ) -> None:
-    flags = ["--option", "correction_epoch=None", "neighbors=batch", "momentum=0.8", "--recipe", "lr=0.1", "flip=true"]
+    flags = [
+        "--option",
+        "correction_epoch=None",
+        "neighbors=batch",
+        "momentum=0.8",
+        "--recipe",
+        "lr=0.1",
+        "flip=true",
+        "held_out=false",
+    ]
     assert run.main(["--method", "mixnn", *flags, "--output", str(tmp_path / "results.jsonl")]) == 0
     assert ran[0].options == {"correction_epoch": None, "neighbors": "batch", "momentum": 0.8}
-    assert ran[0].recipe == {"lr": 0.1, "flip": True}
+    assert ran[0].recipe == {"lr": 0.1, "flip": True, "held_out": False}
 
 
 GRID = 'dataset = "digits"\nmethod = "ce"'
