@@ -11,7 +11,7 @@ format the loop has: a loop in channels_last (`--channels-last`) has cheaper ste
 The images are random class patterns under noise, and 40 % of the labels are wrong: as easy to generate as to learn, so
 that losses and representations are those of a network that has learned something.
 
-    python -m benchmarks.overhead                              # everything, on the GPU if there is one
+    python -m benchmarks.overhead                              # three networks, on the GPU if there is one
     python -m benchmarks.overhead --cases mnist --rounds 3     # one network, quickly
 """
 
@@ -79,6 +79,8 @@ CASES = {
     "resnet34": Case("resnet34", (3, 32, 32), 50_000, 512),
     "photographs": Case("resnet50", (3, 224, 224), 2_560, 128),
 }
+BY_DEFAULT = ["mnist", "cifar", "resnet34"]
+"""`photographs` are for a GPU."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +340,14 @@ def plot(measurements: Sequence[dict[str, Any]], path: Path, command: str) -> No
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES), metavar="CASE")
+    parser.add_argument(
+        "--cases",
+        nargs="+",
+        default=BY_DEFAULT,
+        choices=list(CASES),
+        metavar="CASE",
+        help=f"of {', '.join(CASES)}, the size of photographs (default: {' '.join(BY_DEFAULT)})",
+    )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--rounds", type=int, default=2, help="epochs measured of each method")
     parser.add_argument("--num-samples", type=int, help="images of each case (default: by case and device)")

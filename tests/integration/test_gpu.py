@@ -16,8 +16,30 @@ from torch.utils.data import DataLoader
 from toy import Points, mlp, tensors_of
 
 from mixnn_loader import MixNNBatch, MixNNDataLoader, MixNNLoss, recipes
+from mixnn_loader.neighbors import NeighborSource, Pairs
+from mixnn_loader.neighbors.source import Sees
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+class NextRow(NeighborSource):
+    """Pairs each row with those after it, and answers on a device of its own."""
+
+    def __init__(self, sees: Sees, answers_on: str) -> None:
+        self.sees: Sees = sees
+        self._answers_on = answers_on
+
+    def __repr__(self) -> str:
+        return f"NextRow({self.sees!r}, {self._answers_on!r})"
+
+    def pair(self, indices: Tensor, representations: Tensor | None, k: int, rng: np.random.Generator) -> Pairs:
+        del rng
+        assert indices.device.type == ("cuda" if self.sees == "batch" else "cpu")
+        assert (representations is not None) == (self.sees == "batch")
+        rows = torch.arange(len(indices), device=self._answers_on).unsqueeze(1)
+        positions = (rows + torch.arange(1, k + 1, device=self._answers_on)) % len(indices)
+        return Pairs(positions, torch.ones_like(positions, dtype=torch.bool))
+
 
 SETTINGS: dict[str, Any] = {"warmup_epochs": 1, "correction_epoch": 2, "num_neighbors": 2, "momentum": 0.7}
 MODES = pytest.mark.parametrize(
@@ -30,6 +52,10 @@ MODES = pytest.mark.parametrize(
         {"neighbors": "random", "weighting": "beta"},
         {"neighbors": "random-batch", "weighting": "uniform"},
         {"weighting": "beta", "correct_neighbors": False},
+        {"num_neighbors": 0},
+        {"neighbors": NextRow("nothing", "cpu"), "scan": "running"},
+        {"neighbors": NextRow("nothing", "cuda")},
+        {"neighbors": NextRow("batch", "cpu")},
         recipes.robust(epochs=4),
         recipes.fast(epochs=12),
     ],

@@ -127,3 +127,8 @@ def test_targets_are_mixed_as_in_eq5(generator: torch.Generator, num_neighbors: 
     weights = torch.randn(4, num_neighbors + 1, generator=generator).softmax(dim=1)
     mixed = mix_targets(soft_targets, weights)
     np.testing.assert_allclose(mixed, np.einsum("bk,bkc->bc", weights, soft_targets), atol=1e-6)
+
+
+def test_no_partner_is_left_out_for_want_of_a_weight() -> None:
+    with pytest.raises(IndexError):
+        mix(torch.zeros(2, 3), torch.ones(2, 3, 3), torch.full((2, 2), 0.5))
