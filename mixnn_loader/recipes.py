@@ -16,9 +16,9 @@ from mixnn_loader.run.settings import CORRECTION_SHARE, WARMUP_SHARE, in_proport
 SCANS, FEW_SCANS = 20, 8
 """At most so many in a training, of `robust` and of `fast`."""
 
-EARLY_LEARNING, FROM_EPOCHS = 3.0, 20
-"""The strength of the early-learning term, as ELR has it on CIFAR-10, and the length of a training from which on it is
-that. The term slows learning down, and in a shorter training there is less to protect from."""
+EARLY_LEARNING, OF_SHORT_TRAINING, SHORT_TRAINING = 3.0, 1.5, 20
+"""The strength of the early-learning term, as ELR has it on CIFAR-10, and that in a training of fewer epochs than the
+last. The term slows learning down, and there is less to protect from."""
 
 
 def robust(epochs: int) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def robust(epochs: int) -> dict[str, Any]:
     must be `mixnn_loader.MixNNLoss`.
 
     In a training of less than 20 epochs a network that knows nothing at its start hardly memorizes: the early-learning
-    term is weaker there, in proportion, and targets follow votes less far. With pretrained networks, which memorize
+    term has half of its strength there, and targets follow votes less far. With pretrained networks, which memorize
     sooner, ``robust(epochs) | {"early_learning": 3.0}`` may do better.
 
     Args:
@@ -57,7 +57,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "correct_by": "credibility",
         "scan": "training",
         "scan_every": _every(epochs, SCANS),
-        "early_learning": EARLY_LEARNING * min(1.0, epochs / FROM_EPOCHS),
+        "early_learning": OF_SHORT_TRAINING if epochs < SHORT_TRAINING else EARLY_LEARNING,
     }
 
 
