@@ -63,12 +63,11 @@ class MixNNDataLoader(SampleRows):
         data: a `torch.utils.data.DataLoader`, or a map-style dataset followed by DataLoader arguments.
         model: the module being trained; read in eval mode and without gradient, never changed.
         epochs: how long the training will be; W and E_s then follow in the paper's proportions, one thirtieth and one
-            fifth of it, and at least one epoch of warm-up. Where neighbors vote on labels, targets follow them the
-            further, the more of the training is over.
+            fifth of it, and at least one epoch of warm-up.
         num_neighbors: K >= 0, the neighbors that each sample is mixed with; 0 is plain training on the soft targets.
         warmup_epochs: W >= 0, epochs of plain training at the start; ``"auto"``: by ``epochs``, or 10; ``"settled"``:
             until the model has settled, as `MixNNLoss` tells the loader (see `mixnn_loader.run.warmup`); an eighth of
-            ``epochs``, or 10, at most.
+            ``epochs``, or 10, at most, and up to 4 where ``epochs`` are few.
         correction_epoch: E_s >= 0, the first epoch that moves the soft targets (epochs count from 0, warm-up
             included); None: never; ``"auto"``: by ``epochs``, or 60.
         epoch_length: the batches of an epoch of the schedule, for training that is counted in steps; None: a pass, or

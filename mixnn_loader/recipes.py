@@ -16,10 +16,6 @@ from mixnn_loader.run.settings import CORRECTION_SHARE, WARMUP_SHARE, in_proport
 SCANS, FEW_SCANS = 20, 8
 """At most so many in a training, of `robust` and of `fast`."""
 
-EARLY_LEARNING, OF_SHORT_TRAINING, SHORT_TRAINING = 3.0, 1.5, 20
-"""The strength of the early-learning term, as ELR has it on CIFAR-10, and that in a training of fewer epochs than the
-last. The term slows learning down, and there is less to protect from."""
-
 
 def robust(epochs: int) -> dict[str, Any]:
     """Take what protects best, whatever share of the labels is wrong, for little more than plain training costs.
@@ -29,12 +25,8 @@ def robust(epochs: int) -> dict[str, Any]:
     follows it, at first as far as neighbors err less often than labels, and more the longer the training goes on. A
     doubted sample is mixed with a random other one of its batch, and the loss holds the model to the average of what it
     has said of each sample. Targets and inputs are left alone until the model has settled, for an eighth of the
-    training at most. Besides the scans the loader makes no forward pass: it goes by the training step, so that the loss
-    must be `mixnn_loader.MixNNLoss`.
-
-    In a training of less than 20 epochs a network that knows nothing at its start hardly memorizes: the early-learning
-    term has half of its strength there, and targets follow votes less far. With pretrained networks, which memorize
-    sooner, ``robust(epochs) | {"early_learning": 3.0}`` may do better.
+    training at most, or more of a short one. Besides the scans the loader makes no forward pass: it goes by the
+    training step, so that the loss must be `mixnn_loader.MixNNLoss`.
 
     Args:
         epochs: how long the training will be.
@@ -57,7 +49,7 @@ def robust(epochs: int) -> dict[str, Any]:
         "correct_by": "credibility",
         "scan": "training",
         "scan_every": _every(epochs, SCANS),
-        "early_learning": OF_SHORT_TRAINING if epochs < SHORT_TRAINING else EARLY_LEARNING,
+        "early_learning": 3.0,
     }
 
 
@@ -95,11 +87,7 @@ def features(epochs: int) -> dict[str, Any]:
         >>> features(epochs=20)["credibility"]
         'vote-and-model'
     """
-    return robust(epochs) | {
-        "feature_layer": by_inputs,
-        "credibility": "vote-and-model",
-        "early_learning": EARLY_LEARNING,  # such a network memorizes in a few epochs
-    }
+    return robust(epochs) | {"feature_layer": by_inputs, "credibility": "vote-and-model"}
 
 
 def by_inputs(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:

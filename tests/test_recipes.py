@@ -33,12 +33,6 @@ def test_the_loader_takes_it(recipe: Recipe, epochs: int) -> None:
     assert f"warm-up {is_most}{made.longest_warmup}," in repr(loader)
 
 
-@pytest.mark.parametrize("recipe", [recipes.robust, recipes.fast])
-def test_a_short_training_is_held_less(recipe: Recipe) -> None:
-    # What was measured of trainings of 20 epochs and more is of a strength of three.
-    assert [recipe(epochs)["early_learning"] for epochs in (5, 19, 20, 300)] == [1.5, 1.5, 3, 3]
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_phases_grow_with_the_training(recipe: Recipe) -> None:
     short, long = (settings(**{"scan_every": None, **_settings_of(recipe(epochs))}) for epochs in (120, 1200))

@@ -1,6 +1,5 @@
 """How credible the given labels are: from what is known of every sample to P(clean)."""
 
-import math
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
@@ -20,9 +19,6 @@ from mixnn_loader.method.votes import num_voters
 
 Credibilities = Literal["mixture", "agreement", "vote", "vote-and-model"]
 
-EPOCHS_TO_MEMORIZE = 18
-"""So many epochs after warm-up a network needs, as a rule, until it knows wrong labels by heart."""
-
 
 class Evidence(NamedTuple):
     """What is known of the n training samples.
@@ -36,7 +32,6 @@ class Evidence(NamedTuple):
         votes: (n, C) float32, the shares of the labels among a sample's neighbors, on the device of the losses, see
             `mixnn_loader.method.votes.vote_shares`. None where they are not asked.
         progress: how much of the training after warm-up is over, in [0, 1]; 1 where its length is not known.
-        num_epochs: how many epochs the training has after warm-up; infinite where its length is not known.
     """
 
     indices: Tensor
@@ -45,7 +40,6 @@ class Evidence(NamedTuple):
     averages: Tensor | None = None
     votes: Tensor | None = None
     progress: float = 1.0
-    num_epochs: float = math.inf
 
 
 class Estimate(NamedTuple):
@@ -129,8 +123,7 @@ class VoteCredibility(Credibility):
     """By the vote of neighbors and the given label: the probability that Bayes' rule gives it.
 
     See `mixnn_loader.functional.label_posterior`. What is likely is the rest of that distribution, as far as votes err
-    less often than labels or the training is over, else the label as given. A training that is too short to memorize
-    counts as the first part of a longer one. That many neighbors say what a label is,
+    less often than labels or the training is over, else the label as given. That many neighbors say what a label is,
     whatever the network makes of any of them, is SSR's (Feng, Tzimiropoulos and Patras 2022).
 
     With ``ask_model`` the moving average of the model's predictions is another opinion, and the two are combined as
@@ -187,7 +180,7 @@ class VoteCredibility(Credibility):
         log_posterior = likely.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(max=1).log()
         # Wrong labels are wrong at random. Wrong votes are wrong alike for samples that look alike, and so are learned
         # sooner: as long as votes err much, most of a wrong label stays. In the end the network would memorize it.
-        trust = max(trust, evidence.progress * min(1.0, evidence.num_epochs / EPOCHS_TO_MEMORIZE))
+        trust = max(trust, evidence.progress)
         for rows, given in zip(torch.split(likely, CHUNK_ROWS), torch.split(labels, CHUNK_ROWS), strict=True):
             own = given.unsqueeze(1)
             rows.copy_(trust * sharpened(rows.scatter(1, own, 0), given, power=1.0))

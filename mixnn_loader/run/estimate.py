@@ -1,6 +1,5 @@
 """Steps 1 to 3 of Algorithm 1: the dataset, once an epoch -> P(clean) and the neighbors of every sample."""
 
-import math
 import time
 from typing import Any
 
@@ -83,7 +82,9 @@ class Estimator:
         asked = time.perf_counter()
         with record_function("mixnn_loader.mixture"):
             shares = None if votes is None else votes.shares
-            log_posterior, mixture, likely = self._fit(members, usable, shares, epoch)
+            log_posterior, mixture, likely = self._fit(
+                members, usable, shares, settings.progress(epoch.number, epoch.warmup)
+            )
         if settings.correct_by == "credibility" and epoch.phase == "correction":
             self._correct(members, usable, likely)
         fitted = time.perf_counter()
@@ -160,7 +161,7 @@ class Estimator:
             )
         return usable
 
-    def _fit(self, members: Tensor, usable: Tensor, votes: Tensor | None, epoch: Epoch) -> Estimate:
+    def _fit(self, members: Tensor, usable: Tensor, votes: Tensor | None, progress: float) -> Estimate:
         """Step 2: estimate log P(clean) of the members (n,), and write it to the table."""
         settings, table = self._settings, self._table
         rows = to_device(members, table.losses.device)
@@ -168,9 +169,7 @@ class Estimator:
         averages = table.make_averages()[rows] if settings.estimator.uses_averages else None
         if votes is not None:
             votes = to_device(votes, losses.device)
-        progress = settings.progress(epoch.number, epoch.warmup)
-        num_epochs = math.inf if settings.epochs is None else settings.epochs - epoch.warmup
-        evidence = Evidence(members, table.given_labels[members], losses, averages, votes, progress, num_epochs)
+        evidence = Evidence(members, table.given_labels[members], losses, averages, votes, progress)
         answer = settings.estimator.estimate(evidence, self._warn)
         log_posterior, mixture, likely = checked_estimate(answer, len(members))
         log_posterior = to_device(log_posterior, losses.device, torch.float32)

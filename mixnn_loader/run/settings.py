@@ -31,6 +31,10 @@ CORRECTION_SHARE = 1 / 5
 MOST_WARMUP_SHARE = 1 / 8
 """The part of the training that warm-up may be, at least one epoch, where the model takes long to settle."""
 
+SHORT_TRAINING = 20
+"""Epochs. In a shorter training an eighth is too little for a network that knows nothing, and few labels are memorized:
+warm-up may be half of what is lacking to this, and two epochs less than half of the training at most."""
+
 
 def in_proportion(epochs: int, share: float) -> int:
     """Return a share of a training in whole epochs, at least one."""
@@ -148,7 +152,8 @@ class Settings:
             return WARMUP_EPOCHS
         if self.warmup_epochs == "auto":
             return in_proportion(self.epochs, WARMUP_SHARE)
-        return min(in_proportion(self.epochs, MOST_WARMUP_SHARE), self.epochs - 1)
+        of_a_short_one = min(self.epochs - 4, SHORT_TRAINING - self.epochs) // 2
+        return min(max(in_proportion(self.epochs, MOST_WARMUP_SHARE), of_a_short_one), self.epochs - 1)
 
     @property
     def correction(self) -> int | None:

@@ -58,8 +58,15 @@ def test_a_fixed_warm_up_goes_by_nothing_else(warmup_epochs: Any, expected: int)
     )
 
 
-@pytest.mark.parametrize(("epochs", "most"), [(None, 10), (1, 0), (2, 1), (8, 1), (30, 4), (40, 5), (400, 50)])
+@pytest.mark.parametrize(
+    ("epochs", "most"), [(None, 10), (1, 0), (2, 1), (17, 2), (20, 2), (30, 4), (40, 5), (400, 50)]
+)
 def test_it_is_an_eighth_of_the_training_at_most(epochs: int | None, most: int) -> None:
+    assert settings(warmup_epochs="settled", correction_epoch=None, epochs=epochs).longest_warmup == most
+
+
+@pytest.mark.parametrize(("epochs", "most"), [(3, 1), (6, 1), (8, 2), (10, 3), (12, 4), (14, 3), (16, 2)])
+def test_it_is_more_of_a_short_training_at_most(epochs: int, most: int) -> None:
     assert settings(warmup_epochs="settled", correction_epoch=None, epochs=epochs).longest_warmup == most
 
 
