@@ -53,7 +53,7 @@ def inputs_as_they_are(model: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor
 def make(**arguments: Any) -> tuple[MixNNDataLoader, nn.Module]:
     """A loader by the recipe, which asks in every epoch after the first, and its model."""
     model = mlp()
-    chosen = recipes.robust(epochs=EPOCHS) | {"scan_every": 1} | arguments
+    chosen = recipes.robust(epochs=EPOCHS) | {"scan_every": 1, "warmup_epochs": 1} | arguments
     return MixNNDataLoader(Points(60), model, batch_size=20, **chosen), model
 
 
