@@ -22,7 +22,9 @@ def build_parser(description: str | None = None) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--output", type=Path, required=True, help="results file, a line of JSON a run; appended to")
-    add("--data-dir", type=Path, help="folder that holds the dataset, as torchvision lays it out")
+    add(
+        "--data-dir", type=Path, help="folder that holds the dataset, as torchvision lays it out; of features, the file"
+    )
     add("--device", type=device, default="cuda" if torch.cuda.is_available() else "cpu")
     processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
     add(

@@ -155,9 +155,8 @@ def _csv(path: Path) -> ImageFiles:
                 raise UsageError(f"{path} must have the columns path and label, its first line has {columns}")
             rows = []
             for row in reader:
-                if not any(
-                    value for name, value in row.items() if name is not None
-                ):  # spreadsheets leave such lines behind
+                # Spreadsheets leave lines behind in which all columns are empty.
+                if not any(row[name] for name in columns):
                     continue
                 if not row["path"] or not row["label"]:
                     raise UsageError(f"{path}, line {reader.line_num}: there must be a path and a label, got {row}")
