@@ -1,6 +1,5 @@
 """What the command is given -> samples with labels."""
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from mixnn_loader._utils.csv_rows import csv_rows
 from mixnn_loader.datasets.digits import digits
 from mixnn_loader.datasets.in_memory import InMemoryDataset
 from mixnn_loader.datasets.noise import symmetric
@@ -147,24 +147,15 @@ def _is_image(name: str) -> bool:
 
 
 def _csv(path: Path) -> ImageFiles:
+    rows = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            if "path" not in columns or "label" not in columns:
-                raise UsageError(f"{path} must have the columns path and label, its first line has {columns}")
-            rows = []
-            for row in reader:
-                # Spreadsheets leave lines behind in which all columns are empty.
-                if not any(row[name] for name in columns):
-                    continue
-                if not row["path"] or not row["label"]:
-                    raise UsageError(f"{path}, line {reader.line_num}: there must be a path and a label, got {row}")
-                rows.append((row["path"], row["label"]))
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} must be UTF-8: {error}") from error
-    except csv.Error as error:
-        raise UsageError(f"{path}, after line {reader.line_num}: {error}; is a quote not closed?") from error
+        for line, row in csv_rows(path, ("path", "label")):
+            name, label = row["path"], row["label"]
+            if not name or not label:
+                raise UsageError(f"{path}, line {line}: there must be a path and a label, got {row}")
+            rows.append((name, label))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     if not rows:
         raise UsageError(f"{path} has no rows below its first line")
     class_names = _classes({label for _, label in rows})

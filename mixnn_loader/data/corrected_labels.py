@@ -1,9 +1,7 @@
 """A dataset seen with other labels, and without some of its samples: to train anew on what was found out."""
 
-import csv
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
@@ -14,14 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mixnn_loader._utils.checks import check_choice
+from mixnn_loader._utils.csv_rows import csv_rows
 from mixnn_loader._utils.integers import as_integers
 from mixnn_loader._utils.sample_keys import LABEL_NAMES
 from mixnn_loader.data.sample_names import sample_paths
 
 DECISIONS = ("accept", "keep", "other", "unsure")
 """What a person has made of a suspect: the suggested label, the given one, another one, or nothing."""
-
-_NEEDED = ("index", "new", "decision")
 
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 """Bytes of a file's name that are no UTF-8, as Python has them."""
@@ -164,51 +161,26 @@ def _like(given: Any, label: int) -> Any:
 def _decisions(file: Path, count: int, paths: list[str] | None) -> list[tuple[int, str, int]]:
     """Read a file of decisions: the dataset index, the decision and the new label of each row."""
     found: dict[int, tuple[int, str, int]] = {}
-    with file.open(newline="", encoding="utf-8-sig") as lines:  # spreadsheets write a mark at the start
-        reader = csv.DictReader(lines, strict=True)
-        with _well_formed(reader, file):
-            columns = reader.fieldnames or ()
-        missing = [name for name in _NEEDED if name not in columns]
-        if missing:
+    for line, row in csv_rows(file, ("index", "new", "decision")):
+        where, decision = f"{file}, line {line}", row["decision"]
+        if decision not in DECISIONS:
+            raise ValueError(f"{where}: decision must be one of {', '.join(DECISIONS)}, got {decision!r}")
+        changes = decision in ("accept", "other")
+        try:
+            index, new = int(row["index"] or ""), int(row["new"] or "") if changes else -1
+        except ValueError as error:
             raise ValueError(
-                f"{file} has no column {' and no column '.join(map(repr, missing))}; its columns are "
-                f"{reader.fieldnames}"
-            )
-        for row in _rows_of(reader, file):
-            where = f"{file}, line {reader.line_num}"
-            decision = row["decision"]
-            if decision not in DECISIONS:
-                raise ValueError(f"{where}: decision must be one of {', '.join(DECISIONS)}, got {decision!r}")
-            changes = decision in ("accept", "other")
-            try:
-                index, new = int(row["index"]), int(row["new"]) if changes else -1
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{where}: index and new must be integers, got {row['index']!r} and {row['new']!r}"
-                ) from error
-            if not 0 <= index < count or (changes and new < 0):
-                raise ValueError(f"{where}: no index of the {count} samples or no class index: {index} and {new}")
-            path = row.get("path")
-            if path and paths is not None and not _same_file(path, paths[index]):
-                raise ValueError(f"{where}: sample {index} is {paths[index]} in the dataset, and {path} in the file")
-            if index in found:
-                raise ValueError(f"{where}: there are two decisions for index {index}")
-            found[index] = (index, decision, new)
+                f"{where}: index and new must be integers, got {row['index']!r} and {row['new']!r}"
+            ) from error
+        if not 0 <= index < count or (changes and new < 0):
+            raise ValueError(f"{where}: no index of the {count} samples or no class index: {index} and {new}")
+        path = row.get("path")
+        if path and paths is not None and not _same_file(path, paths[index]):
+            raise ValueError(f"{where}: sample {index} is {paths[index]} in the dataset, and {path} in the file")
+        if index in found:
+            raise ValueError(f"{where}: there are two decisions for index {index}")
+        found[index] = (index, decision, new)
     return list(found.values())
-
-
-def _rows_of(reader: "csv.DictReader[str]", file: Path) -> Iterator[dict[str, str]]:
-    """Give the rows of a file but for empty ones, which spreadsheets leave behind."""
-    with _well_formed(reader, file):
-        yield from (row for row in reader if any(value for name, value in row.items() if name is not None))
-
-
-@contextmanager
-def _well_formed(reader: "csv.DictReader[str]", file: Path) -> Iterator[None]:
-    try:
-        yield
-    except csv.Error as error:
-        raise ValueError(f"{file}, after line {reader.line_num}: {error}; is a quote not closed?") from error
 
 
 def _same_file(one: str, other: str) -> bool:

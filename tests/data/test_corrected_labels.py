@@ -127,8 +127,10 @@ def test_reads_decisions(tmp_path: Path) -> None:
         ('index,new,decision\n0,1,"keep\n' + "1,1,keep\n" * 20_000, "after line 1: field larger .* quote not closed"),
         ('index,new,"decision\n0,1,keep\n', "after line .: unexpected end of data; is a quote not closed"),
         ('index,new,decision\n0,1,"keep\n1,1,keep\n', "after line .: unexpected end of data; is a quote not closed"),
-        ("index,new\n0,1\n", r"has no column 'decision'; its columns are \['index', 'new'\]"),
-        ("", "has no column 'index' and no column 'new' and no column 'decision'"),
+        ("index,new\n0,1\n", r"must have the columns index, new and decision, its first line has \['index', 'new'\]"),
+        ("", r"must have the columns index, new and decision, its first line has \[\]"),
+        ("index,new,decision\n,1,accept\n", "line 2: index and new must be integers, got '' and '1'"),
+        ("index,new,decision\n0\n", "line 2: decision must be one of accept, keep, other, unsure, got None"),
         ("index,new,decision\n0,1,agree\n", "line 2: decision must be one of accept, keep, other, unsure, got 'agree'"),
         ("index,new,decision\n0,1,accept\n0,2,other\n", "line 3: there are two decisions for index 0"),
         ("index,new,decision\n0,cat,accept\n", "line 2: index and new must be integers, got '0' and 'cat'"),
@@ -139,6 +141,13 @@ def test_reads_decisions(tmp_path: Path) -> None:
 def test_wrong_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CorrectedLabels.from_csv(PAIRS, decisions(tmp_path, text))
+
+
+def test_a_file_in_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "decisions.csv"
+    file.write_bytes("index,path,new,decision\n0,café.png,1,keep\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"decisions\.csv must be UTF-8: .* position"):
+        CorrectedLabels.from_csv(PAIRS, file)
 
 
 def test_names_that_are_no_text_come_back_from_a_browser(tmp_path: Path) -> None:
