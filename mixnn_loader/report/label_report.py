@@ -210,12 +210,18 @@ class LabelReport:
 
         Raises:
             ImportError: Jinja2 is not installed (``pip install 'mixnn_loader[report]'``).
-            ValueError: ``top`` or ``neighbors`` is outside its range, or the report has no rows.
+            ValueError: ``top`` or ``neighbors`` is outside its range, the report has no rows, or the dataset has another
+                length than the report's.
         """
         check_count("top", top, 1)
         check_count("neighbors", neighbors)
         if len(self) == 0:
             raise ValueError("the report has no rows: there is nothing to show")
+        if hasattr(dataset, "__len__") and len(dataset) != self.dataset_length:
+            raise ValueError(
+                f"the report is of a dataset of {self.dataset_length} samples, got one of {len(dataset)}; pass the one "
+                "that was trained on, loader.dataset"
+            )
         check_installed()
         data = page_data(self, dataset, top=top, neighbors=neighbors, input_key=input_key)
         write_html(data, Path(path), title)

@@ -87,6 +87,64 @@ def test_decisions_on_another_dataset_are_refused(tmp_path: Path) -> None:
         CorrectedLabels.from_csv(dataset, file)
 
 
+TRIPLES = [("a", 7, 0), ("b", 8, 1), ("c", 9, 0)]
+"""Inputs, a number of something else, and the label."""
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor])
+def test_another_part_than_the_label_is_not_replaced(kind: Any) -> None:
+    triples = [(name, kind(other), kind(label)) for name, other, label in TRIPLES]
+    with pytest.raises(ValueError, match=r"part 1 of sample 0 is .*7.*, and its given label was 0: pass label_key="):
+        CorrectedLabels(triples, [1, -1, -1], given=[0, 1, 0])[0]
+    corrected = CorrectedLabels(triples, [1, -1, -1], given=[0, 1, 0], label_key=2)
+    assert [tuple(map(str, map(as_number, sample))) for sample in samples_of(corrected)] == [
+        ("a", "7", "1"),
+        ("b", "8", "1"),
+        ("c", "9", "0"),
+    ]
+    coarse = [{"image": "a", "label": "animal", "target": 0}]
+    with pytest.raises(ValueError, match="part 'label' of sample 0 is 'animal', and its given label was 0"):
+        CorrectedLabels(coarse, [1], given=[0])[0]
+    assert CorrectedLabels(coarse, [1], given=[0], label_key="target")[0]["target"] == 1
+
+
+def as_number(value: Any) -> Any:
+    return value if isinstance(value, str) else int(value)
+
+
+def test_decisions_on_samples_with_other_labels_are_refused(tmp_path: Path) -> None:
+    file = decisions(tmp_path, "index,given,new,decision\n0,0,1,accept\n1,0,0,keep\n2,,1,accept\n3,0,,unsure\n")
+    corrected = CorrectedLabels.from_csv(PAIRS, file)
+    assert corrected[0] == ("a", 1)
+    assert corrected[2] == ("c", 1)  # the file does not say what was given
+    assert corrected[3] == ("d", 0)
+    with pytest.raises(ValueError, match=r"part 1 of sample 1 is 1, and its given label was 0: .* the dataset that"):
+        corrected[1]
+    with pytest.raises(ValueError, match="sample 1"):
+        corrected.__getitems__([0, 1])
+
+
+class Report:
+    """Of three of four samples, by suspicion."""
+
+    indices = np.array([2, 0, 3])
+    given_labels = np.array([2, 0, 0])
+    dataset_length = 4
+
+    def corrected_labels(self, threshold: float = 0.5) -> Any:
+        return np.array([0, -1, 1 if threshold < 0.9 else 2, 0])
+
+
+def test_takes_what_a_report_suggests() -> None:
+    assert samples_of(CorrectedLabels.from_report(PAIRS, Report())) == [("a", 0), ("b", 1), ("c", 1), ("d", 0)]
+    assert samples_of(CorrectedLabels.from_report(PAIRS, Report(), threshold=0.9)) == PAIRS
+    with pytest.raises(ValueError, match=r"of a dataset of 4 samples, got one of 3; pass .* loader\.dataset"):
+        CorrectedLabels.from_report(PAIRS[:3], Report())
+    others = [("a", 1), *PAIRS[1:]]
+    with pytest.raises(ValueError, match="part 1 of sample 0 is 1, and its given label was 0"):
+        CorrectedLabels.from_report(others, Report())[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -102,6 +160,11 @@ def test_wrong_arguments(arguments: tuple[Any, ...], error: type[Exception], mes
     labels, *drop = arguments
     with pytest.raises(error, match=message):
         CorrectedLabels(PAIRS, labels, drop=drop[0] if drop else None)
+
+
+def test_given_labels_are_one_a_sample() -> None:
+    with pytest.raises(ValueError, match=r"given must hold one class index for each of the 4 samples, got \(1,\)"):
+        CorrectedLabels(PAIRS, [0, 1, 2, 3], given=[0])
 
 
 def decisions(tmp_path: Path, text: str) -> Path:
@@ -129,11 +192,15 @@ def test_reads_decisions(tmp_path: Path) -> None:
         ('index,new,decision\n0,1,"keep\n1,1,keep\n', "after line .: unexpected end of data; is a quote not closed"),
         ("index,new\n0,1\n", r"must have the columns index, new and decision, its first line has \['index', 'new'\]"),
         ("", r"must have the columns index, new and decision, its first line has \[\]"),
-        ("index,new,decision\n,1,accept\n", "line 2: index and new must be integers, got '' and '1'"),
+        ("index,new,decision\n,1,accept\n", "line 2: index, new and given must be integers, got '', '1' and None"),
         ("index,new,decision\n0\n", "line 2: decision must be one of accept, keep, other, unsure, got None"),
         ("index,new,decision\n0,1,agree\n", "line 2: decision must be one of accept, keep, other, unsure, got 'agree'"),
         ("index,new,decision\n0,1,accept\n0,2,other\n", "line 3: there are two decisions for index 0"),
-        ("index,new,decision\n0,cat,accept\n", "line 2: index and new must be integers, got '0' and 'cat'"),
+        (
+            "index,new,decision\n0,cat,accept\n",
+            "line 2: index, new and given must be integers, got '0', 'cat' and None",
+        ),
+        ("index,given,new,decision\n0,cat,1,keep\n", "must be integers, got '0', '1' and 'cat'"),
         ("index,new,decision\n4,1,accept\n", "line 2: no index of the 4 samples or no class index: 4 and 1"),
         ("index,new,decision\n0,-1,accept\n", "line 2: no index of the 4 samples or no class index: 0 and -1"),
     ],

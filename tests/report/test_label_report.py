@@ -70,3 +70,8 @@ def test_the_page_needs_rows() -> None:
         label_report(6)[:0].to_html("never.html", [])
     with pytest.raises(ValueError, match="top must be an integer >= 1, got 0"):
         label_report(6).to_html("never.html", [], top=0)
+
+
+def test_the_page_is_of_the_report_s_dataset() -> None:
+    with pytest.raises(ValueError, match=r"of a dataset of 70 samples, got one of 71; pass .* loader\.dataset"):
+        label_report(6).to_html("never.html", [0] * 71)
