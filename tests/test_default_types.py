@@ -36,7 +36,7 @@ NUMBER_FACTORIES = {"arange", "as_tensor", "asarray", "full", "range", "scalar_t
 FACTORIES = FLOAT_FACTORIES | NUMBER_FACTORIES | {"randint", "randperm", "tril_indices", "triu_indices"}
 
 KEEP_A_TENSOR = {"as_tensor", "asarray"}
-"""Given a tensor or an array, they keep its type, and a tensor's device: only numbers are looked for in their calls."""
+"""Given a tensor or an array, they keep its type; not an array's place, which is the host."""
 
 ASKING = {"default = torch.empty(())"}
 """Asks what the defaults are; the only call that is meant to depend on them."""
@@ -88,8 +88,8 @@ def missing(call: ast.Call) -> set[str]:
     if name not in FACTORIES:
         return set()
     if name in KEEP_A_TENSOR and not is_number(call.args[0]):
-        return set()
-    if name in FLOAT_FACTORIES:
+        needed = {"device"}
+    elif name in FLOAT_FACTORIES:
         needed = {"device", "dtype"}
     elif name in NUMBER_FACTORIES:
         given = call.args[1:] if name == "full" else call.args  # `full` is first given a shape
@@ -135,7 +135,7 @@ def test_every_factory_is_told_its_type_and_device() -> None:
         ("torch.tensor(values, device=d)", {"dtype"}),
         ("torch.tensor([1, 2], device=d)", set()),
         ("torch.tensor(True)", {"device"}),
-        ("torch.as_tensor(array)", set()),
+        ("torch.as_tensor(array)", {"device"}),
         ("torch.as_tensor([0.5])", {"device", "dtype"}),
         ("torch.randperm(n)", {"device"}),
         ("torch.zeros_like(x)", set()),

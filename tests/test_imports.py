@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 PROGRAM = """
-import json, sys, torch
+import json, random, sys, torch
 torch.set_num_threads(1)
 packages = {"matplotlib", "matplotlib.pyplot", "nmslib", "pomegranate", "timm"}
 
@@ -20,7 +20,10 @@ from mixnn_loader.plots import plot_accuracy
 seen["imported"] = loaded()
 plot_accuracy({"a": [0.5]})
 seen["plotted"] = loaded()
+random.seed(0)
+before = random.getstate()
 log_clean_posterior(torch.cat([torch.rand(50), 5 + torch.rand(50)]))
+seen["same_random_stream"] = random.getstate() == before
 seen["fitted"] = loaded()
 seen["num_threads"] = torch.get_num_threads()
 print(json.dumps(seen))
@@ -33,10 +36,11 @@ def seen_in_a_new_process() -> dict[str, Any]:
     return seen
 
 
-def test_packages_are_imported_when_used_and_the_number_of_threads_is_left_alone() -> None:
+def test_packages_are_imported_when_used_and_leave_what_is_the_user_s() -> None:
     # One test, since a process takes seconds to start.
     seen = seen_in_a_new_process()
     assert seen["imported"] == []
     assert seen["plotted"] == ["matplotlib"], "and pyplot never"
     assert "pomegranate" in seen["fitted"]
     assert seen["num_threads"] == 1
+    assert seen["same_random_stream"]

@@ -120,9 +120,10 @@ class Processes:
         """Return the first process's ``rows``, which have the same shape on all."""
         if self.size == 1:
             return rows
-        sent = rows.detach().to(self._device_for(rows), copy=True)
+        sent = rows.detach().to(self._device_for(rows), copy=True).contiguous()
+        root = 0 if self._group is None else dist.get_global_rank(self._group, 0)
         with _named():
-            dist.broadcast(sent, 0 if self._group is None else dist.get_global_rank(self._group, 0), group=self._group)
+            dist.broadcast(_bytes(sent), root, group=self._group)
         return sent.to(rows.device)
 
     def check_agreement(self, numbers: dict[str, int]) -> None:
@@ -148,10 +149,8 @@ class Processes:
         """Return the ``rows`` of every process, (size, ...); they have the same shape on all."""
         sent = rows.to(self._device_for(rows))
         received = sent.new_empty(self.size, *sent.shape)
-        # As bytes, which every backend carries, whatever the type.
-        parts = [part.view(torch.uint8) for part in received.unbind()]
         with _named():
-            dist.all_gather(parts, sent.view(torch.uint8), group=self._group)
+            dist.all_gather([_bytes(part) for part in received.unbind()], _bytes(sent), group=self._group)
         return received.to(rows.device)
 
     def _device_for(self, rows: Tensor) -> torch.device:
@@ -172,6 +171,11 @@ class Processes:
 def _numbers(*numbers: int) -> Tensor:
     """Put integers on the CPU, whatever the program's default device."""
     return torch.tensor(numbers, dtype=torch.int64, device="cpu")
+
+
+def _bytes(rows: Tensor) -> Tensor:
+    """See a contiguous tensor as bytes, which every backend carries, whatever the type."""
+    return rows.reshape(-1).view(torch.uint8)
 
 
 @contextmanager

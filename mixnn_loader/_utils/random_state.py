@@ -115,16 +115,26 @@ def _generators_of(devices: Iterable[torch.device]) -> list[tuple[Any, tuple[tor
 
 @contextmanager
 def forked_random_state(seed: int) -> Iterator[None]:
-    """Seed the global CPU generators of Python, NumPy and PyTorch, and put them back as they were on leaving.
+    """Seed the global generators of Python, NumPy and PyTorch, and put them back as they were on leaving.
 
-    A dataset's random transforms draw from these. Under this context an extra pass over the data leaves the
-    numbers that the user's own pass will draw unchanged.
+    A dataset's random transforms draw from these; those that run on a GPU, from that of PyTorch's current CUDA device,
+    if the program has one. Under this context an extra pass over the data leaves the numbers that the user's own pass
+    will draw unchanged.
 
     Args:
         seed: an integer in [0, 2**32), NumPy's range.
     """
-    with kept_random_state():
+    devices = _current_cuda_device()
+    with kept_random_state(devices):
         random.seed(seed)
         np.random.seed(seed)
         torch.default_generator.manual_seed(seed)
+        for _ in devices:
+            torch.cuda.manual_seed(seed)
         yield
+
+
+def _current_cuda_device() -> list[torch.device]:
+    """Return the current device; none where CUDA was not used, as in a worker: to ask would start it there."""
+    is_started = torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    return [torch.device("cuda", torch.cuda.current_device())] if is_started else []

@@ -110,7 +110,7 @@ def demo_samples() -> Rows:
     noise = symmetric(true, DEMO_NOISE, 10, seed=0)
     return Rows(
         inputs=torch.cat([part.inputs for part in parts]),
-        labels=torch.as_tensor(noise.labels),
+        labels=torch.as_tensor(noise.labels, device="cpu"),
         class_names=[str(digit) for digit in range(10)],
         true_labels=true,
     )
@@ -252,4 +252,4 @@ def in_memory(files: ImageFiles, size: int) -> InMemoryDataset:
     for row in files.readable:
         image = read_image(files.root / files.names[row])
         images[row] = pil_to_tensor(image.resize((size, size), Image.Resampling.BILINEAR))
-    return InMemoryDataset(images, torch.as_tensor(files.labels))
+    return InMemoryDataset(images, torch.as_tensor(files.labels, device="cpu"))

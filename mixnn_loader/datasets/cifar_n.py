@@ -102,7 +102,9 @@ def human_labels(file: StrPath, label_set: str, true_labels: Tensor, *, by_rank:
     found = [name for name, key in _KEYS.items() if key in labels]
     if "clean_label" not in labels or label_set not in found:
         raise ValueError(f"{file} has no label set {label_set!r} with clean_label; it has {', '.join(found) or 'none'}")
-    clean, chosen = (torch.as_tensor(labels[key]).reshape(-1).long() for key in ("clean_label", _KEYS[label_set]))
+    clean, chosen = (
+        torch.as_tensor(labels[key], device="cpu").reshape(-1).long() for key in ("clean_label", _KEYS[label_set])
+    )
     if not len(clean) == len(chosen) == len(true_labels):
         raise ValueError(
             f"{file} has {len(clean)} clean and {len(chosen)} {label_set} labels for {len(true_labels)} images"

@@ -32,5 +32,5 @@ def digits(split: Split, transform: BatchTransform | None = None) -> InMemoryDat
         torch.tensor(pixels * 255 / 16, dtype=torch.float64, device="cpu").round().to(torch.uint8).reshape(-1, 1, 8, 8)
     )
     parts = train_test_split(torch.arange(len(labels), device="cpu"), test_size=0.25, stratify=labels, random_state=0)
-    rows = torch.as_tensor(parts[0] if split == "train" else parts[1])
-    return InMemoryDataset(images[rows], torch.as_tensor(labels)[rows], transform)
+    rows = torch.as_tensor(parts[0] if split == "train" else parts[1], device="cpu")
+    return InMemoryDataset(images[rows], torch.from_numpy(labels)[rows], transform)

@@ -57,7 +57,7 @@ class InMemoryDataset(VisionDataset):  # type: ignore[misc]  # torchvision comes
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int]]:
         """Return the samples of a batch, transformed together."""
-        rows = torch.as_tensor(indices, dtype=torch.int64)
+        rows = torch.as_tensor(indices, dtype=torch.int64, device="cpu")
         inputs = self.inputs[rows]
         if self.transform is not None:
             inputs = self.transform(inputs)
@@ -86,7 +86,7 @@ def images_of(dataset: Any) -> Tensor:
     Raises:
         TypeError: the dataset has no ``data`` of that kind.
     """
-    data = torch.as_tensor(getattr(dataset, "data", []))
+    data = torch.as_tensor(getattr(dataset, "data", []), device="cpu")
     if data.dim() == 3:  # (N, H, W)
         return data.unsqueeze(1)
     if data.dim() == 4 and data.shape[3] == 3:  # (N, H, W, C)

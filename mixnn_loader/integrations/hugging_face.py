@@ -92,6 +92,8 @@ class MixNNTrainer:
         self.mixnn_folder = Path(self.args.output_dir)
         self._mixnn_state: dict[str, Any] | None = None
         self.add_callback(_SaveLoader(self))
+        # transformers before 5 asks this in place of `loss_is_scaled_for_ga`.
+        self.model_accepts_loss_kwargs = False
         # The rest of an epoch is the loader's to find: what would be skipped is not there any more.
         self.args.ignore_data_skip = True
 

@@ -25,6 +25,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from mixnn_loader._utils.random_state import kept_random_state
+
 VARIANCE_FLOOR = 1e-6
 """Added to both variances in every step, as scikit-learn's ``reg_covar``.
 
@@ -238,13 +240,14 @@ def _side_cost(size: Tensor, total: Tensor, squares: Tensor) -> Tensor:
 def _pomegranate() -> tuple[Any, Any]:
     """Import the mixture model, and make a component for it.
 
-    The import, which takes seconds, also brings in a library that sets the process's number of OpenMP threads,
-    PyTorch's among them, to the number of cores. The number the user chose is put back.
+    The import, which takes seconds, also brings in libraries that set the process's number of OpenMP threads, PyTorch's
+    among them, to the number of cores, and that draw from Python's generator. What the user has is put back.
     """
     num_threads = torch.get_num_threads()
     try:
-        from pomegranate.distributions import Normal
-        from pomegranate.gmm import GeneralMixtureModel
+        with kept_random_state():
+            from pomegranate.distributions import Normal
+            from pomegranate.gmm import GeneralMixtureModel
     finally:
         torch.set_num_threads(num_threads)
 

@@ -41,7 +41,7 @@ class WrittenBuffers:
     """Puts the buffers back that a model's forward pass writes in eval mode.
 
     Hardly any model writes one. Which it does, the first pass tells: all buffers are saved before it, and compared and
-    put back after it, which waits for the device once. From then on only those are saved that were written. That no
+    put back after it, which waits for the device. From then on only those are saved that were written. That no
     other one is written later is seen from PyTorch's counters of writes, which takes neither time nor memory.
 
     Args:

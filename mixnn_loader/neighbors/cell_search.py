@@ -152,4 +152,4 @@ def _recall(cells: Cells, queries: Tensor, neighbors: Tensor, num_probes: int) -
     candidates = torch.where(found.distances.isinf(), queries[:, None], found.neighbors)  # itself is at infinity
     distances = nearest_of(cells.rows, queries, candidates, k).distances  # (Q, k)
     farthest = nearest_of(cells.rows, queries, neighbors, k).distances[:, -1:]  # (Q, 1)
-    return float((distances <= farthest * (1 + ROUNDING)).double().mean())
+    return float((distances <= farthest * (1 + ROUNDING)).float().mean())

@@ -210,8 +210,8 @@ class LabelReport:
 
         Raises:
             ImportError: Jinja2 is not installed (``pip install 'mixnn_loader[report]'``).
-            ValueError: ``top`` or ``neighbors`` is outside its range, the report has no rows, or the dataset has another
-                length than the report's.
+            ValueError: ``top`` or ``neighbors`` is outside its range, the report has no rows, or the dataset is not as
+                long as the report's.
         """
         check_count("top", top, 1)
         check_count("neighbors", neighbors)

@@ -141,7 +141,7 @@ def plot_accuracy(
 
 
 def _as_tensor(values: Any) -> Tensor:
-    return torch.as_tensor(values).detach().cpu()
+    return torch.as_tensor(values, device="cpu").detach()
 
 
 def _groups(num_samples: int, is_noisy: Any) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mixnn_loader._utils.memory import CHUNK_ROWS
 from mixnn_loader._utils.processes import Processes
 from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.method.votes import vote_shares
@@ -74,7 +75,14 @@ def directions_of(table: SampleTable, rows: Tensor) -> Tensor:
     representations = table.representations
     if len(rows) < len(table):
         representations = representations[to_device(rows, representations.device)]
-    return functional.normalize(representations, dim=1)
+    directions = torch.empty_like(representations)
+    wide = torch.promote_types(
+        representations.dtype, torch.float32
+    )  # in half precision small norms are 0, large ones inf
+    chunks = (torch.split(tensor, CHUNK_ROWS) for tensor in (representations, directions))
+    for some, made in zip(*chunks, strict=True):
+        made.copy_(functional.normalize(some.to(wide), dim=1))
+    return directions
 
 
 def nearest_by_angle(search: str | NeighborSearch, directions: Tensor, k: int, processes: Processes) -> Found:
@@ -85,4 +93,4 @@ def nearest_by_angle(search: str | NeighborSearch, directions: Tensor, k: int, p
     """
     backend = resolve_search(search, num_rows=len(directions), device=directions.device)
     found = search_all(backend, directions, k, processes.own_part(len(directions), directions.device))
-    return found._replace(neighbors=to_device(processes.gather(found.neighbors.cpu()), directions.device))
+    return found._replace(neighbors=processes.gather(found.neighbors))

@@ -101,7 +101,8 @@ class SampleTable:
         """
         for column in self.columns():
             if column.on != "cpu" and self.has(column.name):
-                self._rows[column.name] = to_device(self._rows[column.name], self._layout.place(column, device))
+                # Not by page-locked memory, of which as much again would be taken for a whole column.
+                self._rows[column.name] = self._rows[column.name].to(self._layout.place(column, device))
 
     def replace(self, name: str, rows: Tensor) -> None:
         """Take over a whole column.

@@ -159,6 +159,7 @@ class TrainingPass:
             return
         if batches.has_more():
             self._start_part()
+            self._is_first_epoch = False
         else:
             batches.forget()
             self.part, self.handed_out, self._resumes = Part(), 0, False

@@ -33,7 +33,8 @@ def gather_everything(rank: int, size: int) -> list[Tensor]:
             for dtype in TYPES:
                 own = rows_of(rank, lengths[rank], shape, dtype)
                 gathered.append(processes.gather(own))
-    return [*gathered, processes.first(torch.tensor([rank + 5.0, rank]))]
+    firsts = [processes.first(torch.tensor([rank + 5, rank], dtype=dtype)) for dtype in (*TYPES, torch.int16)]
+    return [*gathered, *firsts, processes.first(torch.tensor([[rank, 1.0], [2.0, 3.0]]).T)]
 
 
 def test_gathered_rows_stand_one_after_another_by_rank(tmp_path: Path) -> None:
@@ -44,8 +45,9 @@ def test_gathered_rows_stand_one_after_another_by_rank(tmp_path: Path) -> None:
         for shape in SHAPES
         for dtype in TYPES
     ]
+    expected += [torch.tensor([5, 0], dtype=dtype) for dtype in (*TYPES, torch.int16)]
     for gathered in of_all:
-        for rows, wanted in zip(gathered, [*expected, torch.tensor([5.0, 0.0])], strict=True):
+        for rows, wanted in zip(gathered, [*expected, torch.tensor([[0.0, 2.0], [1.0, 3.0]])], strict=True):
             assert rows.dtype == wanted.dtype
             torch.testing.assert_close(rows, wanted, rtol=0, atol=0)
 

@@ -66,6 +66,20 @@ def test_a_seed_gives_the_same_numbers_each_time(seed: int) -> None:
         assert global_draws() == first
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_stream_of_the_gpu_goes_on_too() -> None:
+    with torch.random.fork_rng(devices=[0]):
+        torch.cuda.manual_seed(2)
+        expected = [torch.rand(1, device="cuda").item() for _ in range(2)]
+        torch.cuda.manual_seed(2)
+        before = torch.rand(1, device="cuda").item()
+        with forked_random_state(3):
+            inside = torch.rand(1, device="cuda").item()
+        assert [before, torch.rand(1, device="cuda").item()] == expected
+        with forked_random_state(3):
+            assert torch.rand(1, device="cuda").item() == inside != expected[1]
+
+
 def test_forks_nest() -> None:
     with forked_random_state(1):
         expected = global_draws()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, Sampler, SubsetRandomSampler, WeightedRandomSampler
 from toy import Points, mlp, tensors_of
 
-from mixnn_loader import MixNNDataLoader, MixNNLoss
+from mixnn_loader import MixNNDataLoader, MixNNLoss, recipes
 
 EPOCHS = 4
 SETTINGS: dict[str, Any] = {"warmup_epochs": 1, "correction_epoch": 2, "momentum": 0.7, "num_neighbors": 2}
@@ -114,6 +114,7 @@ MODES: list[dict[str, Any]] = [
     {"neighbor_pool": 6, "scan_every": 2},
     {"neighbors": "random", "weighting": "beta", "scan": "running"},
     {"num_neighbors": 0},
+    recipes.robust(epochs=EPOCHS),
 ]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler
 from toy import Points, mlp
 
-from mixnn_loader import MixNNDataLoader
+from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader.checkpoint.entries import STATE_VERSION
 
 
@@ -76,6 +76,33 @@ def test_stopped_after_any_batch(stop: int, sampling: str, mode: dict[str, Any])
 @example(7, "drawn one by one", {"scan": "running"})
 def test_stopped_after_any_batch_that_workers_loaded(stop: int, sampling: str, mode: dict[str, Any]) -> None:
     check_stopped_anywhere(stop, sampling, 2, mode)
+
+
+@pytest.mark.parametrize("stop", range(1, 6))
+def test_a_pass_of_several_epochs_draws_from_the_user_s_stream_as_if_it_had_not_been_stopped(stop: int) -> None:
+    def drawn(stop: int | None) -> list[Tensor]:
+        torch.manual_seed(0)
+        model, streams = mlp(), []
+        arguments: dict[str, Any] = {"batch_size": 8, "shuffle": True, "epoch_length": 2, "warmup_epochs": 0}
+        loader = MixNNDataLoader(Points(), model, **arguments)
+        for batch in loader:
+            MixNNLoss()(model(batch.inputs), batch)
+            streams.append(torch.get_rng_state())
+            if len(streams) == stop:
+                state, weights = loader.state_dict(), model.state_dict()
+                model = mlp(1)
+                model.load_state_dict(weights)
+                loader = MixNNDataLoader(Points(), model, **arguments)
+                loader.load_state_dict(state)
+                torch.set_rng_state(streams[-1])
+                for again in loader:
+                    MixNNLoss()(model(again.inputs), again)
+                    streams.append(torch.get_rng_state())
+                break
+        return streams
+
+    with torch.random.fork_rng():
+        assert_identical(drawn(stop), drawn(None))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -1,12 +1,14 @@
 """Which epochs scan and search, and what stays as it is in between."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from toy import Points, mlp
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from toy import NUM_CLASSES, NUM_FEATURES, Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader.neighbors import ExactSearch
@@ -216,3 +218,45 @@ def test_representations_of_a_later_epoch_do_not_outlive_a_rollback() -> None:
     list(loader)
     loader.load_state_dict(start)
     assert loader.state_dict()["samples"]["representations"] is None
+
+
+@pytest.mark.filterwarnings("ignore:epoch 0 is one of warm-up")
+def test_votes_are_asked_as_soon_as_somebody_can_be() -> None:
+    """The first epoch knows of no sample: whom a batch sampler of one's own draws shows when it is over."""
+
+    class Batches:
+        def __iter__(self) -> Iterator[list[int]]:
+            return iter(torch.randperm(60).view(3, 20).tolist())
+
+        def __len__(self) -> int:
+            return 3
+
+    model = mlp()
+    loader = MixNNDataLoader(
+        DataLoader(Points(60), batch_sampler=Batches()),
+        model,
+        warmup_epochs=0,
+        scan="training",
+        scan_every=3,
+        credibility="vote",
+        neighbors="random-batch",
+    )
+    for _ in range(3):
+        for batch in loader:
+            MixNNLoss()(model(batch.inputs), batch)
+    assert [record["scan"] for record in loader.history] == [None, "epoch", None]
+    assert not loader.clean_probability.isnan().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_representation_of_zeros_or_a_large_one_spoils_no_vote(dtype: torch.dtype) -> None:
+    points = Points(200)
+    points.labels = points.true_labels
+    points.inputs[7], points.inputs[8] = 0, points.inputs[8] * 8_000  # of finite numbers; its length is not, in half
+    model = nn.Sequential(nn.Identity(), nn.Linear(NUM_FEATURES, NUM_CLASSES, bias=False))
+    loader = MixNNDataLoader(points, model, batch_size=20, representation_dtype=dtype)
+    for batch in loader:
+        MixNNLoss()(model(batch.inputs), batch)
+    report = loader.label_report()
+    assert report.wrong_labels < 10
+    assert len(report.issues()) < 10
