@@ -1,5 +1,6 @@
 """The wrapper around the user's data loader: Algorithm 1 of the paper, epoch by epoch."""
 
+import contextlib
 import inspect
 import weakref
 from collections.abc import Iterator, Mapping
@@ -497,11 +498,12 @@ class MixNNDataLoader(SampleRows):
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
-        if name.startswith("_") or not hasattr(self._wrapped, name):
-            is_told = any(field.name == name and field.init for field in fields(Settings))
-            hint = "; it is an argument, and repr(loader) tells it" if is_told else ""
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
-        return getattr(self._wrapped, name)
+        if not name.startswith("_"):
+            with contextlib.suppress(AttributeError):
+                return getattr(self._wrapped, name)
+        is_told = any(field.name == name and field.init for field in fields(Settings))
+        hint = "; it is an argument, and repr(loader) tells it" if is_told else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Refuse what would have no effect.

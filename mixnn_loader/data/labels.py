@@ -43,7 +43,8 @@ def class_labels(labels: Any, indices: Tensor, num_classes: int | None = None) -
         allowed = ">= 0" if num_classes is None else f"in 0..{num_classes - 1}, the model's output width"
         raise ValueError(
             f"label {int(checked[row])} at dataset index {int(indices[row])} must be {allowed}; encode labels as "
-            "0..C-1, give the model C outputs, and leave samples without a label out (torch.utils.data.Subset)"
+            "0..C-1, give the model C outputs, and leave samples without a label out (torch.utils.data.Subset). If "
+            "that is another part of the sample than its label, say by unpack= which part is the label"
         )
     return checked
 

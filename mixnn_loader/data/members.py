@@ -30,6 +30,9 @@ def declared_members(loader: DataLoader[Any]) -> np.ndarray | None:
 
     Returns:
         None where the sampler, or the batch sampler, is of a type that is not known: what it can draw only it can tell.
+
+    Raises:
+        ValueError: it would draw a negative index.
     """
     batch_sampler: Any = loader.batch_sampler
     drawn = None
@@ -39,8 +42,12 @@ def declared_members(loader: DataLoader[Any]) -> np.ndarray | None:
         drawn = _joined([_readable(batch) for batch in batch_sampler])
     if drawn is None:
         return None
+    if (drawn < 0).any():
+        raise ValueError(
+            f"the sampler must yield dataset indices >= 0, got {int(drawn[drawn < 0][0])}; count from the start instead"
+        )
     num_samples = num_samples_of(loader)
-    within = (drawn >= 0) & (drawn < num_samples)  # one beyond is an error of the dataset's when it is drawn
+    within = drawn < num_samples  # one beyond is an error of the dataset's when it is drawn
     return _distinct(drawn[within], num_samples)
 
 

@@ -112,7 +112,9 @@ class Receiver:
             if tensor.shape[:1] != (num_rows,):
                 raise ValueError(
                     f"the collated batch must have a row for each of its {num_rows} samples (the batch and its "
-                    f"neighbors), got inputs of shape {tuple(tensor.shape)}; collate_fn must keep every sample"
+                    f"neighbors), got inputs of shape {tuple(tensor.shape)}; collate_fn must keep every sample, and "
+                    "put the inputs of all into one tensor: a list of tensors, or a flat tensor with offsets, is not "
+                    "supported"
                 )
         if self._rules is not None:
             self._rules.check(inputs)

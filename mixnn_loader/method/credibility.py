@@ -1,5 +1,6 @@
 """How credible the given labels are: from what is known of every sample to P(clean)."""
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
@@ -84,17 +85,16 @@ class Credibility(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class MixtureCredibility(Credibility):
     """By a mixture of two normal distributions over the losses (the paper, Eq. 8, 9)."""
-
-    def __repr__(self) -> str:
-        return "MixtureCredibility()"
 
     def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
         """See `log_clean_posterior`."""
         return Estimate(*log_clean_posterior(evidence.losses, warn))
 
 
+@dataclass(frozen=True)
 class AgreementCredibility(Credibility):
     """By the moving average of predictions: the likelihood of the given label against that of the likeliest one.
 
@@ -104,9 +104,6 @@ class AgreementCredibility(Credibility):
     """
 
     uses_averages = True
-
-    def __repr__(self) -> str:
-        return "AgreementCredibility()"
 
     def estimate(self, evidence: Evidence, warn: WarnOnce) -> Estimate:
         """Estimate log P(clean); a half where the model has said nothing of a sample yet."""
@@ -170,13 +167,15 @@ class VoteCredibility(Credibility):
         labels = _labels_beside(evidence, evidence.votes)
         # A label that is not known yet tests no vote.
         known = to_device(evidence.labels >= 0, labels.device).unsqueeze(1)
-        votes = evidence.votes.where(known, 0)
+        votes = evidence.votes if bool(known.all()) else evidence.votes.where(known, 0)
         likely, _, _, trust = label_posterior(votes, labels, blame_labels=self._blame_labels)
         if self.uses_averages:
             if evidence.averages is None:
                 raise RuntimeError("the moving averages of predictions were not kept")
-            is_said = evidence.averages.any(dim=1, keepdim=True)  # else neighbors alone decide
-            likely = torch.where(is_said, combined(likely, evidence.averages), likely)
+            averages = torch.split(evidence.averages, CHUNK_ROWS)
+            for rows, said in zip(torch.split(likely, CHUNK_ROWS), averages, strict=True):
+                is_said = said.any(dim=1, keepdim=True)  # else neighbors alone decide
+                rows.copy_(torch.where(is_said, combined(rows, said), rows))
         log_posterior = likely.gather(1, labels.unsqueeze(1)).squeeze(1).clamp(max=1).log()
         # Wrong labels are wrong at random. Wrong votes are wrong alike for samples that look alike, and so are learned
         # sooner: as long as votes err much, most of a wrong label stays. In the end the network would memorize it.

@@ -11,7 +11,7 @@ from mixnn_loader._utils.checks import check_fraction
 from mixnn_loader._utils.logits import logits_of
 from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.method.batch import MixNNBatch
-from mixnn_loader.method.receipt import Surprise, is_a_loader_idle
+from mixnn_loader.method.receipt import LeftOut, Surprise, left_out
 from mixnn_loader.method.soft_cross_entropy import soft_cross_entropy
 from mixnn_loader.method.targets import MixNNTargets
 
@@ -34,6 +34,21 @@ _SURPRISES: dict[Surprise, str] = {
         "MixNNLoss got a batch of a pass that was over before: it does not count, and where all are such, the "
         "schedule stands still. A pass is over when nothing holds its iterator any more, as in next(iter(loader)): "
         "keep it, batches = iter(loader), and start another one where it ends"
+    ),
+}
+
+_LEFT_OUT: dict[LeftOut, str] = {
+    "idle": (
+        "MixNNLoss got plain class indices in a training step, and there is a MixNNDataLoader that has given no batch: "
+        "this is plain cross-entropy. Something has made a plain DataLoader of the wrapped one (prepare_data_loader, "
+        "skip_first_batches, make_private, DataLoader(loader.dataset, ...)); wrap what it returned, and iterate the "
+        "MixNNDataLoader itself"
+    ),
+    "unasked": (
+        "MixNNLoss got plain class indices in a training step, and was never taken of a batch of the MixNNDataLoader, "
+        "which has given several: mixed inputs go with mixed targets. Take MixNNLoss()(logits, targets), not of "
+        "targets.labels; where the dataset gives more than inputs and labels, unpack= says which part is the label, "
+        "and extras come after the targets"
     ),
 }
 
@@ -116,9 +131,10 @@ class MixNNLoss(nn.Module):
             targets: the batch, its targets, (B,) class indices or (B, C) probabilities.
 
         Warns:
-            UserWarning: once, for plain class indices where a MixNN loader has been built that has given no batch;
-                and once a loader each, for a batch that is trained on again after a later one, for one of a pass that
-                was started with gradients off, and for a second one of passes that were over before.
+            UserWarning: once, for plain class indices where a MixNN loader has been built that has given no batch, or
+                several of which no loss was taken; and once a loader each, for a batch that is trained on again after a
+                later one, for one of a pass that was started with gradients off, and for a second one of passes that
+                were over before.
 
         Returns:
             A scalar for ``reduction="mean"`` and ``"sum"``, (B,) for ``"none"``.
@@ -215,14 +231,9 @@ class MixNNLoss(nn.Module):
     def _note(self, logits: Tensor, targets: MixNNTargets | Tensor) -> None:
         """Tell the loader that the batch is trained on; say so where MixNN does not happen."""
         if isinstance(targets, Tensor):
-            if targets.dim() == 1 and not self._warned_of_plain_labels and is_a_loader_idle():
+            if targets.dim() == 1 and not self._warned_of_plain_labels and (what := left_out()) is not None:
                 self._warned_of_plain_labels = True
-                warn_user(
-                    "MixNNLoss got plain class indices in a training step, and there is a MixNNDataLoader that has "
-                    "given no batch: this is plain cross-entropy. Something has made a plain DataLoader of the wrapped "
-                    "one (prepare_data_loader, skip_first_batches, make_private, DataLoader(loader.dataset, ...)); "
-                    "wrap what it returned, and iterate the MixNNDataLoader itself"
-                )
+                warn_user(_LEFT_OUT[what])
         elif targets.receipt is not None and (surprise := targets.receipt.sign(logits)) is not None:
             warn_user(_SURPRISES[surprise])
 

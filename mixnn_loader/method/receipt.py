@@ -8,17 +8,20 @@ from torch import Tensor
 Surprise = Literal["replayed", "plain", "late"]
 """What is wrong with a batch that is trained on: it was before, or in its pass nothing is mixed, or that was over."""
 
+LeftOut = Literal["idle", "unasked"]
+"""What is the matter with a loader while a loss gets plain labels: it gives no batches, or they go without the loss."""
+
 
 class Journal:
     """What the loss has seen of one loader's batches.
 
     Attributes:
-        given: whether the loader has given a batch.
+        given: how many batches the loader has given to be trained on.
         loss_is_used: whether the loss was ever taken of one, with gradients.
     """
 
     def __init__(self) -> None:
-        self.given = False
+        self.given = 0
         self.loss_is_used = False
         self._told: set[Surprise] = set()
         self._last: Receipt | None = None
@@ -30,7 +33,7 @@ class Journal:
         Args:
             plain: whether the batch is of a pass in which nothing is trained.
         """
-        self.given |= not plain
+        self.given += not plain
         return Receipt(self, plain=plain)
 
     def note(self, receipt: "Receipt") -> Surprise | None:
@@ -93,6 +96,14 @@ _LIVING: weakref.WeakSet[Journal] = weakref.WeakSet()
 """The journals of all loaders of this process: plain labels in the loss are suspicious only while one stands by."""
 
 
-def is_a_loader_idle() -> bool:
-    """Whether this process has a loader that has given no batch so far."""
-    return any(not journal.given for journal in _LIVING)
+ENOUGH = 3
+"""Batches of a loader without its loss: in the first ones, the loss of another head may be taken before it."""
+
+
+def left_out() -> LeftOut | None:
+    """Say whether this process has a loader that has given no batch so far, or of whose batches no loss is taken."""
+    if any(journal.given == 0 for journal in _LIVING):
+        return "idle"
+    if any(journal.given >= ENOUGH and not journal.loss_is_used for journal in _LIVING):
+        return "unasked"
+    return None

@@ -269,6 +269,14 @@ class MixNNTargets:
         """
         raise TypeError(f"{function.__name__} got MixNNTargets where it takes a tensor; {_INSTEAD}")
 
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse to become an array: NumPy would make one of the names of the parts.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"numpy.asarray got MixNNTargets where it takes a tensor; {_INSTEAD}")
+
 
 Mapping.register(MixNNTargets)  # and no subclass: its length is the number of samples
 

@@ -1,5 +1,6 @@
 """The weights of a sample and its neighbors, from the probabilities that their labels are right (Eq. 10, 11)."""
 
+from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -28,11 +29,9 @@ class Weighting(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class MixtureWeights:
     """Proportional to the probability of being clean (Eq. 10, 11)."""
-
-    def __repr__(self) -> str:
-        return "MixtureWeights()"
 
     def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
         """See `posterior_weights`."""
@@ -40,11 +39,9 @@ class MixtureWeights:
         return posterior_weights(log_posteriors, found)
 
 
+@dataclass(frozen=True)
 class DoubtWeights:
     """As far as the sample is doubted: a credible one is not mixed, whoever its neighbors are."""
-
-    def __repr__(self) -> str:
-        return "DoubtWeights()"
 
     def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
         """See `doubt_weights`."""
@@ -52,11 +49,9 @@ class DoubtWeights:
         return doubt_weights(log_posteriors, found)
 
 
+@dataclass(frozen=True)
 class UniformWeights:
     """The same for the sample and each of its neighbors (ablation "averaged weights")."""
-
-    def __repr__(self) -> str:
-        return "UniformWeights()"
 
     def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
         """See `uniform_weights`."""
@@ -64,11 +59,9 @@ class UniformWeights:
         return uniform_weights(found)
 
 
+@dataclass(frozen=True)
 class BetaWeights:
     """λ from Beta(1, 1), the rest shared equally (ablation "random weights")."""
-
-    def __repr__(self) -> str:
-        return "BetaWeights()"
 
     def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
         """See `beta_weights`."""
@@ -77,15 +70,13 @@ class BetaWeights:
         return beta_weights(to_device(own_weights, found.device), found)
 
 
+@dataclass(frozen=True)
 class DoubtMixupWeights:
     """As mixup, as far as the sample is doubted: λ' = P' + (1 - P') λ with a random λ of at least a half.
 
     P' is P times the mean P of the batch: where many labels are wrong, a credible one may be, too, and is mixed; where
     nearly all are right, nothing is lost by mixing.
     """
-
-    def __repr__(self) -> str:
-        return "DoubtMixupWeights()"
 
     def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
         """See `doubt_weights` and `beta_weights`."""
@@ -94,11 +85,9 @@ class DoubtMixupWeights:
         return beta_weights(credible + (1 - credible) * to_device(_at_least_half(found, rng), found.device), found)
 
 
+@dataclass(frozen=True)
 class MixupWeights:
     """A random λ of at least a half for the sample, whatever the credibility of labels: mixup, as MixMatch has it."""
-
-    def __repr__(self) -> str:
-        return "MixupWeights()"
 
     def __call__(self, log_posteriors: Tensor, found: Tensor, rng: np.random.Generator) -> Tensor:
         """See `beta_weights`."""

@@ -66,7 +66,8 @@ def classifiers(model: nn.Module, num_classes: int) -> list[nn.Module]:
     if not found:
         raise ValueError(
             f"no torch.nn.Linear with {num_classes} outputs was found in {type(model).__name__}; pass "
-            f"feature_layer=, the layer whose input is the representation; {_convolutions(model, num_classes)}"
+            "feature_layer=, the layer whose input is the representation, or a function (model, inputs) -> (logits, "
+            f"representations); {_convolutions(model, num_classes)}"
             f"{linear_layers(model)}"
         )
     return found

@@ -182,6 +182,7 @@ class ModelView:
         if len(captured) != 1:
             raise ValueError(
                 f"the feature layer {name_of(self._model, layer)} must be called once in a forward pass, it was called "
-                f"{len(captured)} times; pass another feature_layer="
+                f"{len(captured)} times; pass another feature_layer=, which may be a function (model, inputs) -> "
+                "(logits, representations). Of a layer that has been replaced, call loader.reset(model)"
             )
         return logits, captured[0]

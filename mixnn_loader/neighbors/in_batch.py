@@ -3,6 +3,8 @@
 Whatever depends on the data is a mask. Shapes depend on B and k alone.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,16 +12,14 @@ from torch.nn import functional
 
 from mixnn_loader._utils.checks import check_count
 from mixnn_loader._utils.transfer import to_device
-from mixnn_loader.neighbors.source import NeighborSource, Pairs, Sees
+from mixnn_loader.neighbors.source import NeighborSource, Pairs
 
 
+@dataclass(frozen=True)
 class NearestInBatch(NeighborSource):
     """The nearest in the mini-batch (the authors' released code)."""
 
-    sees: Sees = "batch"
-
-    def __repr__(self) -> str:
-        return "NearestInBatch()"
+    sees = "batch"
 
     def pair(self, indices: Tensor, representations: Tensor | None, k: int, rng: np.random.Generator) -> Pairs | None:
         """Compare the batch's representations."""
@@ -29,11 +29,9 @@ class NearestInBatch(NeighborSource):
         return Pairs(*nearest_in_batch(representations, indices, k))
 
 
+@dataclass(frozen=True)
 class RandomInBatch(NeighborSource):
     """Uniform draws from the mini-batch."""
-
-    def __repr__(self) -> str:
-        return "RandomInBatch()"
 
     def pair(self, indices: Tensor, representations: Tensor | None, k: int, rng: np.random.Generator) -> Pairs | None:
         """Draw among the batch."""

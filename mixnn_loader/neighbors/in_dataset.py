@@ -1,5 +1,7 @@
 """Neighbors from anywhere in the training set, loaded with the batch."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -55,11 +57,9 @@ class NearestInDataset(NeighborSource):
         return drawn
 
 
+@dataclass(frozen=True)
 class RandomInDataset(NeighborSource):
     """K different members for each sample, uniformly (ablation "random partners")."""
-
-    def __repr__(self) -> str:
-        return "RandomInDataset()"
 
     def draw(self, indices: np.ndarray, k: int, candidates: Candidates, rng: np.random.Generator) -> np.ndarray:
         """Draw among the members. A sample that is none gets itself; where there are too few, itself fills up."""

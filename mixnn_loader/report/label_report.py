@@ -47,7 +47,8 @@ class LabelReport:
         agreement: (n,) float32 in [0, 1], the share of them whose given label is the suggested one.
         class_names: of each class, in the order of the labels.
         paths: (n,) the sample's file, relative to the dataset's root; None where the dataset knows no files.
-        transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one.
+        transition: (C, C) float32, how often a true class (row) was given as a class (column), rows summing to one: an
+            estimate from the samples whose neighbors agree most, a few of each class where there are few.
         num_samples: the samples that were looked at; more than n in a part of a report.
         wrong_labels: the expected number of wrong labels among these.
         wrong_labels_interval: the least and the most that it is, by one of the `readings` or by the report.

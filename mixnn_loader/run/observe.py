@@ -99,6 +99,8 @@ class Observer:
         if not same(epoch.start, self.fingerprint()):
             self._has_changed = True
             return
+        if not bool(epoch.start.isfinite().all()):
+            return  # it has diverged, which the loader says where it finds no finite loss
         self._unchanged += 1
         allowed = 1 if self._is_in_loop and not self._has_changed else 0
         if self._unchanged > allowed and not self._warned_of_model:

@@ -1,5 +1,6 @@
 """Which epoch comes: those that have been trained for are counted, whatever was iterated."""
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from mixnn_loader.run.epoch import Epoch, Record
 from mixnn_loader.run.settings import Settings
 from mixnn_loader.run.tally import Tally
 from mixnn_loader.run.warmup import FEW, first_after_warmup
+
+MOST_STARTS = 64
+"""Passes whose starts are known, besides the first: a model that was put back was so for a few trial passes."""
 
 
 class Schedule:
@@ -68,6 +72,7 @@ class Schedule:
                     return True
         if self.number == 0 or self._settings.phase(self.number, self.warmup) == "warm-up":
             self._starts.append((now, self.number))
+            del self._starts[1:-MOST_STARTS]
         return False
 
     def note_trained(self, now: Tensor) -> None:
@@ -124,6 +129,8 @@ class Schedule:
             UserWarning: epochs have been trained for, all of them of warm-up; or none that corrects labels, though
                 nobody has said when that should begin.
         """
+        if _has_failed():
+            return  # that is what the user has to read
         settings, reached = self._settings, {record["phase"] for record in self.history}
         if self.finished == 0 or "correction" in reached:
             return
@@ -298,3 +305,8 @@ class Schedule:
             if share is None
             else f"in the last one the model has changed its mind about {100 * share:.1f} % of the samples",
         )
+
+
+def _has_failed() -> bool:
+    """Whether the program ends by an error; in an interactive one, an error ends nothing."""
+    return getattr(sys, "last_value", None) is not None and not hasattr(sys, "ps1")

@@ -13,14 +13,16 @@ from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.scan import judged
 
 NOT_TOLD = (
-    "scan='training' goes by the logits that MixNNLoss is given, and it was given none: take the loss by "
-    "MixNNLoss()(logits, targets), not compiled, or pass scan='running'"
+    "scan='training' goes by the logits that MixNNLoss is given, and it was given none of this loader's batches: take "
+    "the loss by MixNNLoss()(logits, targets), not compiled, of the batch's targets as they come (not targets.labels "
+    "or targets.mixed), and of logits that have a gradient (not of a model all of which is frozen). For a loss of your "
+    "own there are MixNNLoss(base=...), and scan='running'"
 )
 
 AVERAGES_NOT_TOLD = (
     "averages of predictions are wanted, for the early-learning term or to tell when warm-up is over, and MixNNLoss, "
     "which tells the predictions and adds that term, was not taken of the first batch, or is compiled: take the loss "
-    "by MixNNLoss()(logits, targets)"
+    "by MixNNLoss()(logits, targets), of the batch's targets as they come"
 )
 
 LEAST_SHARE = 0.5

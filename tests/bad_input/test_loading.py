@@ -10,7 +10,7 @@ import pytest
 import torch
 from bad_input.hostile import run
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 from toy import NUM_FEATURES, Points, Samples, mlp
 
 from mixnn_loader import MixNNDataLoader
@@ -76,6 +76,25 @@ def test_a_sampler_without_integers() -> None:
 
     with pytest.raises(TypeError, match="sampler must yield integer dataset indices, got 'a'"):
         run(MixNNDataLoader(DataLoader(Points(), sampler=Names("ab")), mlp()))
+
+
+def test_a_list_of_inputs_and_flat_inputs_with_offsets_are_told_apart_from_lost_samples() -> None:
+    def as_a_list(samples: list[Any]) -> Any:
+        return [x for x, _ in samples], torch.tensor([y for _, y in samples])
+
+    with pytest.raises(ValueError, match="a list of tensors, or a flat tensor with offsets, is not supported"):
+        run(MixNNDataLoader(Points(), mlp(), batch_size=8, collate_fn=as_a_list))
+
+
+def test_a_sampler_that_counts_from_the_end() -> None:
+    with pytest.raises(ValueError, match="sampler must yield dataset indices >= 0, got -1; count from the start"):
+        MixNNDataLoader(DataLoader(Points(), sampler=[0, -1, -2]), mlp())
+
+
+def test_another_part_than_the_label() -> None:
+    dataset = TensorDataset(torch.zeros(40, NUM_FEATURES), torch.arange(40), torch.zeros(40, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"label 3 at dataset index 3 must be in 0\.\.2, .* say by unpack= which part"):
+        run(MixNNDataLoader(dataset, mlp(), batch_size=8))
 
 
 class Failing(Points):

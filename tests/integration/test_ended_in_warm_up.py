@@ -21,6 +21,11 @@ shown = pytest.mark.filterwarnings("default:the training ended", "default:epoch 
 ENDED = r"the training ended in warm-up, after \d epoch\(s\): .*epochs=, or set warmup_epochs="
 
 
+@pytest.fixture(autouse=True)
+def no_error_of_an_earlier_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys, "last_value", raising=False)  # pytest leaves it there
+
+
 def own_loss(logits: Tensor, targets: Tensor) -> Any:
     return -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
@@ -128,6 +133,21 @@ def test_the_interpreter_ends_in_warm_up() -> None:
         [sys.executable, "-c", paths + code], capture_output=True, text=True, check=True, timeout=120
     )
     assert finished.stderr.count("the training ended in warm-up, after 1 epoch(s)") == 1
+
+
+def test_an_error_that_ends_the_program_is_what_is_told_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "last_value", KeyError("x"), raising=False)
+
+    def train_and_end() -> None:
+        trained(1)
+        gc.collect()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train_and_end()
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)  # of an interactive session, an earlier error ended nothing
+    with pytest.warns(UserWarning, match=ENDED):
+        train_and_end()
 
 
 @pytest.mark.parametrize(

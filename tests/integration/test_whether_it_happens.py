@@ -12,7 +12,7 @@ from accelerate import skip_first_batches
 from accelerate.data_loader import prepare_data_loader
 from accelerate.test_utils.testing import AccelerateTestCase
 from torch import nn
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 from toy import Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
@@ -102,6 +102,46 @@ def test_what_is_no_sign_of_it_is_not_warned_of() -> None:
         unused = wrapped()
         del unused
         loss_of_plain_labels()
+
+
+LABELS = r"was never taken of a batch of the MixNNDataLoader, which has given several: .* unpack="
+
+
+def test_the_loss_of_given_labels_of_mixed_inputs_is_warned_of_once() -> None:
+    loader, model, criterion = wrapped(), mlp(), MixNNLoss()
+
+    def train() -> None:
+        for _ in range(2):
+            for inputs, targets in loader:
+                criterion(model(inputs), targets.labels)
+
+    with pytest.warns(UserWarning, match=LABELS) as caught:
+        train()
+    assert sum("plain class indices" in str(each.message) for each in caught) == 1
+
+
+def test_extras_taken_for_targets_are_warned_of() -> None:
+    points = Points()
+    groups = torch.arange(len(points)) % 2
+    dataset = TensorDataset(points.inputs, groups, points.labels)  # labels come third
+    loader: Any = MixNNDataLoader(DataLoader(dataset, 10), mlp(), extras=True)
+    model = mlp()
+
+    def train() -> None:
+        for inputs, _, labels in loader:
+            MixNNLoss()(model(inputs), labels)
+
+    with pytest.warns(UserWarning, match=LABELS):
+        train()
+
+
+def test_another_head_whose_loss_comes_first_is_not_warned_of() -> None:
+    loader, model, criterion = wrapped(), mlp(), MixNNLoss()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*" + PLAIN)
+        for inputs, targets in loader:
+            criterion(model(inputs), targets.labels)
+            criterion(model(inputs), targets)
 
 
 def test_a_loader_that_was_reset_has_given_no_batch() -> None:

@@ -97,6 +97,7 @@ LOGITS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
         ("mse_loss", lambda targets: nn.MSELoss()(LOGITS, targets)),
         ("eq", lambda targets: LOGITS.argmax(dim=1).eq(targets)),
         ("cat", lambda targets: torch.cat([targets, targets])),
+        ("numpy.asarray", np.asarray),
     ],
 )
 def test_targets_in_the_place_of_a_tensor_name_the_loss_and_their_tensors(

@@ -74,7 +74,8 @@ def test_convolutions_as_wide_as_the_output_are_named() -> None:
 def test_without_a_layer_of_that_width_the_linear_ones_are_listed() -> None:
     message = (
         r"no torch\.nn\.Linear with 6 outputs was found in Sequential; pass feature_layer=, the layer whose input is "
-        r"the representation; its linear layers: '0' \(5 -> 3\), '2' \(3 -> 4\), '4' \(4 -> 3\), '5' \(3 -> 7\)$"
+        r"the representation, or a function \(model, inputs\) -> \(logits, representations\); "
+        r"its linear layers: '0' \(5 -> 3\), '2' \(3 -> 4\), '4' \(4 -> 3\), '5' \(3 -> 7\)$"
     )
     with pytest.raises(ValueError, match=message):
         classifiers(mlp(), 6)
