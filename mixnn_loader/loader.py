@@ -367,7 +367,7 @@ class MixNNDataLoader(SampleRows):
             RuntimeError: nothing is known of the samples yet, or the model gives none a finite loss.
 
         Warns:
-            UserWarning: samples without a finite loss or representation are left out.
+            UserWarning: samples without a finite loss or representation are left out; or nothing has been trained.
         """
         check_count("neighbors", neighbors, 1)
         self._table_now()  # with what the last batch has changed

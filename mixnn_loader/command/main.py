@@ -3,7 +3,7 @@
 import argparse
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -70,22 +70,28 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"handwritten digits, {DEMO_NOISE:.0%} of them with a wrong label".replace("%", "%%"),
     )
     add("--output", type=Path, default=Path(), metavar="FOLDER", help="where to write the files (default: here)")
-    add("--epochs", type=_positive, default=30, help="how long to train (default: %(default)s)")
-    add("--batch-size", type=_positive, default=128, metavar="B", help="samples a training step (default: %(default)s)")
-    add("--size", type=_positive, metavar="PIXELS", help=f"of images (default: {SMALL}; with --model, its own)")
+    add("--epochs", type=_at_least(1), default=30, help="how long to train (default: %(default)s)")
+    add(
+        "--batch-size",
+        type=_at_least(1),
+        default=128,
+        metavar="B",
+        help="samples a training step (default: %(default)s)",
+    )
+    add("--size", type=_at_least(1), metavar="PIXELS", help=f"of images (default: {SMALL}; with --model, its own)")
     add("--flip", action="store_true", help="mirror images at random: right for photographs, wrong for letters")
     add("--model", metavar="NAME", help="a network of timm's in place of a small one")
     add("--weights", metavar="FILE", help="weights for --model, from a file on disk")
     add("--download", action="store_true", help="download timm's weights for --model")
-    add("--top", type=_positive, default=1000, metavar="N", help="suspects on the page (default: %(default)s)")
-    add("--workers", type=int, default=0, help="processes that read the data (default: none besides)")
+    add("--top", type=_at_least(1), default=1000, metavar="N", help="suspects on the page (default: %(default)s)")
+    add("--workers", type=_at_least(0), default=0, help="processes that read the data (default: none besides)")
     add(
         "--device",
         type=_device,
         default="cuda" if torch.cuda.is_available() else "cpu",
         help="where to train (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, help="of weights, order and augmentation (default: %(default)s)")
+    add("--seed", type=_at_least(0), default=0, help="of weights, order and augmentation (default: %(default)s)")
     return parser
 
 
@@ -177,11 +183,19 @@ def _tell_unreadable(samples: ImageFiles | Rows, output: Path) -> None:
         print(f"  {line}", file=sys.stderr)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
+def _at_least(least: int) -> Callable[[str], int]:
+    """Return what reads an integer of a flag, and refuses a smaller one."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"must be an integer >= {least}, got {text}")
+        return number
+
+    return read
 
 
 def _device(text: str) -> torch.device:

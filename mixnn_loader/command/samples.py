@@ -202,7 +202,9 @@ def _features(path: Path) -> Rows:
     except (MemoryError, OSError):
         raise
     except Exception as error:
-        raise UsageError(f"{path} cannot be read: {error}") from error
+        raise UsageError(
+            f"{path} cannot be read as a .npz file of arrays of numbers, or a .pt file of a dict of tensors"
+        ) from error
     if not isinstance(content, dict) or "features" not in content or "labels" not in content:
         keys = list(content) if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path} must hold features (N, d) and labels (N,) under these names, got {keys}")
@@ -211,7 +213,7 @@ def _features(path: Path) -> Rows:
     if not fits or labels.dtype.kind not in "iu" or features.dtype.kind not in "fiu":
         raise UsageError(
             f"{path} must hold features (N, d) and labels (N,), integers, got {features.dtype} {tuple(features.shape)} "
-            f"and {labels.dtype} {tuple(labels.shape)}"
+            f"and {labels.dtype} {tuple(labels.shape)}; numpy.unique(labels, return_inverse=True) makes labels of names"
         )
     labels = labels.astype(np.int64)
     if not 0 <= labels.min() <= labels.max() <= max(MOST_NUMBERED, len(labels)):

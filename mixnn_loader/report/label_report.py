@@ -152,7 +152,7 @@ class LabelReport:
     def expected_precision_interval(self, top: int) -> tuple[float, float]:
         """Return the least and the most that `expected_precision` is, by one of the `readings` or by the report.
 
-        It is wide where the model itself errs often: then nothing tells whether a label is wrong or hard to see.
+        Where classes overlap, a label that is only unlikely counts as a wrong one: fewer may be wrong than the least.
 
         Raises:
             ValueError: ``top`` is not in 1..n.

@@ -30,10 +30,19 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
         num_neighbors: how many neighbors of each sample to list.
         representations: whether to add them.
 
+    Warns:
+        UserWarning: no batch has been trained on.
+
     Raises:
         RuntimeError: nothing is known of any sample yet, or none has a finite loss and representation.
     """
     table, members = _scanned(parts, epoch)
+    in_progress = parts.schedule.epoch
+    if parts.schedule.number == 0 and (in_progress is None or in_progress.trained == 0):
+        warn_user(
+            "no batch of this loader has been trained on: the report is by the model as it is, and nothing is known of "
+            "how it was trained. Of a model that knows nothing it says nothing"
+        )
     rows = _usable(table, members)
     labels, num_classes = table.given_labels[rows], table.soft_targets.shape[1]
     directions = directions_of(table, rows)

@@ -192,7 +192,7 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
         ([], "give a folder or a file, or --demo, and not both"),
         (["x", "--demo"], "give a folder or a file, or --demo, and not both"),
         (["nowhere"], "mixnn-labels: nowhere does not exist"),
-        (["x", "--epochs", "0"], "argument --epochs: must be 1 or more, got 0"),
+        (["x", "--epochs", "0"], "argument --epochs: must be an integer >= 1, got 0"),
         (["x", "--weights", "w.pt"], "--weights and --download are of --model"),
         (["--demo", "--model", "resnet18"], "mixnn-labels: --model is for files of images"),
         (["--demo", "--flip"], "mixnn-labels: --flip is for files of images"),

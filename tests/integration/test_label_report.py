@@ -1,6 +1,7 @@
 """The loader's report on labels: against NumPy, at any time, from any number of processes, and without a trace."""
 
 import copy
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice, repeat
@@ -20,6 +21,9 @@ from toy import MLP, NUM_CLASSES, Points, mlp
 from mixnn_loader import CorrectedLabels, LabelReport, MixNNDataLoader, MixNNLoss, recipes
 from mixnn_loader.method.judgment import Judgment, judge
 from mixnn_loader.method.votes import num_voters
+
+UNTRAINED = "no batch of this loader has been trained on"
+pytestmark = pytest.mark.filterwarnings(f"ignore:{UNTRAINED}")
 
 EPOCHS = 6
 KINDS: dict[str, dict[str, Any]] = {
@@ -241,6 +245,18 @@ def test_what_is_not_finite_is_left_out() -> None:
     points.inputs[:] = torch.nan
     with pytest.raises(RuntimeError, match="no sample a finite loss and representation: there is nothing to report"):
         training.loader.label_report()
+
+
+def test_a_report_before_any_training_says_so() -> None:
+    model = mlp()
+    loader = MixNNDataLoader(Points(), model, batch_size=20)
+    with pytest.warns(UserWarning, match=UNTRAINED):
+        loader.label_report()
+    for batch in loader:
+        MixNNLoss()(model(batch.inputs), batch)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=UNTRAINED)
+            loader.label_report()
 
 
 def test_few_samples_and_wrong_arguments() -> None:

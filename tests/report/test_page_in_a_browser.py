@@ -56,7 +56,7 @@ def page(browser: Any, tmp_path: Path) -> Any:
         NUM_SUSPECTS, class_names=["cat", EVIL, "dog"], paths=[f'a,"{i}"' for i in range(NUM_SUSPECTS)]
     )
     rng = np.random.default_rng(0)
-    dataset = [(rng.integers(0, 256, (8, 8), dtype=np.uint8), 0)] * (10 * NUM_SUSPECTS + 1)
+    dataset = [(rng.integers(0, 256, (8, 8), dtype=np.uint8), 0)] * report.dataset_length
     report.to_html(tmp_path / "labels.html", dataset)
     browser.get(f"file://{tmp_path / 'labels.html'}")
     browser.execute_script("localStorage.clear()")
