@@ -58,6 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     if args.method:
         runs = [run for run in runs if run.settings["method"] in args.method]
+        if not runs:
+            parser.error(f"there is no run of {', '.join(args.method)}")
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --output: {error}")
     missing = 0
     for name in args.figure or FIGURES:
         figure = FIGURES[name]
@@ -67,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"figure {name} is left out: {error}", file=sys.stderr)
             missing += 1
             continue
-        args.output.mkdir(parents=True, exist_ok=True)
         path = args.output / f"{figure.file}.png"
         picture.savefig(path, dpi=150)
         print(path)

@@ -11,10 +11,14 @@ import torch
 
 
 def describe_machine() -> dict[str, str]:
-    """Return the processor, cores, accelerator, versions and date, for the head of a result."""
+    """Return the processor, its instructions, accelerator, versions and date, for the head of a result.
+
+    Processors of one name may have other instructions, by which the same seed comes to other digits.
+    """
     return {
         "date": dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
         "processor": f"{_processor()} ({os.cpu_count()} cores)",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "python": platform.python_version(),
         "torch": torch.__version__.partition("+")[0],

@@ -30,3 +30,11 @@ def corrupt(labels: Tensor, noise: str, rate: float, num_classes: int, seed: int
             raise ValueError(f"asymmetric noise is that of CIFAR-10 and CIFAR-100, not of {num_classes} classes")
         return asymmetric(labels, rate, dataset="cifar10" if num_classes == 10 else "cifar100", seed=seed)
     raise ValueError(f"noise must be one of {', '.join(NOISES)}, got {noise!r}")
+
+
+def expected_rate(labels: Tensor, noisy: NoisyLabels) -> float:
+    """Return the share of labels (N,) that this kind of noise makes wrong on average, which methods are told.
+
+    That is not the nominal rate where a label may be redrawn as it was, or where some classes keep theirs.
+    """
+    return round(1 - float(noisy.matrix.diagonal()[labels].mean()), 6)

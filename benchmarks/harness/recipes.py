@@ -72,8 +72,18 @@ class Recipe:
         if changed.network not in NETWORKS:
             raise SettingError("recipe", f"network must be one of {', '.join(NETWORKS)}, got {changed.network!r}")
         factor(changed.schedule, 0, 1)
+        for name in _POSITIVE:
+            value = getattr(changed, name)
+            if value is not None and value <= 0:
+                raise SettingError("recipe", f"{name} must be above 0, got {value}")
+        for name in _NOT_NEGATIVE:
+            if getattr(changed, name) < 0:
+                raise SettingError("recipe", f"{name} must not be negative, got {getattr(changed, name)}")
         return changed
 
+
+_POSITIVE = ("epochs", "batch_size", "lr", "num_train", "balanced_batches")
+_NOT_NEGATIVE = ("warmup_epochs", "correction_epoch", "momentum", "weight_decay", "crop_padding", "workers")
 
 _PAPER = Recipe(
     network="resnet34",

@@ -45,7 +45,7 @@ class Task:
         num_classes: C.
         shape: of an input.
         recipe: network, schedule, length of a plain training and so on.
-        noise_rate: nominal share of wrong labels, for methods that have to be told.
+        noise_rate: expected share of wrong labels, for methods that have to be told.
         seed: of weights and order.
         device: where to train.
 

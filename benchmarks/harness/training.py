@@ -14,7 +14,7 @@ from benchmarks.harness.checkpoint import Checkpoint
 from benchmarks.harness.data import Data, load
 from benchmarks.harness.data.relabeled import Relabeled
 from benchmarks.harness.machine import describe_machine, peak_memory
-from benchmarks.harness.noise import corrupt
+from benchmarks.harness.noise import corrupt, expected_rate
 from benchmarks.harness.protocol import Method
 from benchmarks.harness.recipes import recipe_for
 from benchmarks.harness.settings import RunSettings
@@ -51,8 +51,6 @@ def train_and_measure(
     data = load(settings.dataset, data_dir, recipe)
     given = given_labels(settings, data)
     actual_rate = (given != data.labels).double().mean().item() if data.are_true else None
-    # Of labels that come with the data nobody has asked for a rate: methods that have to be told one get the true one.
-    told_rate = actual_rate if settings.noise == "given" and actual_rate is not None else settings.rate
     task = Task(
         Relabeled(data.train, given),
         Relabeled(data.scan, given),
@@ -60,7 +58,7 @@ def train_and_measure(
         data.num_classes,
         data.shape,
         recipe,
-        told_rate,
+        told_rate(settings, data),
         settings.seed,
         torch.device(device),
     )
@@ -90,6 +88,20 @@ def train_and_measure(
     if samples is not None and watch.samples is not None:
         watch.samples.write(samples)
     return line
+
+
+def told_rate(settings: RunSettings, data: Data) -> float:
+    """Return the share of wrong labels that methods are told which have to be told one.
+
+    It is the expected one; of labels that come with the data the true one, and what the settings say where nobody
+    knows.
+    """
+    if settings.noise != "given":
+        noisy = corrupt(data.labels, settings.noise, settings.rate, data.num_classes, settings.seed)
+        return expected_rate(data.labels, noisy)
+    if data.given is None or not data.are_true:
+        return settings.rate
+    return (data.given != data.labels).double().mean().item()
 
 
 def given_labels(settings: RunSettings, data: Data) -> Tensor:

@@ -195,7 +195,7 @@ def clean_posterior(losses: Tensor) -> Tensor:
 
 
 def published_weight(noise_rate: float, num_classes: int) -> float:
-    """Return λ_u of the paper's experiment of the nearest kind."""
+    """Return λ_u of the paper's experiment with symmetric noise of that rate, or of the next lower one."""
     if num_classes > 10:
         return 25.0 if noise_rate < 0.5 else 150.0
     return 0.0 if noise_rate < 0.5 else 25.0 if noise_rate < 0.9 else 50.0

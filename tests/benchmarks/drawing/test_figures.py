@@ -266,10 +266,19 @@ class TestCommand:
         assert figures.main([*flags, "9"]) == 0
         assert figures.main([*flags, "9", "--method", "ce"]) == 1
 
-    @pytest.mark.parametrize("flags", [["none.jsonl"], ["RESULTS", "--figure", "10"]])
+    @pytest.mark.parametrize(
+        "flags",
+        [
+            ["none.jsonl"],
+            ["RESULTS", "--figure", "10"],
+            ["RESULTS", "--output", "RESULTS"],
+            ["RESULTS", "--output", "RESULTS/in"],
+            ["RESULTS", "--method", "elr"],
+        ],
+    )
     def test_a_mistake_is_a_usage_error(self, flags: list[str], results: Path) -> None:
         with pytest.raises(SystemExit) as caught:
-            figures.main([str(results) if flag == "RESULTS" else flag for flag in flags])
+            figures.main([flag.replace("RESULTS", str(results)) for flag in flags])
         assert caught.value.code == 2
 
 

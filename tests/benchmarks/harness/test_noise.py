@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.harness.noise import NOISES, corrupt
+from benchmarks.harness.noise import NOISES, corrupt, expected_rate
 from mixnn_loader.noise import asymmetric_matrix, pairflip_matrix, symmetric_matrix
 
 MATRICES = {
@@ -34,3 +34,14 @@ def test_what_a_kind_has_no_meaning_for_is_refused() -> None:
         corrupt(labels, "asymmetric", 0.4, 2, seed=0)
     with pytest.raises(ValueError, match=r"noise must be one of symmetric, .*, got 'loud'"):
         corrupt(labels, "loud", 0.4, 2, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("noise", "expected"),
+    [("symmetric", 0.4), ("pair", 0.4), ("symmetric-inclusive", 0.36), ("asymmetric", 0.2)],  # 5 of 10 classes change
+)
+def test_the_rate_that_methods_are_told_is_that_of_wrong_labels(noise: str, expected: float) -> None:
+    labels = torch.arange(20_000) % 10
+    noisy = corrupt(labels, noise, 0.4, 10, seed=0)
+    assert expected_rate(labels, noisy) == expected
+    assert noisy.actual_rate == pytest.approx(expected, abs=0.01)
