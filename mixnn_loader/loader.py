@@ -13,13 +13,9 @@ from torch.distributed import ProcessGroup
 from torch.utils.data import DataLoader
 
 from mixnn_loader._utils.checks import as_device, check_count
-from mixnn_loader._utils.warn import warn_user
-from mixnn_loader.checkpoint.entries import STATE_VERSION, check_state
-from mixnn_loader.checkpoint.position import Position
-from mixnn_loader.checkpoint.samplers import SamplerState, put_back_on_error
 from mixnn_loader.data.members import given_members
 from mixnn_loader.data.unpack import Unpack
-from mixnn_loader.data.user_loader import as_data_loader, check_map_style, length_of, num_samples, samplers_of
+from mixnn_loader.data.user_loader import as_data_loader, check_map_style, num_samples
 from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.method.credibility import Credibilities, Credibility
 from mixnn_loader.method.input_rules import Rules
@@ -34,13 +30,11 @@ from mixnn_loader.run.copies import check_picklable, deep_copied
 from mixnn_loader.run.describe import described
 from mixnn_loader.run.epoch import Record
 from mixnn_loader.run.make_report import make_report
-from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Options, assembled
-from mixnn_loader.run.plain_pass import PlainPasses
+from mixnn_loader.run.passes import Passes
 from mixnn_loader.run.sample_rows import SampleRows
 from mixnn_loader.run.sample_table import SampleTable
 from mixnn_loader.run.settings import Auto, Correction, Scan, Settings, WarmupRule
-from mixnn_loader.run.training_pass import TrainingPass
 
 
 class MixNNDataLoader(SampleRows):
@@ -278,9 +272,7 @@ class MixNNDataLoader(SampleRows):
         """Start afresh, with nothing known of any sample."""
         parts = assembled(self._wrapped, model, self._settings, self._options)  # may raise
         self._model, self._parts = model, parts
-        self._plain = PlainPasses(self._parts)
-        self._pass: TrainingPass | None = None
-        self._stopped_in: Part | None = None
+        self._passes = Passes(parts)
         # Asked when the loader goes, at the latest when the interpreter ends.
         self._warning_at_end = weakref.finalize(self, self._parts.schedule.warn_if_short)
 
@@ -295,9 +287,8 @@ class MixNNDataLoader(SampleRows):
         Raises:
             TypeError, ValueError: the model cannot be used; ``feature_layer`` must be in it.
         """
-        before, warning_at_end = self._pass, self._warning_at_end
-        if before is not None:
-            before.end()
+        warning_at_end = self._warning_at_end
+        self._passes.end()
         self._set_up(self._model if model is None else model)
         warning_at_end.detach()
 
@@ -315,31 +306,17 @@ class MixNNDataLoader(SampleRows):
             RuntimeError: the dataset's length has changed, the model gives no finite loss at all, another pass has
                 been started meanwhile, or the processes are not at the same place.
         """
-        if not torch.is_grad_enabled():
-            yield from self._plain.batches()
-            return
-        if self._pass is not None:
-            self._pass.end()
-        resumed = self._stopped_in if self._pass is None else self._pass.part
-        self._pass = TrainingPass(self._parts, resumed if self._parts.batches.resumes else None)
-        self._stopped_in = None
-        yield from self._pass.batches()
+        yield from self._passes.batches()  # and not returned: the loader lives as long as the pass
 
     @property
     def epoch(self) -> int:
         """The epoch in progress or, once its last batch has been trained on, the next one."""
-        at_end = self._pass is not None and self._pass.is_at_end
-        return self._parts.schedule.number + at_end
+        return self._passes.epoch
 
     @property
     def batch(self) -> int:
         """Batches of this epoch that the running pass has handed out, or had when a state was saved; else 0."""
-        if self._pass is not None and not self._pass.is_over:
-            return 0 if self._pass.is_at_end else self._pass.handed_out
-        if not self._parts.batches.resumes:
-            return 0
-        part = self._stopped_in if self._pass is None else self._pass.part
-        return 0 if part is None or self._parts.schedule.epoch is None else part.trained
+        return self._passes.batch
 
     @property
     def history(self) -> list[Record]:
@@ -387,25 +364,7 @@ class MixNNDataLoader(SampleRows):
         """
         check_count("epoch", epoch)
         epoch = int(epoch)  # NumPy's would not go into a checkpoint
-        part = self._stopped_in
-        if part is not None and self._parts.batches.resumes and epoch == self.epoch - 1 and self.batch == 0:
-            self._parts.schedule.reopen(part.trained)
-        elif epoch != self.epoch:
-            if self._parts.batches.resumes and self.batch not in (0, length_of(self._wrapped)):
-                warn_user(
-                    f"set_epoch({epoch}) drops what is left of epoch {self.epoch} after its batch {self.batch}, within "
-                    "which the loaded state was saved; go on with `for epoch in range(loader.epoch, epochs)`"
-                )
-            if self._pass is not None:
-                self._pass.end()
-            self._parts.batches.forget()
-            self._parts.schedule.set(epoch)
-        elif epoch == self._parts.schedule.number:
-            self._parts.schedule.set(epoch)
-        for sampler in samplers_of(self._wrapped).values():
-            pass_on = getattr(sampler, "set_epoch", None)
-            if callable(pass_on):
-                pass_on(epoch)
+        self._passes.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, as tensors and primitives: between epochs, or after any batch.
@@ -426,33 +385,8 @@ class MixNNDataLoader(SampleRows):
         Of several processes, the state between epochs and after the last batch is the same on all; elsewhere, and
         after a loop that was left early, each has its own to save.
         """
-        parts, running = self._parts, self._pass
-        if running is not None and not running.is_over:
-            running.settle(only_if_seen=parts.journal.loss_is_used)
-        within, position = None, parts.batches.position()
-        finished = running is not None and running.is_at_end
-        part = self._stopped_in if running is None else running.part
-        if finished and parts.schedule.epoch is not None:
-            parts.synchronizer.note_shares(parts.schedule.epoch)
-        if position is not None:
-            within = {
-                "position": position.state_dict(),
-                "batch_size": self._wrapped.batch_size,
-                "part": vars(Part() if part is None else part).copy(),
-            }
-        return {
-            "version": STATE_VERSION,
-            "num_neighbors": self._settings.num_neighbors,
-            "process": (parts.processes.rank, parts.processes.size),
-            "merged": parts.synchronizer.is_shared or (parts.processes.size == 1 and (finished or within is None)),
-            "batch": 0 if finished or position is None or part is None else part.trained,
-            **parts.schedule.state_dict(finished=finished, unshared=parts.synchronizer.unshared),
-            "samples": parts.table.state_dict(),
-            "sampler_state": SamplerState.of(self._wrapped).state_dict(),
-            "within": within,
-        }
+        return self._passes.state_dict()
 
-    @torch.inference_mode(mode=False)  # what it takes over must be writable in the training
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the run that `state_dict` was called on stopped; what cannot be loaded changes nothing.
 
@@ -467,34 +401,7 @@ class MixNNDataLoader(SampleRows):
                 classes or of neighbors, or was saved within an epoch of another batch size or process.
             Exception: what the ``load_state_dict`` of the user's own sampler raises.
         """
-        check_state(state)
-        within, parts = state["within"], self._parts
-        self._check_place(state)
-        if state["num_neighbors"] != self._settings.num_neighbors:
-            raise ValueError(
-                f"the state is of a run with num_neighbors={state['num_neighbors']}, this loader has "
-                f"{self._settings.num_neighbors}"
-            )
-        take_over = parts.table.prepared(state["samples"], keep_representations=self._settings.keeps_representations)
-        sampler_state = SamplerState.from_state_dict(state["sampler_state"])
-        position = None if within is None else Position.from_state_dict(within["position"])
-        part = None if within is None else Part(**within["part"])
-        sampler_state.warn_of_missing(self._wrapped)
-        parts.schedule.compare(state)
-        with put_back_on_error(self._wrapped):
-            if position is not None:  # what will be restored when the pass is taken up
-                position.sampler_state.restore(self._wrapped)
-            sampler_state.restore(self._wrapped)
-        # From here on nothing can fail.
-        take_over()
-        parts.batches.forget()
-        parts.schedule.load_state_dict(state, within=within is not None and not state["finished"])
-        parts.synchronizer.resume(None if state["merged"] else parts.schedule.unshared(state))
-        if position is not None:
-            parts.batches.go_to(position, sampler_state)
-        running, self._pass, self._stopped_in = self._pass, None, part
-        if running is not None:
-            running.drop()
+        self._passes.load_state_dict(state)
 
     def __getattr__(self, name: str) -> Any:
         """Forward public attributes to the wrapped loader."""
@@ -567,31 +474,10 @@ class MixNNDataLoader(SampleRows):
         return new
 
     def _table_now(self) -> SampleTable:
-        if self._pass is not None:
-            self._pass.settle(only_if_seen=True)
-        return self._parts.table
+        return self._passes.settled_table()
 
     def _num_neighbors(self) -> int:
         return self._settings.num_neighbors
-
-    def _check_place(self, state: Mapping[str, Any]) -> None:
-        """Check that a state saved within an epoch is of this process and its batches."""
-        within, (rank, size) = state["within"], state["process"]
-        own_rank, own_size = self._parts.processes.rank, self._parts.processes.size
-        if state["merged"]:  # all processes knew the same, at the latest with the last batch: any one's is good for all
-            rank = own_rank
-        if state["merged"] and within is None:
-            size = own_size
-        batch_size = within["batch_size"] if within is not None else self._wrapped.batch_size
-        for what, saved, own in (
-            ("with batch_size", batch_size, self._wrapped.batch_size),
-            ("in process (rank, number of processes)", (rank, size), (own_rank, own_size)),
-        ):
-            if saved != own:
-                raise ValueError(
-                    f"the state was saved within an epoch {what} {saved}, this loader has {own}; go on with the same, "
-                    "each process with a state of its own, or from a state that was saved between epochs"
-                )
 
 
 _DEFAULTS = {

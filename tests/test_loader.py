@@ -420,3 +420,13 @@ def test_nothing_is_kept_alive(steps: int, workers: dict[str, Any]) -> None:
 def test_an_argument_out_of_range_is_told_at_once(argument: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MixNNDataLoader(Points(), mlp(), **{argument: value})
+
+
+def test_a_loader_lives_as_long_as_its_pass_and_no_longer() -> None:
+    loader = MixNNDataLoader(Points(), mlp(), batch_size=8)
+    alive, batches = weakref.ref(loader), iter(loader)
+    next(batches)
+    del loader
+    assert alive() is not None
+    del batches
+    assert alive() is None
