@@ -113,8 +113,8 @@ def paper(epochs: int = 300) -> dict[str, Any]:
     check_count("epochs", epochs, 1)
     return {
         "epochs": epochs,
-        "warmup_epochs": _within(epochs, WARMUP_SHARE),
-        "correction_epoch": _within(epochs, CORRECTION_SHARE),
+        "warmup_epochs": in_proportion(epochs, WARMUP_SHARE),
+        "correction_epoch": in_proportion(epochs, CORRECTION_SHARE),
         "num_neighbors": 1,
         "momentum": 0.9,
         "neighbors": "dataset",
@@ -144,8 +144,3 @@ def released_code(epochs: int = 300) -> dict[str, Any]:
 def _every(epochs: int, scans: int) -> int:
     """Return the distance at which so many scans, and no more, are made in some epochs; not in every one."""
     return max(2, math.ceil(epochs / scans))
-
-
-def _within(epochs: int, share: float) -> int:
-    """Return a share of a training in whole epochs: at least one, and one less than all of them at the most."""
-    return min(in_proportion(epochs, share), epochs - 1)

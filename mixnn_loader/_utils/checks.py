@@ -3,7 +3,9 @@
 import math
 from numbers import Integral, Real
 
+import numpy as np
 import torch
+from torch import Tensor
 
 
 def check_count(name: str, value: object, minimum: int = 0, kind: str = "an integer", below: float = math.inf) -> None:
@@ -45,3 +47,11 @@ def as_device(name: str, value: torch.device | str | None) -> torch.device | Non
         return None if value is None else torch.device(value)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"{name} must be None or a torch device such as 'cuda:0', got {value!r}") from error
+
+
+def shown(value: object) -> str:
+    """Name a value in a message: tensors and arrays by type and shape, all else by the start of its words."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        kind = "array" if isinstance(value, np.ndarray) else "tensor"
+        return f"a {kind} of {value.dtype} and shape {tuple(value.shape)}"
+    return f"{value!r:.60}"

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.checks import shown
 from mixnn_loader._utils.random_state import RandomState
 
 STATE_VERSION = 9
@@ -45,12 +46,7 @@ def check_state(state: Mapping[str, Any]) -> None:
 
 def _fits(name: str, value: Any, what: str, *, fits: bool) -> None:
     if not fits:
-        shown = (
-            f"a tensor of {value.dtype} and shape {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else f"{value!r:.60}"
-        )
-        raise ValueError(f"the {name} must be {what}, got {shown}; is the checkpoint whole?")
+        raise ValueError(f"the {name} must be {what}, got {shown(value)}; is the checkpoint whole?")
 
 
 def _count(name: str, value: Any) -> None:

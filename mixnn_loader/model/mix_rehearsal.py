@@ -10,7 +10,7 @@ from torch import nn
 from mixnn_loader.model.mix_layer import MixLayers, RowMix, check_output
 
 
-class _Mixing:
+class _Tried:
     """A hook that mixes whatever the layer gives.
 
     Attributes:
@@ -48,7 +48,7 @@ def mixing(layers: MixLayers, model: nn.Module, mix: RowMix) -> Iterator[None]:
         TypeError, ValueError: a layer gives something that cannot be mixed, or one was not called.
         RuntimeError: the model has failed, which would not have failed without.
     """
-    hooks = [_Mixing(name, mix) for name in layers.modules]
+    hooks = [_Tried(name, mix) for name in layers.modules]
     handles = [layer.register_forward_hook(hook) for layer, hook in zip(layers.modules.values(), hooks, strict=True)]
     try:
         yield

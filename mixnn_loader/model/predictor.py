@@ -21,8 +21,6 @@ from mixnn_loader.model.prepare import Prepare, check_prepare, prepared
 from mixnn_loader.model.replicas import buffers_of_first, check_whole
 from mixnn_loader.model.wrappers import unwrap
 
-__all__ = ["ModelView", "Predictions", "evaluating", "unwrap"]
-
 
 class Predictions(NamedTuple):
     """What the model says of a batch.

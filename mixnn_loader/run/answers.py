@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixnn_loader._utils.checks import shown
 from mixnn_loader.method.credibility import Estimate
 from mixnn_loader.neighbors.complete import Found
 from mixnn_loader.neighbors.source import Pairs
@@ -24,7 +25,7 @@ def checked_found(found: Any, num_queries: int, k: int, num_rows: int) -> Found:
     if not _are_integers(neighbors, (num_queries, k)):
         raise ValueError(
             f"the search of neighbors= must return row numbers ({num_queries}, {k}), the name of the backend and the "
-            f"recall, got {_shown(neighbors if isinstance(neighbors, Tensor) else found)}"
+            f"recall, got {shown(neighbors if isinstance(neighbors, Tensor) else found)}"
         )
     outside = (neighbors < 0) | (neighbors >= num_rows)
     if outside.any():
@@ -43,7 +44,7 @@ def checked_drawn(drawn: Any, num_rows: int, k: int, num_samples: int) -> np.nda
     ):
         raise ValueError(
             f"the draw of neighbors= must return a NumPy array of dataset indices of shape ({num_rows}, {k}), or "
-            f"({num_rows}, 0), got {_shown(drawn)}"
+            f"({num_rows}, 0), got {shown(drawn)}"
         )
     outside = drawn[(drawn < 0) | (drawn >= num_samples)]
     if len(outside) > 0:
@@ -71,7 +72,7 @@ def checked_pairs(pairs: Any, num_rows: int, k: int, *, thoroughly: bool = False
     if not fits or not _are_integers(positions, (num_rows, k)):
         raise ValueError(
             f"the pair of neighbors= must return None, or positions and found, integers and booleans of shape "
-            f"({num_rows}, {k}), got {_shown(positions)} and {_shown(found)}"
+            f"({num_rows}, {k}), got {shown(positions)} and {shown(found)}"
         )
     if positions.device != found.device:
         raise ValueError(
@@ -93,7 +94,7 @@ def checked_weights(weights: Any, found: Tensor, *, thoroughly: bool = False) ->
     """
     shape = (found.shape[0], found.shape[1] + 1)
     if not isinstance(weights, Tensor) or not weights.is_floating_point() or weights.shape != shape:
-        raise ValueError(f"weighting= must return a floating-point tensor of shape {shape}, got {_shown(weights)}")
+        raise ValueError(f"weighting= must return a floating-point tensor of shape {shape}, got {shown(weights)}")
     if weights.device != found.device:
         raise ValueError(f"weighting= must return weights on {found.device}, where the batch is, got {weights.device}")
     if thoroughly:
@@ -113,7 +114,7 @@ def checked_estimate(estimate: Any, num_members: int) -> Estimate:
     if log_posterior is None or not fits or log_posterior.shape != (num_members,):
         raise ValueError(
             "the estimate of credibility= must return an Estimate, with log P(clean) as a floating-point tensor of "
-            f"shape ({num_members},), got {_shown(estimate if log_posterior is None else log_posterior)}"
+            f"shape ({num_members},), got {shown(estimate if log_posterior is None else log_posterior)}"
         )
     if not (log_posterior <= 0).all():  # a NaN is not, either
         raise ValueError(
@@ -126,7 +127,7 @@ def checked_estimate(estimate: Any, num_members: int) -> Estimate:
     if likely is not None and not (is_table and len(likely) == num_members):
         raise ValueError(
             f"the estimate of credibility= must return None or floating-point likely labels ({num_members}, C), got "
-            f"{_shown(likely)}"
+            f"{shown(likely)}"
         )
     return answer
 
@@ -135,10 +136,3 @@ def _are_integers(values: Any, shape: tuple[int, ...]) -> TypeGuard[Tensor]:
     if not isinstance(values, Tensor) or values.shape != shape:
         return False
     return not values.is_floating_point() and not values.is_complex() and values.dtype != torch.bool
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, (Tensor, np.ndarray)):
-        kind = "array" if isinstance(value, np.ndarray) else "tensor"
-        return f"a {kind} of {value.dtype} and shape {tuple(value.shape)}"
-    return f"{value!r:.60}"

@@ -37,8 +37,8 @@ warm-up may be half of what is lacking to this, and two epochs less than half of
 
 
 def in_proportion(epochs: int, share: float) -> int:
-    """Return a share of a training in whole epochs, at least one."""
-    return max(1, round(epochs * share))
+    """Return a share of a training in whole epochs: at least one, and one less than all of them at the most."""
+    return min(max(1, round(epochs * share)), epochs - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from toy import MLP, NUM_CLASSES, Points, mlp
 
 from mixnn_loader import MixNNDataLoader, MixNNLoss
-from mixnn_loader.model.predictor import unwrap
+from mixnn_loader.model.wrappers import unwrap
 
 Step = Callable[[nn.Module, Any], Any]
 

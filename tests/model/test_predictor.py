@@ -11,7 +11,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mixnn_loader.model.predictor import ModelView, evaluating, unwrap
+from mixnn_loader.model.modes import evaluating
+from mixnn_loader.model.predictor import ModelView
+from mixnn_loader.model.wrappers import unwrap
 
 C = 3
 Predict = Callable[[nn.Module, Tensor], object]

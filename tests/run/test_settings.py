@@ -121,7 +121,7 @@ def test_what_a_source_of_neighbors_needs(changes: dict[str, Any], sees: str, po
 
 @pytest.mark.parametrize(
     ("epochs", "warmup", "correction"),
-    [(None, 10, 60), (300, 10, 60), (100, 3, 20), (10, 1, 2), (1, 1, 1), (20, 1, 4)],
+    [(None, 10, 60), (300, 10, 60), (100, 3, 20), (10, 1, 2), (1, 0, 0), (20, 1, 4)],
 )
 def test_the_papers_proportions(epochs: int | None, warmup: int, correction: int) -> None:
     made = settings(epochs=epochs, warmup_epochs="auto", correction_epoch="auto")
