@@ -1,6 +1,5 @@
 """One iteration of the loader, in which the model is trained."""
 
-import logging
 import math
 import sys
 import time
@@ -9,17 +8,15 @@ from collections.abc import Iterator
 import torch
 from torch.profiler import record_function
 
-from mixnn_loader._utils.log import logger
-from mixnn_loader._utils.warn import warn_user
 from mixnn_loader.checkpoint.samplers import SamplerState
 from mixnn_loader.data.to_device import ReceivedBatch
-from mixnn_loader.data.user_loader import is_endless_by_design, length_of, num_samples
+from mixnn_loader.data.user_loader import is_endless_by_design, length_of
 from mixnn_loader.method.batch import MixNNBatch
 from mixnn_loader.method.receipt import Receipt
 from mixnn_loader.model.mix_layer import Waiting
 from mixnn_loader.run.epoch import Epoch
 from mixnn_loader.run.load_batches import load_batches
-from mixnn_loader.run.observe import is_same_model
+from mixnn_loader.run.open_epoch import finish_epoch, open_epoch
 from mixnn_loader.run.part import Part
 from mixnn_loader.run.parts import Parts
 from mixnn_loader.run.told import MOST_UNTOLD
@@ -78,7 +75,7 @@ class TrainingPass:
                 if not self._goes_on():
                     break
                 self._parts.synchronizer.share()
-                self._finish(epoch)
+                finish_epoch(self._parts, epoch)
                 self._start_part()
             exhausted = True
             self._parts.synchronizer.share()
@@ -131,7 +128,7 @@ class TrainingPass:
         if epoch is None:
             return
         if self._is_trained_for(epoch, length):
-            self._finish(epoch)
+            finish_epoch(self._parts, epoch)
             return
         parts.schedule.withdraw(epoch)
         parts.synchronizer.note_shares(epoch)
@@ -165,63 +162,10 @@ class TrainingPass:
             self.part, self.handed_out, self._resumes = Part(), 0, False
 
     def _open(self) -> Epoch:
-        """Start an epoch, or go on with the one in progress; after warm-up, estimate once."""
-        parts = self._parts
-        self._check_length()
-        parts.told.write()
-        if not self._resumes:
-            self._catch_up()
-        now = parts.observer.fingerprint()
-        has_corrected = any(record["phase"] == "correction" for record in parts.schedule.history)
-        if not self._resumes and parts.schedule.rewind(now, is_same_model):
-            logger.log(
-                logging.WARNING if has_corrected else logging.INFO,  # no warning: a search for a learning rate does so
-                "the model is as it was at the start of epoch %d, which comes again, with the labels as given%s",
-                parts.schedule.number,
-                ". To train a model anew on what they were corrected to, take label_report().corrected_labels() "
-                "before, or call set_epoch() with the epoch to go on with"
-                if has_corrected
-                else "",
-            )
-            parts.table.forget(keep_drawn=parts.schedule.number > 0)
-        epoch = parts.schedule.open()
-        try:
-            parts.told.check_last_epoch(epoch)
-            parts.synchronizer.start(epoch)
-            parts.table.to(parts.view.device)
-            if not parts.settings.keeps_averages_in(epoch.phase):
-                parts.table.drop("averages")
-            # A look may have had it estimated, before the model was changed.
-            is_old = (
-                epoch.trained == 0 and epoch.estimated_for is not None and not is_same_model(epoch.estimated_for, now)
-            )
-            if epoch.phase != "warm-up" and (is_old or not epoch.is_estimated):
-                if (estimated := parts.estimator.estimate(epoch)) is None:
-                    warn_user(
-                        f"epoch {epoch.number} is one of warm-up, in which nothing is mixed: {parts.members.unknown()}"
-                    )
-                    epoch.leave_as_they_are()
-                else:
-                    epoch.record |= estimated
-                    epoch.is_estimated, epoch.estimated_for = True, now
-        except Exception:
-            parts.schedule.withdraw(epoch)
-            raise
-        if epoch.trained == 0:
-            epoch.start = now
+        epoch = open_epoch(self._parts, resumes=self._resumes)
         if not self._resumes:
             self.part.offset = self.part.first_batch - epoch.trained
         return epoch
-
-    def _catch_up(self) -> None:
-        """Share what the pass before has learned, if it was left early; perhaps by this process alone."""
-        parts, epoch = self._parts, self._parts.schedule.epoch
-        most = parts.synchronizer.share()
-        if epoch is None or most <= epoch.trained:
-            return
-        wanted, length = parts.settings.epoch_length, length_of(parts.wrapped)
-        if most >= (wanted or (length or most) / 2):
-            self._finish(parts.schedule.open())
 
     def _batches_of(self, epoch: Epoch) -> Iterator[MixNNBatch]:
         self._pause()
@@ -320,11 +264,6 @@ class TrainingPass:
         self.handed_out = 0
         self._resumes = False
 
-    def _finish(self, epoch: Epoch) -> None:
-        self._parts.synchronizer.note_shares(epoch)
-        self._parts.schedule.finish(epoch)
-        self._parts.observer.compare(epoch)
-
     def _is_trained_for(self, epoch: Epoch, length: float) -> bool:
         """Whether a pass counts as an epoch: half of its batches, or several parts that make a whole one."""
         wanted = self._parts.settings.epoch_length
@@ -350,10 +289,3 @@ class TrainingPass:
         parts.observer.end()
         if position is not None:
             parts.batches.go_to(position, SamplerState.of(parts.wrapped))
-
-    def _check_length(self) -> None:
-        if (length := num_samples(self._parts.wrapped)) != self._parts.num_samples:
-            raise RuntimeError(
-                f"the dataset had {self._parts.num_samples} samples and now has {length}; its length must not change "
-                "while a MixNNDataLoader keeps a target for each"
-            )
