@@ -45,9 +45,11 @@ class Task:
         num_classes: C.
         shape: of an input.
         recipe: network, schedule, length of a plain training and so on.
-        noise_rate: expected share of wrong labels, for methods that have to be told.
+        noise_rate: nominal, for methods that choose published settings by it.
         seed: of weights and order.
         device: where to train.
+        wrong_share: the expected share of wrong labels, for methods that leave out so many; None: ``noise_rate``. It is
+            less where a label may be redrawn as it was, or where some classes keep theirs.
 
     Attributes:
         labels: (N,) int64 on the device, the given labels.
@@ -65,11 +67,13 @@ class Task:
         noise_rate: float,
         seed: int,
         device: torch.device,
+        wrong_share: float | None = None,
     ) -> None:
         self.train, self.scan_data = train, scan
         self.labels = labels.to(device)
         self.num_classes, self.shape = num_classes, tuple(shape)
         self.recipe, self.num_epochs, self.noise_rate = recipe, recipe.epochs, noise_rate
+        self.wrong_share = noise_rate if wrong_share is None else wrong_share
         self.seed, self.device = seed, device
         self.meter = Meter()
         self._orders: dict[int, torch.Generator] = {}

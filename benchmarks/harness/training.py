@@ -51,6 +51,7 @@ def train_and_measure(
     data = load(settings.dataset, data_dir, recipe)
     given = given_labels(settings, data)
     actual_rate = (given != data.labels).double().mean().item() if data.are_true else None
+    wrong = expected_share(settings, data)
     task = Task(
         Relabeled(data.train, given),
         Relabeled(data.scan, given),
@@ -58,9 +59,10 @@ def train_and_measure(
         data.num_classes,
         data.shape,
         recipe,
-        told_rate(settings, data),
+        settings.rate if wrong is None or settings.noise != "given" else wrong,
         settings.seed,
         torch.device(device),
+        wrong,
     )
     seed_everything(settings.seed, 0)
     method = make_method(settings, task)
@@ -90,17 +92,16 @@ def train_and_measure(
     return line
 
 
-def told_rate(settings: RunSettings, data: Data) -> float:
-    """Return the share of wrong labels that methods are told which have to be told one.
+def expected_share(settings: RunSettings, data: Data) -> float | None:
+    """Return the share of wrong labels that the kind of noise makes, of labels that come with the data the true one.
 
-    It is the expected one; of labels that come with the data the true one, and what the settings say where nobody
-    knows.
+    None where nobody knows.
     """
     if settings.noise != "given":
         noisy = corrupt(data.labels, settings.noise, settings.rate, data.num_classes, settings.seed)
         return expected_rate(data.labels, noisy)
     if data.given is None or not data.are_true:
-        return settings.rate
+        return None
     return (data.given != data.labels).double().mean().item()
 
 

@@ -57,7 +57,7 @@ class CoTeaching(TwoNetworks):
 
     Args:
         task: the data, and what to train with.
-        forget_rate: τ, the share that is left out in the end; None: the nominal noise rate.
+        forget_rate: τ, the share that is left out in the end; None: the expected share of wrong labels.
         ramp_epochs: T_k; None: the recipe's warm-up.
     """
 
@@ -65,7 +65,7 @@ class CoTeaching(TwoNetworks):
 
     def __init__(self, task: Task, *, forget_rate: float | None = None, ramp_epochs: int | None = None) -> None:
         super().__init__(task)
-        self.forget_rate = task.noise_rate if forget_rate is None else forget_rate
+        self.forget_rate = task.wrong_share if forget_rate is None else forget_rate
         self.ramp_epochs = max(1, task.warmup_epochs if ramp_epochs is None else ramp_epochs)
         self.register_buffer("losses", torch.zeros(task.num_samples))
 

@@ -34,7 +34,7 @@ class DeepAbstainingClassifier(Method):
 
     Args:
         task: the data, and what to train with.
-        dropped_share: how many samples to abstain on; None: the nominal share of wrong labels.
+        dropped_share: how many samples to abstain on; None: the expected share of wrong labels.
         final_price: α in the last epoch.
         price_divisor: what the mean loss of the warm-up is divided by for the first α.
         momentum: of the mean loss, the weight of a new batch.
@@ -66,7 +66,7 @@ class DeepAbstainingClassifier(Method):
     ) -> None:
         super().__init__(task)
         self.num_epochs = 2 * task.num_epochs
-        self.dropped_share = task.noise_rate if dropped_share is None else dropped_share
+        self.dropped_share = task.wrong_share if dropped_share is None else dropped_share
         self.final_price, self.price_divisor, self.momentum = final_price, price_divisor, momentum
         self.abstainer, self.learner = task.learner(num_outputs=task.num_classes + 1), task.learner()
         self.register_buffer("mean_loss", torch.tensor(torch.nan))

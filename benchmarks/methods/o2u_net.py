@@ -30,7 +30,7 @@ class O2UNet(LossMethod):
 
     Args:
         task: the data, and what to train with.
-        forget_rate: τ; None: the nominal noise rate.
+        forget_rate: τ; None: the expected share of wrong labels.
         cycle: epochs from one high learning rate to the next.
         max_lr: highest learning rate of a cycle.
         min_lr: lowest.
@@ -54,7 +54,7 @@ class O2UNet(LossMethod):
     ) -> None:
         super().__init__(task)
         self.num_epochs = 3 * task.num_epochs
-        self.forget_rate = task.noise_rate if forget_rate is None else forget_rate
+        self.forget_rate = task.wrong_share if forget_rate is None else forget_rate
         self.cycle, self.max_lr, self.min_lr, self.batch_size = cycle, max_lr, min_lr, batch_size
         self.pretrained = task.network()
         self.register_buffer("accumulated", torch.zeros(task.num_samples))

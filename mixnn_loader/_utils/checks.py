@@ -51,7 +51,7 @@ def as_device(name: str, value: torch.device | str | None) -> torch.device | Non
 
 def shown(value: object) -> str:
     """Name a value in a message: tensors and arrays by type and shape, all else by the start of its words."""
-    if isinstance(value, (Tensor, np.ndarray)):
+    if isinstance(value, (Tensor, np.ndarray)) and value.ndim > 0:
         kind = "array" if isinstance(value, np.ndarray) else "tensor"
         return f"a {kind} of {value.dtype} and shape {tuple(value.shape)}"
     return f"{value!r:.60}"

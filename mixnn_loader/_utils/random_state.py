@@ -136,5 +136,5 @@ def forked_random_state(seed: int) -> Iterator[None]:
 
 def _current_cuda_device() -> list[torch.device]:
     """Return the current device; none where CUDA was not used, as in a worker: to ask would start it there."""
-    is_started = torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    is_started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return [torch.device("cuda", torch.cuda.current_device())] if is_started else []

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mixnn_loader._utils.checks import check_choice
+from mixnn_loader._utils.checks import check_choice, shown
 from mixnn_loader._utils.integers import as_integers
 from mixnn_loader._utils.sample_keys import LABEL_NAMES
 from mixnn_loader.data.decisions import read_decisions
@@ -197,8 +197,9 @@ class CorrectedLabels(Dataset[Any]):
         if given < 0 or _is_integer(found, given):
             return
         raise ValueError(
-            f"part {key!r} of sample {index} is {found!r}, and its given label was {given}: pass label_key=, the place "
-            "or key of the label in a sample, or the dataset that these labels are of"
+            f"part {key!r} of sample {index} is {shown(found)}, and its given label was {given}: pass label_key=, the "
+            "place or key of the label in a sample, or the dataset that these labels are of; it has to give the labels "
+            "as class indices"
         )
 
 

@@ -85,7 +85,7 @@ class Credibility(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class MixtureCredibility(Credibility):
     """By a mixture of two normal distributions over the losses (the paper, Eq. 8, 9)."""
 
@@ -94,7 +94,7 @@ class MixtureCredibility(Credibility):
         return Estimate(*log_clean_posterior(evidence.losses, warn))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AgreementCredibility(Credibility):
     """By the moving average of predictions: the likelihood of the given label against that of the likeliest one.
 

@@ -18,10 +18,12 @@ class Journal:
     Attributes:
         given: how many batches the loader has given to be trained on.
         loss_is_used: whether the loss was ever taken of one, with gradients.
+        is_in_pass: whether a pass is running in which batches are trained on.
     """
 
     def __init__(self) -> None:
         self.given = 0
+        self.is_in_pass = False
         self.loss_is_used = False
         self._told: set[Surprise] = set()
         self._last: Receipt | None = None
@@ -33,7 +35,9 @@ class Journal:
         Args:
             plain: whether the batch is of a pass in which nothing is trained.
         """
-        self.given += not plain
+        if not plain:
+            self.given += 1
+            self.is_in_pass = True
         return Receipt(self, plain=plain)
 
     def note(self, receipt: "Receipt") -> Surprise | None:
@@ -101,9 +105,9 @@ ENOUGH = 3
 
 
 def left_out() -> LeftOut | None:
-    """Say whether this process has a loader that has given no batch so far, or of whose batches no loss is taken."""
+    """Say whether there is a loader that has given no batch so far, or one whose pass runs without the loss."""
     if any(journal.given == 0 for journal in _LIVING):
         return "idle"
-    if any(journal.given >= ENOUGH and not journal.loss_is_used for journal in _LIVING):
+    if any(journal.is_in_pass and journal.given >= ENOUGH and not journal.loss_is_used for journal in _LIVING):
         return "unasked"
     return None

@@ -29,7 +29,7 @@ class Weighting(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class MixtureWeights:
     """Proportional to the probability of being clean (Eq. 10, 11)."""
 
@@ -39,7 +39,7 @@ class MixtureWeights:
         return posterior_weights(log_posteriors, found)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class DoubtWeights:
     """As far as the sample is doubted: a credible one is not mixed, whoever its neighbors are."""
 
@@ -49,7 +49,7 @@ class DoubtWeights:
         return doubt_weights(log_posteriors, found)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class UniformWeights:
     """The same for the sample and each of its neighbors (ablation "averaged weights")."""
 
@@ -59,7 +59,7 @@ class UniformWeights:
         return uniform_weights(found)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class BetaWeights:
     """λ from Beta(1, 1), the rest shared equally (ablation "random weights")."""
 
@@ -70,7 +70,7 @@ class BetaWeights:
         return beta_weights(to_device(own_weights, found.device), found)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class DoubtMixupWeights:
     """As mixup, as far as the sample is doubted: λ' = P' + (1 - P') λ with a random λ of at least a half.
 
@@ -85,7 +85,7 @@ class DoubtMixupWeights:
         return beta_weights(credible + (1 - credible) * to_device(_at_least_half(found, rng), found.device), found)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class MixupWeights:
     """A random λ of at least a half for the sample, whatever the credibility of labels: mixup, as MixMatch has it."""
 

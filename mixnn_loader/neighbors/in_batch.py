@@ -15,7 +15,7 @@ from mixnn_loader._utils.transfer import to_device
 from mixnn_loader.neighbors.source import NeighborSource, Pairs
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class NearestInBatch(NeighborSource):
     """The nearest in the mini-batch (the authors' released code)."""
 
@@ -29,7 +29,7 @@ class NearestInBatch(NeighborSource):
         return Pairs(*nearest_in_batch(representations, indices, k))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RandomInBatch(NeighborSource):
     """Uniform draws from the mini-batch."""
 

@@ -57,7 +57,7 @@ class NearestInDataset(NeighborSource):
         return drawn
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RandomInDataset(NeighborSource):
     """K different members for each sample, uniformly (ablation "random partners")."""
 

@@ -1,6 +1,6 @@
 """What a training has found out about the labels of its data: one row a sample, the most suspicious first."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,8 +202,8 @@ class LabelReport:
 
         Args:
             path: the file.
-            dataset: gives the samples by the report's indices; best without random transforms. A normalization among
-                its transforms is undone.
+            dataset: gives the samples by the report's indices, or a mapping of those shown; best without random
+                transforms. A normalization among its transforms is undone.
             top: how many suspects; pictures of a thousand take some megabytes.
             neighbors: how many neighbors of each are shown.
             input_key: which part of a sample is shown; None: the first of a pair, of a mapping its image or text.
@@ -218,7 +218,8 @@ class LabelReport:
         check_count("neighbors", neighbors)
         if len(self) == 0:
             raise ValueError("the report has no rows: there is nothing to show")
-        if hasattr(dataset, "__len__") and len(dataset) != self.dataset_length:
+        has_all = hasattr(dataset, "__len__") and not isinstance(dataset, Mapping)
+        if has_all and len(dataset) != self.dataset_length:
             raise ValueError(
                 f"the report is of a dataset of {self.dataset_length} samples, got one of {len(dataset)}; pass the one "
                 "that was trained on, loader.dataset"

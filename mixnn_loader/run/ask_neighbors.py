@@ -76,9 +76,8 @@ def directions_of(table: SampleTable, rows: Tensor) -> Tensor:
     if len(rows) < len(table):
         representations = representations[to_device(rows, representations.device)]
     directions = torch.empty_like(representations)
-    wide = torch.promote_types(
-        representations.dtype, torch.float32
-    )  # in half precision small norms are 0, large ones inf
+    # In half precision small norms are 0, and large ones infinite.
+    wide = torch.promote_types(representations.dtype, torch.float32)
     chunks = (torch.split(tensor, CHUNK_ROWS) for tensor in (representations, directions))
     for some, made in zip(*chunks, strict=True):
         made.copy_(functional.normalize(some.to(wide), dim=1))

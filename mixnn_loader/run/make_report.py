@@ -37,8 +37,8 @@ def make_report(parts: Parts, epoch: int, num_neighbors: int, *, representations
         RuntimeError: nothing is known of any sample yet, or none has a finite loss and representation.
     """
     table, members = _scanned(parts, epoch)
-    in_progress = parts.schedule.epoch
-    if parts.schedule.number == 0 and (in_progress is None or in_progress.trained == 0):
+    in_progress, finished = parts.schedule.epoch, parts.schedule.finished
+    if parts.schedule.number == finished == 0 and (in_progress is None or in_progress.trained == 0):
         warn_user(
             "no batch of this loader has been trained on: the report is by the model as it is, and nothing is known of "
             "how it was trained. Of a model that knows nothing it says nothing"

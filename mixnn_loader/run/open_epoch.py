@@ -32,8 +32,8 @@ def open_epoch(parts: Parts, *, resumes: bool) -> Epoch:
             logging.WARNING if has_corrected else logging.INFO,  # no warning: a search for a learning rate does so
             "the model is as it was at the start of epoch %d, which comes again, with the labels as given%s",
             parts.schedule.number,
-            ". To train a model anew on what they were corrected to, take label_report().corrected_labels() "
-            "before, or call set_epoch() with the epoch to go on with"
+            ". To train a model anew on what they were corrected to, take CorrectedLabels.from_report() of a "
+            "label_report() before, or call set_epoch() with the epoch to go on with"
             if has_corrected
             else "",
         )

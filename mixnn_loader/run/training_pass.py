@@ -118,7 +118,7 @@ class TrainingPass:
         at_end = exhausted or self.is_at_end
         if self._pending is not None:
             self._pending.receipt.is_late = True
-        self._pending, self.is_over = None, True
+        self._close()
         parts, epoch = self._parts, self._parts.schedule.epoch
         parts.observer.end()
         if parts.processes.size > 1:  # as above, after a pass that was left early
@@ -139,9 +139,13 @@ class TrainingPass:
         """End the pass without a trace: another state has been loaded."""
         if self._parts.mix_layers is not None:
             self._parts.mix_layers.clear()
-        self._pending, self.is_over = None, True
+        self._close()
         self._parts.observer.end()
         self._parts.told.forget()
+
+    def _close(self) -> None:
+        self._pending, self.is_over = None, True
+        self._parts.journal.is_in_pass = False
 
     def _has_been_seen(self, update: Update) -> bool:
         return update.receipt.trained_on or self._parts.observer.has_seen_step
@@ -285,7 +289,7 @@ class TrainingPass:
         parts, position = self._parts, self._parts.batches.position()
         if self.is_over:
             return
-        self._pending, self.is_over = None, True
+        self._close()
         parts.observer.end()
         if position is not None:
             parts.batches.go_to(position, SamplerState.of(parts.wrapped))

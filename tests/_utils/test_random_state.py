@@ -80,6 +80,17 @@ def test_the_stream_of_the_gpu_goes_on_too() -> None:
             assert torch.rand(1, device="cuda").item() == inside != expected[1]
 
 
+def test_cuda_is_not_started_where_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def started() -> None:
+        raise AssertionError("workers that are forked from here on could not use CUDA")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    for name in ("is_available", "device_count", "current_device", "init"):
+        monkeypatch.setattr(torch.cuda, name, started)
+    with forked_random_state(1):
+        global_draws()
+
+
 def test_forks_nest() -> None:
     with forked_random_state(1):
         expected = global_draws()

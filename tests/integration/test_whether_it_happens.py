@@ -144,6 +144,16 @@ def test_another_head_whose_loss_comes_first_is_not_warned_of() -> None:
             criterion(model(inputs), targets)
 
 
+def test_a_plain_training_after_one_with_a_loss_of_ones_own_is_not_warned_of() -> None:
+    loader, model = wrapped(), mlp()
+    for inputs, targets in loader:
+        nn.functional.cross_entropy(model(inputs), targets.mixed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*" + PLAIN)
+        loss_of_plain_labels()
+    assert loader.epoch == 1
+
+
 def test_a_loader_that_was_reset_has_given_no_batch() -> None:
     loader = wrapped()
     next(iter(loader))

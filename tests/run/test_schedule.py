@@ -126,6 +126,18 @@ def test_a_model_that_is_put_back_within_an_epoch() -> None:
     assert (made.number, made.epoch) == (1, None)
 
 
+def test_of_many_short_passes_the_first_start_and_late_ones_are_known() -> None:
+    def after(model: float) -> bool:
+        made = schedule(warmup_epochs=5)
+        for number in range(200):
+            assert not start(made, float(number))
+            made.open()
+            made.note_trained(torch.tensor([number + 0.5]))
+        return start(made, model)
+
+    assert [after(model) for model in (0.0, 199.0, 150.0, 100.0)] == [True, True, True, False]
+
+
 def test_a_model_that_never_changes_puts_nothing_back() -> None:
     made = schedule(warmup_epochs=5)
     for number in range(3):

@@ -198,9 +198,12 @@ def test_a_method_steps_in_train_mode_and_predicts_in_eval_mode(monkeypatch: pyt
     assert seen == {("step", True), ("predict", False)}
 
 
-@pytest.mark.parametrize(("noise", "told"), [("symmetric", 0.4), ("given", 0.25)])
+@pytest.mark.parametrize(
+    ("noise", "nominal", "wrong"),
+    [("symmetric", 0.4, 0.4), ("symmetric-inclusive", 0.4, 0.3), ("given", 0.25, 0.25)],  # of four classes
+)
 def test_who_has_to_be_told_a_rate_is_told_that_of_the_labels(
-    noise: str, told: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noise: str, nominal: float, wrong: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = torch.arange(8) % 4
     given = labels.clone()
@@ -208,10 +211,10 @@ def test_who_has_to_be_told_a_rate_is_told_that_of_the_labels(
     file = tmp_path / "features.pt"
     rows = torch.randn(8, 3)
     torch.save({"train": rows, "test": rows, "labels": labels, "test_labels": labels, "given": given}, file)
-    rates: list[float] = []
-    watched_by(monkeypatch, lambda method: rates.append(method.task.noise_rate))
+    rates: list[tuple[float, float]] = []
+    watched_by(monkeypatch, lambda method: rates.append((method.task.noise_rate, method.task.wrong_share)))
     train_and_measure(RunSettings("ce", "features", noise=noise, epochs=1), file)
-    assert rates == [told]
+    assert rates == [(nominal, wrong)]
 
 
 @pytest.mark.parametrize(
