@@ -1,7 +1,9 @@
 """What a bug report needs: versions, devices, and what is installed."""
 
+import argparse
 import os
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -31,8 +33,12 @@ PACKAGES = (
 """What it needs, what its extras need, and frameworks that it is used in."""
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Print the environment."""
+    argparse.ArgumentParser(
+        prog="python -m mixnn_loader",
+        description="Tell versions and devices, for a bug report. Reports on labels are made by mixnn-labels.",
+    ).parse_args(argv)
     print(environment())
 
 

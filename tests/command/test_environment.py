@@ -27,6 +27,12 @@ def test_versions_and_devices_are_told() -> None:
     assert ("no accelerator" in lines) == (not torch.cuda.is_available() and not torch.backends.mps.is_available())
 
 
+def test_it_takes_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        environment.main(["photos/"])
+    assert "unrecognized arguments: photos/" in capsys.readouterr().err
+
+
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "PACKAGES", ("torch", "no-such-package"))
     assert "no-such-package is not installed" in environment.environment()
