@@ -129,12 +129,12 @@ def forked_random_state(seed: int) -> Iterator[None]:
         random.seed(seed)
         np.random.seed(seed)
         torch.default_generator.manual_seed(seed)
-        for _ in devices:
+        if devices:
             torch.cuda.manual_seed(seed)
         yield
 
 
 def _current_cuda_device() -> list[torch.device]:
     """Return the current device; none where CUDA was not used, as in a worker: to ask would start it there."""
-    is_started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    is_started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # PyTorch gives it no types
     return [torch.device("cuda", torch.cuda.current_device())] if is_started else []

@@ -134,16 +134,13 @@ class Estimator:
         return met.cpu()[members]
 
     def _lacks_something(self, members: Tensor) -> bool:
-        """Whether the table is that of a run with other settings, which did not collect what this one needs."""
+        """Whether the table lacks what is needed: it is of a run with other settings, or nobody has voted yet."""
         lacks_neighbors = self._searches and bool((self._table.neighbor_pool[members] < 0).any())
         lacks_representations = self._settings.keeps_representations and not self._table.has("representations")
+        log_probability = self._table.log_clean_probability
         # Of losses alone, which training steps tell, no vote is made.
-        lacks_votes = self._asks and bool(self._of(members, self._table.log_clean_probability).isnan().all())
+        lacks_votes = self._asks and bool(log_probability[to_device(members, log_probability.device)].isnan().all())
         return lacks_neighbors or lacks_representations or lacks_votes
-
-    @staticmethod
-    def _of(members: Tensor, column: Tensor) -> Tensor:
-        return column[to_device(members, column.device)]
 
     def _usable(self, members: Tensor) -> Tensor:
         """Mark the members (n,) with a finite loss and a finite representation, (n,) bool."""
