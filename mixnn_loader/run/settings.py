@@ -35,6 +35,9 @@ SHORT_TRAINING = 20
 """Epochs. In a shorter training an eighth is too little for a network that knows nothing, and few labels are memorized:
 warm-up may be half of what is lacking to this, and two epochs less than half of the training at most."""
 
+MEMORIZING = 15
+"""Epochs after warm-up. In fewer, a network that knows nothing memorizes little."""
+
 
 def in_proportion(epochs: int, share: float) -> int:
     """Return a share of a training in whole epochs: at least one, and one less than all of them at the most."""
@@ -211,10 +214,13 @@ class Settings:
         return self.is_running and after_warmup == 0
 
     def progress(self, epoch: int, warmup: int) -> float:
-        """Return how much of the training after ``warmup`` epochs is over, in [0, 1]; 1 where its end is not known."""
+        """Return how far the training has gone after ``warmup`` epochs, in [0, 1]; 1 where its end is not known.
+
+        It is the part of its epochs after warm-up that is over, or that of `MEMORIZING` epochs if they are fewer.
+        """
         if self.epochs is None:
             return 1.0
-        return min(max((epoch - warmup) / max(self.epochs - warmup, 1), 0.0), 1.0)
+        return min(max((epoch - warmup) / max(self.epochs - warmup, MEMORIZING), 0.0), 1.0)
 
     def phase(self, epoch: int, warmup: int) -> Phase:
         """Name what an epoch does; they are counted from 0, and the first ``warmup`` are warm-up."""
