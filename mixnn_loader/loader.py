@@ -58,7 +58,8 @@ class MixNNDataLoader(SampleRows):
         data: a `torch.utils.data.DataLoader`, or a map-style dataset followed by DataLoader arguments.
         model: the module being trained; read in eval mode and without gradient, never changed.
         epochs: how long the training will be; W and E_s then follow in the paper's proportions, one thirtieth and one
-            fifth of it, and at least one epoch of warm-up; a training of one epoch has none.
+            fifth of it, and at least one epoch of warm-up; a training of one epoch has none. With votes of neighbors,
+            how far targets follow these also goes by it.
         num_neighbors: K >= 0, the neighbors that each sample is mixed with; 0 is plain training on the soft targets.
         warmup_epochs: W >= 0, epochs of plain training at the start; ``"auto"``: by ``epochs``, or 10; ``"settled"``:
             until the model has settled, as `MixNNLoss` tells the loader (see `mixnn_loader.run.warmup`); an eighth of

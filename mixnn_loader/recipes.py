@@ -22,11 +22,12 @@ def robust(epochs: int) -> dict[str, Any]:
 
     Up to twenty times in a training the dataset is scanned, and the nearest neighbors of each sample are asked for
     their given labels. What they say, and how often they are right, gives the probability of each label. The target
-    follows it, at first as far as neighbors err less often than labels, and more the longer the training goes on: all
-    the way, unless it is too short to memorize labels. A doubted sample is mixed with a random other one of its batch,
-    and the loss holds the model to the average of what it has said of each sample. Targets and inputs are left alone
-    until the model has settled, for an eighth of the training at most, or more of a short one. Besides the scans the
-    loader makes no forward pass: it goes by the training step, so that the loss must be `mixnn_loader.MixNNLoss`.
+    follows it, at first as far as neighbors err less often than labels, and more the longer the training goes on:
+    nearly all the way, unless the training is too short to memorize labels. A doubted sample is mixed with a random
+    other one of its batch, and the loss holds the model to the average of what it has said of each sample. Targets and
+    inputs are left alone until the model has settled, for an eighth of the training at most, or more of a short one.
+    Besides the scans the loader makes no forward pass: it goes by the training step, so that the loss must be
+    `mixnn_loader.MixNNLoss`.
 
     Args:
         epochs: how long the training will be.

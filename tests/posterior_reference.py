@@ -115,7 +115,7 @@ def label_posterior(shares: Floats, labels: Integers, blame: float = 0.5) -> tup
 
 
 def corrected(shares: Floats, labels: Integers, progress: float) -> Floats:
-    """Return the targets (n, C): the probabilities as far as these are trusted or training is over, else the labels."""
+    """Return the targets (n, C): the probabilities as far as they are trusted or training has gone, else the labels."""
     probabilities, _, _, trust = label_posterior(shares, labels)
     trust = max(trust, progress)
     return trust * probabilities + (1 - trust) * np.eye(shares.shape[1])[labels]

@@ -32,8 +32,8 @@ class Evidence(NamedTuple):
             none yet. None where they are not kept.
         votes: (n, C) float32, the shares of the labels among a sample's neighbors, on the device of the losses, see
             `mixnn_loader.method.votes.vote_shares`. None where they are not asked.
-        progress: how far the training has gone after warm-up, in [0, 1]: the part of its epochs that is over, or that
-            of 15 epochs if they are fewer; 1 where its length is not known.
+        progress: how far the training has gone after warm-up, in [0, 1]: the epochs since then, divided by all of
+            them, or by 15 where they are fewer or not known. So it stays below 1 in a short training.
     """
 
     indices: Tensor
@@ -121,9 +121,9 @@ class VoteCredibility(Credibility):
     """By the vote of neighbors and the given label: the probability that Bayes' rule gives it.
 
     See `mixnn_loader.functional.label_posterior`. What is likely is the rest of that distribution, as far as votes err
-    less often than labels or the training has gone far enough to memorize them, else the label as given. That many
-    neighbors say what a label is, whatever the network makes of any of them, is SSR's (Feng, Tzimiropoulos and Patras
-    2022).
+    less often than labels or the training has come to where wrong labels would be memorized, else the label as given.
+    That many neighbors say what a label is, whatever the network makes of any of them, is SSR's (Feng, Tzimiropoulos
+    and Patras 2022).
 
     With ``ask_model`` the moving average of the model's predictions is another opinion, and the two are combined as
     `mixnn_loader.method.opinions.combined` does: neighbors err together where samples look alike, the model where it

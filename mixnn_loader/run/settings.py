@@ -36,7 +36,8 @@ SHORT_TRAINING = 20
 warm-up may be half of what is lacking to this, and two epochs less than half of the training at most."""
 
 MEMORIZING = 15
-"""Epochs after warm-up. In fewer, a network that knows nothing memorizes little."""
+"""Epochs after warm-up, taken for passes. In fewer, a network that starts from nothing memorizes few labels of
+photographs, and more of easier inputs."""
 
 
 def in_proportion(epochs: int, share: float) -> int:
@@ -214,13 +215,12 @@ class Settings:
         return self.is_running and after_warmup == 0
 
     def progress(self, epoch: int, warmup: int) -> float:
-        """Return how far the training has gone after ``warmup`` epochs, in [0, 1]; 1 where its end is not known.
+        """Return how far the training has gone after ``warmup`` epochs, in [0, 1].
 
-        It is the part of its epochs after warm-up that is over, or that of `MEMORIZING` epochs if they are fewer.
+        These are counted against all that follow warm-up, or against `MEMORIZING` if they are fewer or not known.
         """
-        if self.epochs is None:
-            return 1.0
-        return min(max((epoch - warmup) / max(self.epochs - warmup, MEMORIZING), 0.0), 1.0)
+        length = max(self.epochs - warmup, MEMORIZING) if self.epochs is not None else MEMORIZING
+        return min(max((epoch - warmup) / length, 0.0), 1.0)
 
     def phase(self, epoch: int, warmup: int) -> Phase:
         """Name what an epoch does; they are counted from 0, and the first ``warmup`` are warm-up."""

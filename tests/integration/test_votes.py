@@ -15,7 +15,7 @@ from mixnn_loader import MixNNDataLoader, MixNNLoss
 from mixnn_loader.method.credibility import VoteCredibility
 from mixnn_loader.method.votes import num_voters, vote_shares
 
-K = 7
+K = 3
 ARGUMENTS: dict[str, Any] = {
     "warmup_epochs": 1,
     "correction_epoch": 3,
@@ -65,7 +65,7 @@ def test_p_and_targets_are_what_the_neighbors_say(changes: dict[str, Any]) -> No
             if place == 0 and votes is not None:
                 posterior = label_posterior(votes, labels)[0]
                 np.testing.assert_allclose(loader.clean_probability, posterior[everyone, labels], atol=1e-4)
-                expected = corrected(votes, labels, (epoch - 1) / 5 if "epochs" in changes else 1.0)
+                expected = corrected(votes, labels, (epoch - 1) / 15)
                 if epoch >= 3 and scans:
                     np.testing.assert_allclose(loader.soft_targets, expected, atol=1e-4)
                     assert np.abs(expected[everyone, labels] - 1).max() > 0.1

@@ -33,7 +33,7 @@ class Spoiling(VoteCredibility):
     """Does to what it gets what it likes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(5)
         self.seen: list[Tensor] = []
 
     def estimate(self, evidence: Evidence, warn: Any) -> Estimate:
