@@ -51,7 +51,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Iterator[Call]:
         ("ignite_trainer", "ignite", 8, 75),
         ("skorch_classifier", "skorch", 8, 75),
         ("fastai_learner", "fastai", 8, 75),
-        ("timm_loader", "timm", 4, 60),
+        ("timm_loader", "timm", 6, 75),
     ],
 )
 def test_learns_and_corrects(name: str, library: str, epochs: int, least: float, call: Call, capsys: Capture) -> None:

@@ -17,9 +17,9 @@ def test_prints_its_table(capsys: Capture) -> None:
 
 def test_mixes_in_every_embedding_and_corrects_labels(capsys: Capture) -> None:
     layers = [f"embeddings.{column}" for column in ("region", "product", "device", "weekday")]
-    calls = changed_calls(NAME, layers, "--epochs", 10, "--samples", 832, "--lr", 2e-3)
+    calls = changed_calls(NAME, layers, "--epochs", 17, "--samples", 832, "--lr", 2e-3)
     epoch = 13  # batches of 64
     for layer, changed in calls.items():
-        assert not any(changed[: 11 * epoch]), "cross-entropy, and the warm-up of MixNN"
-        assert any(changed[11 * epoch :]), layer
+        assert not any(changed[: 18 * epoch]), "cross-entropy, and the warm-up of MixNN"
+        assert any(changed[18 * epoch :]), layer
     assert gain(capsys.readouterr().out) > 5
