@@ -217,9 +217,9 @@ class Settings:
     def progress(self, epoch: int, warmup: int) -> float:
         """Return how far the training has gone after ``warmup`` epochs, in [0, 1].
 
-        These are counted against all that follow warm-up, or against `MEMORIZING` if they are fewer or not known.
+        The epochs since then are divided by all of them, or by `MEMORIZING` where they are fewer or not known.
         """
-        length = max(self.epochs - warmup, MEMORIZING) if self.epochs is not None else MEMORIZING
+        length = MEMORIZING if self.epochs is None else max(self.epochs - warmup, MEMORIZING)
         return min(max((epoch - warmup) / length, 0.0), 1.0)
 
     def phase(self, epoch: int, warmup: int) -> Phase:
